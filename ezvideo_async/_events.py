@@ -1,0 +1,191 @@
+"""
+What a watcher tells: one class per kind of change.
+
+No await, no clock, no randomness, no I/O.  Per task, events come in order and end with exactly
+one final event; between tasks no order is promised.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from attrs import field, frozen
+
+from ezvideo_async._models import TaskStatus
+
+if TYPE_CHECKING:
+    from ezvideo_async._models import VideoTask
+    from ezvideo_async.errors import EzVideoError
+
+
+@frozen(kw_only=True)
+class TaskEvent:
+    """
+    The base of all events.
+
+    Attributes:
+        kind: The name of the kind in snake case, such as ``task_completed``.
+        is_final: True for the last event of a task.
+        task_id: The id as it was added.
+        task: The task's state with this event; None when no answer ever came.
+        seq: The number of this event among those this reader received: 1, 2, 3 without gaps.
+        at: When the change was seen, Unix seconds.
+        tag: What was given to ``add(..., tag=...)``.
+    """
+
+    kind: ClassVar[str] = "task_event"
+    is_final: ClassVar[bool] = False
+
+    task_id: str
+    task: VideoTask | None
+    seq: int = 0
+    at: float = 0.0
+    tag: Any = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        The event as plain data for JSON.
+
+        Shape:
+            ``event``, ``task_id``, ``seq``, ``at`` (Unix seconds, float), ``final``, ``task``
+            (:meth:`VideoTask.to_dict` or None), ``tag`` when there is one, and the kind's own
+            fields.  A tag goes in as it is.
+        """
+        shape: dict[str, Any] = {
+            "event": self.kind,
+            "task_id": self.task_id,
+            "seq": self.seq,
+            "at": self.at,
+            "final": self.is_final,
+            "task": None if self.task is None else self.task.to_dict(),
+            **self._details(),
+        }
+        return shape if self.tag is None else shape | {"tag": self.tag}
+
+    def _details(self) -> dict[str, Any]:
+        return {}
+
+
+@frozen(kw_only=True)
+class StatusChanged(TaskEvent):
+    """
+    The task is alive and its status is another one, or was seen for the first time.
+
+    Attributes:
+        previous: The status this reader saw before; None the first time.
+        current: ``pending`` or ``processing``: an end is an event of its own.
+    """
+
+    kind: ClassVar[str] = "status_changed"
+
+    previous: TaskStatus | None
+    current: TaskStatus
+
+    @property
+    def regressed(self) -> bool:
+        """True when a task went back from processing to pending: requeued, or a stale replica."""
+        return self.previous is TaskStatus.PROCESSING and self.current is TaskStatus.PENDING
+
+    def _details(self) -> dict[str, Any]:
+        return {
+            "previous": None if self.previous is None else str(self.previous),
+            "current": str(self.current),
+        }
+
+
+@frozen(kw_only=True)
+class ProgressChanged(TaskEvent):
+    """
+    Same status, other progress; only told to readers who asked for progress.
+
+    Attributes:
+        previous: Whole percent this reader saw before; None when unknown.
+        current: Whole percent, 0-100; None when the server stopped telling.
+    """
+
+    kind: ClassVar[str] = "progress_changed"
+
+    previous: int | None
+    current: int | None
+
+    @property
+    def regressed(self) -> bool:
+        """True when the percentage went down."""
+        return (
+            self.previous is not None and self.current is not None and self.current < self.previous
+        )
+
+    def _details(self) -> dict[str, Any]:
+        return {"previous": self.previous, "current": self.current}
+
+
+@frozen(kw_only=True)
+class TaskStalled(TaskEvent):
+    """
+    The task is alive, but neither its status nor its progress has changed for long.
+
+    Told once per stall; how long is long: ``PollPolicy.stalled_after``.  Gateways exist that
+    never admit a failure, so a stalled task may never end.
+
+    Attributes:
+        since: When the last change was seen, Unix seconds.
+    """
+
+    kind: ClassVar[str] = "task_stalled"
+
+    since: float
+
+    def _details(self) -> dict[str, Any]:
+        return {"since": self.since}
+
+
+@frozen(kw_only=True)
+class TaskCompleted(TaskEvent):
+    """The task ended well; ``task.url`` is where the video is, if the server says so."""
+
+    kind: ClassVar[str] = "task_completed"
+    is_final: ClassVar[bool] = True
+
+    task: VideoTask
+
+
+@frozen(kw_only=True)
+class TaskFailed(TaskEvent):
+    """The task ended without a video; ``task.error`` says why, as far as the server did."""
+
+    kind: ClassVar[str] = "task_failed"
+    is_final: ClassVar[bool] = True
+
+    task: VideoTask
+
+
+@frozen(kw_only=True)
+class TaskLost(TaskEvent):
+    """
+    We stopped looking; the remote task may still run, and be billed.
+
+    Attributes:
+        error: Why: ``TaskNotFoundError``, ``WaitTimeoutError`` for the deadline, or the error
+            with which the server refuses this one task.
+        reason: ``not_found`` (never seen), ``vanished`` (seen before), ``deadline`` or
+            ``refused``.
+    """
+
+    kind: ClassVar[str] = "task_lost"
+    is_final: ClassVar[bool] = True
+
+    error: EzVideoError = field(eq=False)
+    reason: str
+
+    def _details(self) -> dict[str, Any]:
+        return {
+            "reason": self.reason,
+            "error": {"type": type(self.error).__name__, "message": str(self.error)},
+        }
+
+
+Final = TaskCompleted | TaskFailed | TaskLost
+"""The events that end a watch."""
+
+Event = StatusChanged | ProgressChanged | TaskStalled | TaskCompleted | TaskFailed | TaskLost
+"""Every event a watcher yields; ``match`` over its six classes is exhaustive."""
