@@ -1,0 +1,396 @@
+"""
+How much one client may ask: rate, requests in flight, cool-down, breaker.
+
+No await, no clock, no randomness of its own; arithmetic on ``now`` (loop clock, seconds).
+Rules:
+
+1. Sends in any window of w seconds: at most ``burst + rate * w`` (GCRA: one float of state).
+2. A 429 stops everybody until its ``Retry-After`` is over and cuts the rate to 0.7 of what was
+   measured; the rate grows back in a line within a minute.
+3. When the server is out, polls stop but for one probe at a time.  The breaker paces, it never
+   ends anything, and single calls of ``retrieve()`` pass it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import exp, inf, isfinite
+from typing import TYPE_CHECKING
+
+from ezvideo_async._observe import BreakerClosed, BreakerOpened, CoolDown
+from ezvideo_async.errors import (
+    BadResponseError,
+    ConfigError,
+    EzVideoError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ezvideo_async._observe import Signal
+
+_MAX_RATE = 1_000_000.0
+_MAX_IN_FLIGHT = 10_000
+_BURST_SECONDS = 0.05
+"""The default burst is what the rate allows in this time: no peak that a server would notice."""
+
+_CUT = 0.7  # CUBIC's beta, as botocore's adaptive mode uses it
+_CUTS_APART = 1.0  # seconds: twenty requests in flight meet the same 429
+_REGROWTH = 60.0  # seconds
+_SLOWEST = 1.0  # requests a second that no server minds
+_MEASURED_OVER = 5.0  # seconds, time constant of the measured rate
+_COOL_DOWN_MAX = 60.0  # seconds, without a Retry-After
+_RETRY_AFTER_MAX = 600.0  # seconds: asking again after ten minutes is harmless
+
+_WINDOW = 30  # seconds over which the breaker judges
+_ENOUGH = 20  # outcomes for a judgement
+_FEW = 10  # failures in a row that open it when there are fewer outcomes
+_TROUBLED = 0.9  # share of failures
+_PROBE_GAP = 5.0  # seconds
+_PROBE_GAP_GROWTH = 1.5
+_PROBE_GAP_MAX = 30.0  # seconds
+_RELEASE = 10.0  # seconds over which parked polls come back at least
+
+_RETRY_TOKENS = 100.0  # AWS's 2026 retry quota at a fifth of its size
+_RETRY_COST = 14.0
+_THROTTLED_RETRY_COST = 5.0
+
+
+class RequestBudget:
+    """
+    What one server is asked at most; share one among clients of the same server and key.
+
+    Args:
+        rate: Requests a second, above 0 and at most 1,000,000.
+        burst: Requests that may start at once after a quiet time, 1 or more; None for what the
+            rate allows in 50 ms, at least 1.
+        max_in_flight: Requests waiting for their answer at the same time, 1 to 10,000.
+
+    Raises:
+        ConfigError: A value is out of its range.
+    """
+
+    def __init__(
+        self, rate: float = 100.0, burst: float | None = None, max_in_flight: int = 64
+    ) -> None:
+        self._rate = _checked_rate(rate)
+        self._burst = None if burst is None else _checked_burst(burst)
+        self._max_in_flight = _checked_in_flight(max_in_flight)
+        self._in_flight = 0
+        self._arrival = -inf  # GCRA's theoretical arrival time of the next request
+        self._measured = _MeasuredRate()
+        self._cut_at = -inf
+        self._cut_to = self._rate
+        self._throttled_in_a_row = 0
+        self._cool_until = -inf
+        self._breaker = _Breaker()
+        self._pauses = 0
+        self._retry_tokens = _RETRY_TOKENS
+        self._listeners: dict[Callable[[], None], None] = {}
+
+    def __repr__(self) -> str:
+        return f"RequestBudget(rate={self._rate:g}, max_in_flight={self._max_in_flight})"
+
+    @property
+    def rate(self) -> float:
+        """Requests a second when nothing cuts it; may be set while running."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._rate = _checked_rate(rate)
+
+    @property
+    def max_in_flight(self) -> int:
+        """Requests that may wait for their answer at the same time."""
+        return self._max_in_flight
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait for their answer now."""
+        return self._in_flight
+
+    @property
+    def is_open(self) -> bool:
+        """False while the server is taken for out and only probes are sent."""
+        return not self._breaker.is_open
+
+    @property
+    def pauses(self) -> int:
+        """How many cool-downs and outages began so far."""
+        return self._pauses
+
+    def current_rate(self, now: float) -> float:
+        """Requests a second allowed at *now*: less than ``rate`` for a minute after a 429."""
+        share = (now - self._cut_at) / _REGROWTH
+        if share >= 1.0 or self._cut_to >= self._rate:
+            return self._rate
+        return self._cut_to + (self._rate - self._cut_to) * max(0.0, share)
+
+    def release_over(self, now: float, count: int) -> float:
+        """Seconds over which *count* polls should come back after a pause."""
+        return max(_RELEASE, count / self.current_rate(now))
+
+    # -- who waits for it -----------------------------------------------------------------------
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have *listener* called whenever a request has ended: a place may be free."""
+        self._listeners[listener] = None
+
+    def unlisten(self, listener: Callable[[], None]) -> None:
+        """Take back ``listen``."""
+        self._listeners.pop(listener, None)
+
+    def notify(self) -> None:
+        """Call all listeners."""
+        for listener in tuple(self._listeners):
+            listener()
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def start_at(self, now: float, *, poll: bool = True) -> float:
+        """
+        Say when the next request may start.
+
+        Args:
+            now: The loop clock.
+            poll: False for a single call that does not wait for the breaker.
+
+        Returns:
+            An instant; *now* or earlier means at once, ``inf`` when an answer must come first.
+        """
+        if self._in_flight >= self._max_in_flight:
+            return inf
+        rate = self.current_rate(now)
+        tolerance = (self._burst_of(rate) - 1.0) / rate
+        ready = max(self._arrival - tolerance, self._cool_until)
+        return max(ready, self._breaker.probe_at()) if poll else ready
+
+    def start(self, now: float) -> None:
+        """Count one request as sent; ask ``start_at`` first."""
+        self._in_flight += 1
+        self._arrival = max(self._arrival, now) + 1.0 / self.current_rate(now)
+        self._measured.count(now)
+        self._breaker.started()
+
+    def finish(
+        self, error: EzVideoError | None, *, started: float, now: float, rand: float
+    ) -> tuple[Signal, ...]:
+        """
+        Take in how one request ended.
+
+        Args:
+            error: What it ended with; None for an answer.
+            started: When it was sent, loop clock.
+            now: The loop clock.
+            rand: A number in [0, 1); the only source of chance.
+
+        Returns:
+            What changed for everybody: a cool-down, the breaker; mostly nothing.
+        """
+        self._in_flight -= 1
+        signals: list[Signal | None] = []
+        if isinstance(error, RateLimitError):
+            signals.append(self._throttled(error, now, rand))
+        if error is None:
+            self._throttled_in_a_row = 0
+        well = _verdict(error)
+        if well is None:
+            self._breaker.abandoned(started)
+        else:
+            signals.append(self._breaker.judged(well=well, started=started, now=now, rand=rand))
+        changed = tuple(signal for signal in signals if signal is not None)
+        self._pauses += sum(not isinstance(signal, BreakerClosed) for signal in changed)
+        return changed
+
+    def abandon(self, *, started: float) -> None:
+        """Take in that one request was cancelled: it says nothing about the server."""
+        self._in_flight -= 1
+        self._breaker.abandoned(started)
+
+    def cool_down_left(self, now: float) -> float:
+        """Seconds until the server's 429 is over; 0 when there is none."""
+        return max(0.0, self._cool_until - now)
+
+    def _throttled(self, error: RateLimitError, now: float, rand: float) -> CoolDown | None:
+        is_first = now >= self._cool_until
+        self._throttled_in_a_row += is_first
+        seconds = self._cool_down_seconds(error.retry_after, rand)
+        if now - self._cut_at >= _CUTS_APART:
+            measured = min(self._measured.at(now), self.current_rate(now))
+            self._cut_to = max(min(_SLOWEST, self._rate), _CUT * measured)
+        self._cool_until = max(self._cool_until, now + seconds)
+        self._cut_at = self._cool_until
+        return CoolDown(seconds=seconds, rate=self._cut_to) if is_first else None
+
+    def _cool_down_seconds(self, retry_after: float | None, rand: float) -> float:
+        if retry_after is not None:
+            return min(retry_after, _RETRY_AFTER_MAX)
+        doubled = 2.0 ** min(self._throttled_in_a_row - 1, 10)
+        return min(_COOL_DOWN_MAX, (1.0 + rand) * doubled)
+
+    def _burst_of(self, rate: float) -> float:
+        return max(1.0, rate * _BURST_SECONDS) if self._burst is None else self._burst
+
+    # -- retries within one call ----------------------------------------------------------------
+
+    def take_retry(self, *, throttled: bool) -> bool:
+        """
+        Ask for the right to send one call again; False when an outage used it up.
+
+        A full budget pays for 7 retries after trouble or 20 after a 429, each answer for a
+        fourteenth of one: at 100 % failure the amplification goes to 1.
+        """
+        cost = _THROTTLED_RETRY_COST if throttled else _RETRY_COST
+        if self._retry_tokens < cost:
+            return False
+        self._retry_tokens -= cost
+        return True
+
+    def credit_retry(self, *, retried: bool, throttled: bool = False) -> None:
+        """Pay in for an answer: a successful retry gets its cost back, a first try 1."""
+        cost = _THROTTLED_RETRY_COST if throttled else _RETRY_COST
+        self._retry_tokens = min(_RETRY_TOKENS, self._retry_tokens + (cost if retried else 1.0))
+
+
+def _verdict(error: EzVideoError | None) -> bool | None:
+    """Tell whether the server is well (True), in trouble (False), or nothing (None)."""
+    if error is None:
+        return True
+    if isinstance(error, TransportError):
+        return None if error.reason == "local_stall" else False
+    if isinstance(error, ServerError):
+        return not error.retryable  # a 501 is an answer about one thing, not an outage
+    if isinstance(error, BadResponseError):
+        return False if error.reason == "html" else None
+    if isinstance(error, PermissionDeniedError):
+        return not error.retryable
+    return True
+
+
+class _MeasuredRate:
+    """Requests a second lately: an exponential average, corrected for its empty beginning."""
+
+    def __init__(self) -> None:
+        self._began = inf
+        self._at = -inf
+        self._average = 0.0
+
+    def count(self, now: float) -> None:
+        if self._at == -inf:
+            self._began = now
+        else:
+            self._average *= exp(-max(0.0, now - self._at) / _MEASURED_OVER)
+        self._average += 1.0 / _MEASURED_OVER
+        self._at = now
+
+    def at(self, now: float) -> float:
+        seen = max(0.0, now - self._began)
+        filled = 1.0 - exp(-seen / _MEASURED_OVER)
+        if filled <= 0.0:
+            return inf
+        return self._average * exp(-max(0.0, now - self._at) / _MEASURED_OVER) / filled
+
+
+class _Breaker:
+    """Closed: everything passes.  Open: one probe at a time, with growing gaps."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[list[float]] = deque()  # [second, well, troubled], at most _WINDOW
+        self._in_a_row = 0
+        self._opened_at: float | None = None
+        self._next_probe = -inf
+        self._gap = _PROBE_GAP
+        self._probing = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened_at is not None
+
+    def probe_at(self) -> float:
+        if self._opened_at is None:
+            return -inf
+        return inf if self._probing else self._next_probe
+
+    def started(self) -> None:
+        self._probing = self._opened_at is not None
+
+    def abandoned(self, started: float) -> None:
+        if self._opened_at is not None and started >= self._opened_at:
+            self._probing = False
+
+    def judged(self, *, well: bool, started: float, now: float, rand: float) -> Signal | None:
+        self._in_a_row = 0 if well else self._in_a_row + 1
+        if self._opened_at is not None:
+            return self._judged_open(well=well, started=started, now=now, rand=rand)
+        self._count(well=well, now=now)
+        if well or not self._is_out():
+            return None
+        self._opened_at = now
+        self._probing = False
+        self._gap = _PROBE_GAP
+        self._next_probe = now + self._gap * (0.5 + rand / 2.0)
+        return BreakerOpened(failures=self._in_a_row)
+
+    def _judged_open(self, *, well: bool, started: float, now: float, rand: float) -> Signal | None:
+        opened_at = self._opened_at or 0.0
+        if well:
+            self._opened_at = None
+            self._probing = False
+            self._seconds.clear()
+            return BreakerClosed(outage=now - opened_at)
+        if started >= opened_at:  # a straggler sent before tells nothing new
+            self._probing = False
+            self._gap = min(_PROBE_GAP_MAX, self._gap * _PROBE_GAP_GROWTH)
+            self._next_probe = now + self._gap * (0.5 + rand / 2.0)
+        return None
+
+    def _count(self, *, well: bool, now: float) -> None:
+        second = now // 1.0
+        if not self._seconds or self._seconds[-1][0] != second:
+            self._seconds.append([second, 0, 0])
+        self._seconds[-1][1 if well else 2] += 1
+        while self._seconds[0][0] <= second - _WINDOW:
+            self._seconds.popleft()
+
+    def _is_out(self) -> bool:
+        if self._in_a_row >= _ENOUGH:
+            return True
+        troubled = sum(counts[2] for counts in self._seconds)
+        seen = troubled + sum(counts[1] for counts in self._seconds)
+        if seen < _ENOUGH:
+            return self._in_a_row >= _FEW
+        return troubled >= _TROUBLED * seen
+
+
+def _checked_rate(rate: float) -> float:
+    if not _is_number(rate) or not 0 < rate <= _MAX_RATE:
+        message = (
+            f"rate must be above 0 and at most {_MAX_RATE:,.0f} requests a second, got {rate!r}"
+        )
+        raise ConfigError(message)
+    return float(rate)
+
+
+def _checked_burst(burst: float) -> float:
+    if not _is_number(burst) or not 1 <= burst <= _MAX_RATE:
+        message = f"burst must be from 1 to {_MAX_RATE:,.0f} requests, got {burst!r}"
+        raise ConfigError(message)
+    return float(burst)
+
+
+def _checked_in_flight(count: int) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MAX_IN_FLIGHT:
+        message = (
+            f"max_in_flight must be a whole number from 1 to {_MAX_IN_FLIGHT:,}, got {count!r}"
+        )
+        raise ConfigError(message)
+    return count
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

@@ -1,0 +1,527 @@
+"""
+Who is due, what changed, when to ask next, when to give up: the one place that decides.
+
+No await, no clock, no randomness of its own: ``now`` is the loop clock in seconds, ``unix_now``
+the wall clock, ``rand`` a number in [0, 1).  Rules:
+
+1. An id is waiting (in the heap), ready (due, waiting for a slot), in flight, or ended.  It is
+   never in flight twice, and never started twice within ``min_interval``.
+2. Ready ids are served in the order they came due, so that a lack of slots or rate stretches
+   the interval of all alike.
+3. A failed request is simply due later.  Only an answer, the deadline, or a server that does
+   not know the id ends a watch, each watch once, with one final event.
+4. Heap entries are never searched for: an entry counts only while its ticket is the record's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from ezvideo_async._events import (
+    ProgressChanged,
+    StatusChanged,
+    TaskCompleted,
+    TaskFailed,
+    TaskLost,
+    TaskStalled,
+)
+from ezvideo_async.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigError,
+    EzVideoError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    TaskNotFoundError,
+    TLSError,
+    TransportError,
+    WaitTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ezvideo_async._events import Event
+    from ezvideo_async._models import VideoTask
+    from ezvideo_async._policy import PollPolicy
+
+_LOOKS_AFTER_VANISHING = 2
+"""A task that was seen and is not found: stale replicas deserve two more looks."""
+
+_GONE = 410
+_ROOM_FOR_SPREAD = 2.0
+"""After a pause an id waits up to this many intervals more, so that not all come at once."""
+
+
+class _State(Enum):
+    WAITING = auto()
+    READY = auto()
+    IN_FLIGHT = auto()
+    ENDED = auto()
+
+
+class Watch:
+    """What is known of one watched id, from ``add`` to its final event and a while after."""
+
+    __slots__ = (
+        "added",
+        "again",
+        "changed",
+        "deadline",
+        "due",
+        "errors",
+        "final",
+        "last_error",
+        "misses",
+        "seen_at",
+        "stalled",
+        "started",
+        "state",
+        "tag",
+        "task",
+        "task_id",
+        "ticket",
+        "told",
+    )
+
+    def __init__(self, task_id: str, *, now: float, deadline: float, tag: Any) -> None:
+        self.task_id = task_id
+        self.tag = tag
+        self.added = now
+        self.deadline = deadline
+        self.state = _State.WAITING
+        self.ticket = 0
+        self.due = now  # when it is asked for next, while it waits
+        self.started = -inf  # when the last request was sent
+        self.again = False  # asked for by refresh() while in flight
+        self.task: VideoTask | None = None
+        self.seen_at = 0.0  # when that state was seen, Unix seconds
+        self.changed = now  # when status or progress last changed
+        self.stalled = False
+        self.errors = 0  # in a row
+        self.misses = 0  # "not found" in a row, after the task was seen
+        self.last_error: EzVideoError | None = None
+        self.final: Event | None = None
+        self.told = False  # somebody has read the final event
+
+    @property
+    def is_open(self) -> bool:
+        """True until the final event."""
+        return self.state is not _State.ENDED
+
+
+def timed_out(watch: Watch, *, waited: float) -> WaitTimeoutError:
+    """Make the error of a watch whose time is up."""
+    return WaitTimeoutError(
+        f"task {watch.task_id!a} had not ended after {waited:.0f} s; it may still end, and be "
+        "billed: wait for it again",
+        task_id=watch.task_id,
+        task=watch.task,
+        last_error=watch.last_error,
+        waited=waited,
+    )
+
+
+def is_fatal(error: EzVideoError) -> bool:
+    """Tell trouble with our key or set-up, which ends a whole watch, from trouble that passes."""
+    refused = (AuthenticationError, PermissionDeniedError, ConfigError, TLSError)
+    if isinstance(error, TransportError) and error.reason == "proxy":
+        return not error.retryable
+    return isinstance(error, refused) and not error.retryable
+
+
+class Scheduler:
+    """
+    The schedule of any number of ids.
+
+    Args:
+        policy: When to ask again.
+        not_found_grace: Seconds after ``add`` in which "not found" is taken for "not yet".
+        retain_ended: Seconds for which an ended id stays known.
+        progress: Whether a change of progress alone is an event; may be set at any time.
+    """
+
+    def __init__(
+        self,
+        policy: PollPolicy,
+        *,
+        not_found_grace: float = 10.0,
+        retain_ended: float = 300.0,
+        progress: bool = False,
+    ) -> None:
+        self._policy = policy
+        self._not_found_grace = not_found_grace
+        self._retain_ended = retain_ended
+        self.progress = progress
+        self._watches: dict[str, Watch] = {}
+        self._heap: list[tuple[float, int, Watch]] = []
+        self._tickets = count(1)
+        self._ready: deque[Watch] = deque()
+        self._ready_deadline = inf  # no ready id's deadline is earlier
+        self._expired: list[Watch] = []
+        self._forgotten: list[Watch] = []
+        self._open = 0
+
+    def __len__(self) -> int:
+        """How many ids have not ended."""
+        return self._open
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._watches
+
+    def __iter__(self) -> Iterator[Watch]:
+        """All known watches, ended ones included, in the order they were added."""
+        return iter(self._watches.values())
+
+    def get(self, task_id: str) -> Watch | None:
+        """The watch of an id; None when it is not known (any more)."""
+        return self._watches.get(task_id)
+
+    @property
+    def open_ids(self) -> tuple[str, ...]:
+        """The ids that have not ended, in the order they were added."""
+        return tuple(watch.task_id for watch in self if watch.is_open)
+
+    def snapshot(self) -> Mapping[str, VideoTask | None]:
+        """The last state seen of every known id; None before the first answer."""
+        return {watch.task_id: watch.task for watch in self}
+
+    # -- who is watched -------------------------------------------------------------------------
+
+    def add(
+        self,
+        task_ids: Sequence[str],
+        *,
+        now: float,
+        rand: float,
+        over: float = 0.0,
+        timeout: float | None = None,
+        tag: Any = None,
+    ) -> list[Watch]:
+        """
+        Watch ids; an id being watched is left as it is, an ended one starts anew.
+
+        Args:
+            task_ids: Usable ids; repeated ones count once.
+            now: The loop clock.
+            rand: A number in [0, 1), which shifts the first looks.
+            over: Seconds over which the first looks are spread evenly.
+            timeout: Seconds until an id is given up; None for never.
+            tag: Handed back with every event.
+
+        Returns:
+            The new watches.
+        """
+        deadline = inf if timeout is None else now + timeout
+        fresh = [task_id for task_id in dict.fromkeys(task_ids) if not self._is_watched(task_id)]
+        watches = [Watch(task_id, now=now, deadline=deadline, tag=tag) for task_id in fresh]
+        for place, watch in enumerate(watches):
+            self._watches.pop(watch.task_id, None)
+            self._watches[watch.task_id] = watch
+            self._wait(watch, now + over * (place + rand) / len(watches))
+        self._open += len(watches)
+        return watches
+
+    def _is_watched(self, task_id: str) -> bool:
+        watch = self._watches.get(task_id)
+        return watch is not None and watch.is_open
+
+    def discard(self, task_id: str) -> bool:
+        """Stop watching and forget an id; False when it was not being watched."""
+        watch = self._watches.pop(task_id, None)
+        if watch is None or not watch.is_open:
+            return False
+        self._close(watch)
+        return True
+
+    def refresh(self, task_id: str, *, now: float) -> bool:
+        """Make an id due as soon as ``min_interval`` allows; False when it is not watched."""
+        watch = self._watches.get(task_id)
+        if watch is None or not watch.is_open:
+            return False
+        if watch.state is _State.IN_FLIGHT:
+            watch.again = True
+        elif watch.state is _State.WAITING:
+            self._wait(watch, self._earliest(watch, now))
+        return True
+
+    def spread(self, *, now: float, over: float, rand: float) -> None:
+        """Lay all ready ids evenly over the next *over* seconds: after a pause, no burst."""
+        overdue = [watch for watch in self._ready if watch.state is _State.READY]
+        self._ready.clear()
+        self._ready_deadline = inf
+        for place, watch in enumerate(overdue):
+            self._wait(watch, now + over * (place + rand) / len(overdue))
+
+    # -- who is due -----------------------------------------------------------------------------
+
+    def next_at(self) -> float:
+        """When the heap needs to be looked at next: a due id or a deadline; ``inf`` for never."""
+        heap = self._heap
+        while heap and heap[0][1] != heap[0][2].ticket:
+            heappop(heap)
+        earliest = heap[0][0] if heap else inf
+        return min(earliest, self._ready_deadline) if self._ready else earliest
+
+    def count_ready(self, now: float) -> int:
+        """How many ids are due by *now* and wait for a slot."""
+        self._advance(now)
+        return len(self._ready)
+
+    def take_due(self, now: float, *, limit: int) -> list[Watch]:
+        """
+        Hand out due ids, longest due first; each is in flight until it is answered or failed.
+
+        Args:
+            now: The loop clock.
+            limit: How many slots are free, 0 or more.
+        """
+        self._advance(now)
+        taken: list[Watch] = []
+        while self._ready and len(taken) < limit:
+            watch = self._ready.popleft()
+            if watch.state is _State.READY:
+                watch.state = _State.IN_FLIGHT
+                watch.started = now
+                watch.again = False
+                taken.append(watch)
+        self._drop_stale_ready()
+        return taken
+
+    def _drop_stale_ready(self) -> None:
+        while self._ready and self._ready[0].state is not _State.READY:
+            self._ready.popleft()
+        if not self._ready:
+            self._ready_deadline = inf
+
+    def expired(self, now: float, *, unix_now: float) -> list[tuple[Watch, Event]]:
+        """Give up the ids whose deadline has passed: their final events."""
+        self._advance(now)
+        expired, self._expired = self._expired, []
+        return [
+            (watch, self._lose(watch, "deadline", now, unix_now))
+            for watch in expired
+            if watch.is_open
+        ]
+
+    def forgotten(self) -> list[Watch]:
+        """Hand out, once, the watches whose time of retention is over."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
+
+    def _advance(self, now: float) -> None:
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            _, ticket, watch = heappop(heap)
+            if ticket == watch.ticket:
+                self._has_come(watch, now)
+        if self._ready_deadline <= now:
+            self._sweep_ready(now)
+
+    def _has_come(self, watch: Watch, now: float) -> None:
+        if not watch.is_open:
+            self._forget(watch)
+        elif watch.deadline <= now:
+            self._expired.append(watch)
+        else:
+            watch.state = _State.READY
+            self._ready.append(watch)
+            self._ready_deadline = min(self._ready_deadline, watch.deadline)
+
+    def _sweep_ready(self, now: float) -> None:
+        waiting = [watch for watch in self._ready if watch.state is _State.READY]
+        self._expired += [watch for watch in waiting if watch.deadline <= now]
+        self._ready = deque(watch for watch in waiting if watch.deadline > now)
+        self._ready_deadline = min((watch.deadline for watch in self._ready), default=inf)
+
+    def _forget(self, watch: Watch) -> None:
+        if self._watches.get(watch.task_id) is watch:
+            del self._watches[watch.task_id]
+        self._forgotten.append(watch)
+
+    def _wait(self, watch: Watch, due: float) -> None:
+        """Put an id into the heap; one that would come due after its deadline ends then."""
+        watch.state = _State.WAITING
+        watch.ticket = next(self._tickets)
+        watch.due = min(due, watch.deadline)
+        heappush(self._heap, (watch.due, watch.ticket, watch))
+
+    def _earliest(self, watch: Watch, now: float) -> float:
+        return max(now, watch.started + self._policy.min_interval)
+
+    # -- what came of it --------------------------------------------------------------------------
+
+    def answered(
+        self,
+        watch: Watch,
+        task: VideoTask,
+        *,
+        now: float,
+        unix_now: float,
+        rand: float,
+        retry_after: float | None = None,
+        poll_after: float | None = None,
+    ) -> Event | None:
+        """
+        Take in a task's state and decide when to ask again.
+
+        Returns:
+            What changed; None when nothing did, or the watch ended or was dropped meanwhile.
+        """
+        if watch.state is not _State.IN_FLIGHT:
+            return None
+        event = self._seen(watch, task, now, unix_now)
+        if watch.is_open:
+            delay = self._policy.delay(rand=rand, retry_after=retry_after, poll_after=poll_after)
+            self._wait(
+                watch, self._earliest(watch, now) if watch.again else self._due(watch, now, delay)
+            )
+        return event
+
+    def fed(self, task: VideoTask, *, now: float, unix_now: float) -> Event | None:
+        """Take in a state learned elsewhere; the schedule stays, unless it is the end."""
+        watch = self._watches.get(task.id)
+        if watch is None or not watch.is_open:
+            return None
+        return self._seen(watch, task, now, unix_now)
+
+    def failed(
+        self, watch: Watch, error: EzVideoError, *, now: float, unix_now: float, rand: float
+    ) -> Event | None:
+        """
+        Take in a failed request and decide whether and when to ask again.
+
+        Returns:
+            ``TaskLost`` when it ends the watch, else None.
+        """
+        if watch.state is not _State.IN_FLIGHT:
+            return None
+        watch.last_error = error
+        reason = self._loss(watch, error, now)
+        if reason is not None:
+            return self._lose(watch, reason, now, unix_now)
+        delay = self._delay_after(watch, error, rand)
+        asked = getattr(error, "retry_after", None)
+        if now >= watch.deadline or (asked is not None and now + asked >= watch.deadline):
+            return self._lose(watch, "deadline", now, unix_now)
+        self._wait(watch, self._due(watch, now, delay))
+        return None
+
+    def released(self, watch: Watch, *, now: float) -> None:
+        """Take back an id whose request was never sent."""
+        if watch.state is _State.IN_FLIGHT:
+            watch.started = -inf
+            self._wait(watch, now)
+
+    def _due(self, watch: Watch, now: float, delay: float) -> float:
+        return max(now + delay, watch.started + self._policy.min_interval)
+
+    def _loss(self, watch: Watch, error: EzVideoError, now: float) -> str | None:
+        """Name why this error ends the watch; None when it does not."""
+        if isinstance(error, TaskNotFoundError):
+            return self._loss_of_missing(watch, error, now)
+        if isinstance(error, BadRequestError):
+            return None if error.retryable and watch.errors == 0 else "refused"
+        if isinstance(error, ServerError) and not error.retryable and error.message is not None:
+            return "refused"
+        return None
+
+    def _loss_of_missing(self, watch: Watch, error: TaskNotFoundError, now: float) -> str | None:
+        if watch.task is None:
+            in_grace = now - watch.added < self._not_found_grace and error.status != _GONE
+            return None if in_grace else "not_found"
+        watch.misses += 1
+        is_gone = error.status == _GONE or watch.misses > _LOOKS_AFTER_VANISHING
+        return "vanished" if is_gone else None
+
+    def _delay_after(self, watch: Watch, error: EzVideoError, rand: float) -> float:
+        if isinstance(error, TaskNotFoundError):
+            return self._policy.delay(rand=rand)
+        watch.errors += 1
+        asked = getattr(error, "retry_after", None)
+        delay = self._policy.delay(rand=rand, errors=watch.errors, retry_after=asked)
+        if isinstance(error, RateLimitError):
+            delay = max(delay, (asked or 0.0) + rand * _ROOM_FOR_SPREAD * self._policy.interval)
+        return delay
+
+    def _seen(self, watch: Watch, task: VideoTask, now: float, unix_now: float) -> Event | None:
+        previous, watch.task = watch.task, task
+        watch.seen_at = unix_now
+        watch.errors = watch.misses = 0
+        watch.last_error = None
+        if task.is_terminal:
+            kind = TaskCompleted if task.succeeded else TaskFailed
+            return self._end(
+                watch, kind(task_id=watch.task_id, task=task, at=unix_now, tag=watch.tag), now
+            )
+        if previous is None or previous.status is not task.status:
+            watch.changed, watch.stalled = now, False
+            return StatusChanged(
+                task_id=watch.task_id,
+                task=task,
+                at=unix_now,
+                tag=watch.tag,
+                previous=None if previous is None else previous.status,
+                current=task.status,
+            )
+        if previous.progress != task.progress:
+            watch.changed, watch.stalled = now, False
+            return self._progressed(watch, previous, task, unix_now) if self.progress else None
+        return self._stalled(watch, now, unix_now)
+
+    def _progressed(
+        self, watch: Watch, previous: VideoTask, task: VideoTask, unix_now: float
+    ) -> Event:
+        return ProgressChanged(
+            task_id=watch.task_id,
+            task=task,
+            at=unix_now,
+            tag=watch.tag,
+            previous=previous.progress,
+            current=task.progress,
+        )
+
+    def _stalled(self, watch: Watch, now: float, unix_now: float) -> Event | None:
+        patience = self._policy.stalled_after
+        if patience is None or watch.stalled or now - watch.changed < patience:
+            return None
+        watch.stalled = True
+        return TaskStalled(
+            task_id=watch.task_id,
+            task=watch.task,
+            at=unix_now,
+            tag=watch.tag,
+            since=unix_now - (now - watch.changed),
+        )
+
+    def _lose(self, watch: Watch, reason: str, now: float, unix_now: float) -> Event:
+        error = watch.last_error
+        if reason == "deadline" or error is None:
+            error = timed_out(watch, waited=now - watch.added)
+        lost = TaskLost(
+            task_id=watch.task_id,
+            task=watch.task,
+            at=unix_now,
+            tag=watch.tag,
+            error=error,
+            reason=reason,
+        )
+        return self._end(watch, lost, now)
+
+    def _end(self, watch: Watch, final: Event, now: float) -> Event:
+        self._close(watch)
+        watch.final = final
+        watch.ticket = next(self._tickets)
+        heappush(self._heap, (now + self._retain_ended, watch.ticket, watch))
+        return final
+
+    def _close(self, watch: Watch) -> None:
+        watch.state = _State.ENDED
+        watch.ticket = 0
+        self._open -= 1
