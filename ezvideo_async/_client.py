@@ -1,0 +1,359 @@
+"""
+``AsyncVideoClient``: one status request, read right; one task awaited; many watched.
+
+The client owns what is shared: the key, the connections, the budget.  It decides nothing about
+when to ask: that is the scheduler's and the policies' part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import warnings
+from math import inf
+from typing import TYPE_CHECKING, Any, Self
+
+from ezvideo_async._budget import RequestBudget
+from ezvideo_async._credentials import Credentials, KeySource
+from ezvideo_async._events import Final, TaskFailed, TaskLost
+from ezvideo_async._exchange import Exchange
+from ezvideo_async._gate import Gate, Observers
+from ezvideo_async._models import TaskError, VideoTask
+from ezvideo_async._observe import RetryDue
+from ezvideo_async._policy import PollPolicy, RetryPolicy, seconds_between, time_limit
+from ezvideo_async._polling import Poller
+from ezvideo_async._schedule import Scheduler
+from ezvideo_async._transport import Transport, is_local_stall
+from ezvideo_async._wire import checked_base_url, checked_task_id
+from ezvideo_async.errors import (
+    BadRequestError,
+    ClosedError,
+    ConfigError,
+    EzVideoError,
+    RateLimitError,
+    TaskFailedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    import aiohttp
+
+    from ezvideo_async._observe import Observer
+    from ezvideo_async._watcher import TaskWatcher
+
+DEFAULT_BASE_URL = "https://www.ezmodel.cloud/v1"
+"""The API document's server."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]{0,4000}\Z")
+_OUR_HEADERS = frozenset({"authorization", "host", "content-length", "transfer-encoding"})
+
+
+class AsyncVideoClient:
+    """
+    A client of one server, for one event loop; enter it before use.
+
+    Args:
+        api_key: The key, or an async callable that gives one and is asked once more after a
+            401; None reads ``EZVIDEO_API_KEY``.
+        base_url: Up to and including ``/v1``, with or without a slash at the end; None reads
+            ``EZVIDEO_BASE_URL``, else ``https://www.ezmodel.cloud/v1``.
+        request_timeout: Seconds for one request, from connecting to the last byte.
+        retry: How often ``retrieve()`` tries; watches have their own policy.
+        budget: What the server is asked at most; share one among clients of one server.
+        session: An aiohttp session to borrow; it is never closed, and its middlewares are not
+            used.  None opens one at the first request.
+        headers: Sent with every request; not ``Authorization``.
+        observers: Called with every ``Signal``.
+        rand: Gives numbers in [0, 1); the only source of chance.
+
+    Raises:
+        ConfigError: There is no key, or an argument can't be used.
+    """
+
+    def __init__(
+        self,
+        api_key: KeySource | None = None,
+        *,
+        base_url: str | None = None,
+        request_timeout: float = 15.0,
+        retry: RetryPolicy | None = None,
+        budget: RequestBudget | None = None,
+        session: aiohttp.ClientSession | None = None,
+        headers: Mapping[str, str] | None = None,
+        observers: Sequence[Observer] = (),
+        rand: Callable[[], float] = random.random,
+    ) -> None:
+        self._credentials = Credentials(api_key or os.environ.get("EZVIDEO_API_KEY") or None)
+        self._base_url = checked_base_url(
+            base_url or os.environ.get("EZVIDEO_BASE_URL") or DEFAULT_BASE_URL
+        )
+        self._request_timeout = seconds_between("request_timeout", request_timeout, low=0.001)
+        self._retry = retry if retry is not None else RetryPolicy()
+        self._budget = budget if budget is not None else RequestBudget()
+        self._headers = _checked_headers(headers or {})
+        self.observers = Observers(observers)
+        self.rand = rand
+        self._transport = Transport(
+            base_url=self._base_url,
+            headers=self._headers,
+            request_timeout=self._request_timeout,
+            session=session,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
+        self._is_closed = False
+        self.gate: Gate
+        self._exchange: Exchange
+        self.poller: Poller
+        self._on_close: dict[Callable[[], None], None] = {}
+
+    def __repr__(self) -> str:
+        return f"AsyncVideoClient(base_url={self._base_url!r})"
+
+    @property
+    def base_url(self) -> str:
+        """The server, without a slash at the end."""
+        return self._base_url
+
+    @property
+    def budget(self) -> RequestBudget:
+        """What the server is asked at most; its rate may be set while running."""
+        return self._budget
+
+    @property
+    def requests_sent(self) -> int:
+        """Requests put on the wire so far: exactly what the server was sent."""
+        return self._transport.sends
+
+    # -- lifetime ---------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._is_closed:
+            message = "this client was closed; make a new one"
+            raise ClosedError(message)
+        if self._loop is not None:
+            self.check_usable()
+            message = "this client is entered already"
+            raise ClosedError(message)
+        self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+        self.gate = Gate(self._budget, self.observers, self.rand)
+        self._exchange = Exchange(
+            base_url=self._base_url,
+            credentials=self._credentials,
+            transport=self._transport,
+            gate=self.gate,
+            observers=self.observers,
+        )
+        self.poller = Poller(self._exchange, self.gate, self.observers, self.rand)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close connections of our own; watches end with ``ClosedError``.  Again is nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._loop is None:
+            return
+        for close in tuple(self._on_close):
+            close()
+        self.gate.close()
+        await self._transport.aclose()
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if getattr(self, "_loop", None) is not None and not self._is_closed:
+            _warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+
+    # -- for the watcher, one floor up ------------------------------------------------------------
+
+    def check_usable(self) -> None:
+        """Raise ``ClosedError`` unless the client is open in this event loop and process."""
+        if self._is_closed:
+            message = "this client was closed; make a new one"
+            raise ClosedError(message)
+        if self._loop is None:
+            message = "enter the client first: async with AsyncVideoClient(...) as client"
+            raise ClosedError(message)
+        if self._process != os.getpid():
+            message = "this client belongs to the parent process; make a new one after the fork"
+            raise ClosedError(message)
+        if self._loop is not asyncio.get_running_loop():
+            message = "this client belongs to another event loop; make one client per loop"
+            raise ClosedError(message)
+
+    def on_close(self, close: Callable[[], None]) -> None:
+        """Have *close* called before the connections are closed."""
+        self._on_close[close] = None
+
+    def off_close(self, close: Callable[[], None]) -> None:
+        """Take back ``on_close``."""
+        self._on_close.pop(close, None)
+
+    # -- one task ---------------------------------------------------------------------------------
+
+    async def retrieve(self, task_id: str) -> VideoTask:
+        """
+        Ask once for a task's state, with up to ``retry.attempts`` requests in passing trouble.
+
+        Pauses have full jitter; ``Retry-After`` is obeyed up to ``retry.retry_after_max``.  In
+        an outage the client's retry budget runs dry and calls fail after one request.
+
+        Raises:
+            InvalidTaskIdError: Before anything is sent.
+            TaskNotFoundError: The server knows no such task.
+            AuthenticationError: The key was refused, a renewed one too.
+            APIStatusError: Any other error status, by its subclass.
+            BadResponseError: The answer is not a task.
+            TransportError: No answer came; ``RequestTimeoutError`` when it took too long.
+            ConfigError: The server redirects, or has no such route.
+            ClosedError: The client is not open in this event loop.
+        """
+        checked_task_id(task_id)
+        self.check_usable()
+        now = asyncio.get_running_loop().time()
+        limit = inf if self._retry.deadline is None else now + self._retry.deadline
+        failures = 0
+        while True:
+            self._check_cool_down(limit)
+            await self.poller.enter(poll=False)
+            answer = await self._exchange.ask(task_id)
+            if isinstance(answer.outcome, VideoTask):
+                self._budget.credit_retry(retried=failures > 0)
+                return answer.outcome
+            failures += not is_local_stall(answer.outcome)
+            delay = self._delay_before_retry(answer.outcome, max(failures, 1), limit)
+            if delay is None:
+                raise answer.outcome
+            if self.observers:
+                self.observers.tell(RetryDue(task_id=task_id, failures=failures, delay=delay))
+            await asyncio.sleep(delay)
+
+    def _check_cool_down(self, limit: float) -> None:
+        """Fail at once when the server's cool-down is longer than a call waits for one."""
+        now = asyncio.get_running_loop().time()
+        left = self._budget.cool_down_left(now)
+        if left > min(self._retry.retry_after_max, limit - now):
+            message = f"the server asked for no requests for another {left:.0f} s"
+            raise RateLimitError(message, retryable=True, retry_after=left, status=429)
+
+    def _delay_before_retry(self, error: EzVideoError, failures: int, limit: float) -> float | None:
+        """Seconds until the next attempt; None when this error is the caller's to see."""
+        if not error.retryable or (isinstance(error, BadRequestError) and failures > 1):
+            return None
+        throttled = isinstance(error, RateLimitError)
+        delay = self._retry.delay(
+            failures=failures,
+            rand=self.rand(),
+            throttled=throttled,
+            retry_after=getattr(error, "retry_after", None),
+        )
+        if delay is None or asyncio.get_running_loop().time() + delay > limit:
+            return None
+        return delay if self._budget.take_retry(throttled=throttled) else None
+
+    async def wait(
+        self,
+        task_id: str,
+        *,
+        timeout: float | None = 3600.0,  # noqa: ASYNC109 -- its own error carries the task
+        policy: PollPolicy | None = None,
+        raise_on_failure: bool = True,
+        not_found_grace: float = 10.0,
+    ) -> VideoTask:
+        """
+        Wait until a task has ended: looks first, sleeps after.
+
+        A failed request never ends the wait; the deadline does, and cancels the request in
+        flight.  Waiting again with the same id costs nothing but requests.
+
+        Args:
+            task_id: The task.
+            timeout: Seconds, more than 0; None waits for ever.
+            policy: When to ask; None is ``PollPolicy()``.
+            raise_on_failure: False returns a failed task instead of raising.
+            not_found_grace: Seconds in which "not found" is taken for "not yet".
+
+        Returns:
+            The task, completed; or failed with ``raise_on_failure=False``.
+
+        Raises:
+            TaskFailedError: The task ended without a video; ``.task`` says why.
+            WaitTimeoutError: The time was up; carries the last task and the last error.
+            TaskNotFoundError: The server does not know the task (any more).
+            AuthenticationError: The key was refused; PermissionDeniedError, ConfigError and
+                TLSError likewise: trouble that waiting does not heal.
+            BadRequestError: The server refuses to answer for this task.
+            InvalidTaskIdError: Before anything is sent.
+            ClosedError: The client is not open in this event loop.
+        """
+        checked_task_id(task_id)
+        limit = time_limit("timeout", timeout)
+        grace = seconds_between("not_found_grace", not_found_grace, low=0.0)
+        self.check_usable()
+        scheduler = Scheduler(policy or PollPolicy(), not_found_grace=grace)
+        final = await self.poller.until_ended(scheduler, task_id, limit=limit)
+        return outcome_of(final, raise_on_failure=raise_on_failure)
+
+    # -- many tasks -------------------------------------------------------------------------------
+
+    def watch(self, task_ids: Iterable[str] = (), **watcher_options: Any) -> TaskWatcher:
+        """Make a :class:`TaskWatcher` of this client; its options are that class's."""
+        # The watcher stands on the client's floor, not under it.
+        from ezvideo_async._watcher import TaskWatcher  # noqa: PLC0415 -- imports go down only
+
+        return TaskWatcher(self, task_ids, **watcher_options)
+
+
+def outcome_of(final: Final, *, raise_on_failure: bool) -> VideoTask:
+    """
+    Turn a final event into what ``wait()`` gives.
+
+    Raises:
+        TaskFailedError: The task failed, and *raise_on_failure* is set.
+        EzVideoError: We stopped looking.
+    """
+    if isinstance(final, TaskLost):
+        raise final.error
+    if isinstance(final, TaskFailed) and raise_on_failure:
+        raise _failed(final.task)
+    return final.task
+
+
+def _failed(task: VideoTask) -> TaskFailedError:
+    error = task.error or TaskError()
+    told = ": ".join(part for part in (error.code, error.message) if part)
+    why = f": {told[:200]!a}" if told else ", and the server does not say why"
+    return TaskFailedError(f"task {task.id!a} failed{why}", task_id=task.id, task=task)
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """
+    Let usable headers pass.
+
+    Raises:
+        ConfigError: A name or value can't be sent, or is ours to set.
+    """
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.match(name):
+            message = f"headers: {name!a} is no header name"
+            raise ConfigError(message)
+        if name.lower() in _OUR_HEADERS:
+            message = f"headers: {name} is set by the client itself; pass the key as api_key"
+            raise ConfigError(message)
+        if not isinstance(value, str) or not _HEADER_VALUE.match(value):
+            message = f"headers: the value of {name} must be printable ASCII text"
+            raise ConfigError(message)
+    return dict(headers)

@@ -1,0 +1,190 @@
+"""
+One question, one answer: what a status request and its answer take, retries left out.
+
+An ``Exchange`` puts the key on, sends, reads the answer, asks again at once where that is no
+retry (a renewed key, an answer that belongs to another request), and tells the budget and the
+observers how it went.  It never sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from ezvideo_async import _dialects as dialects
+from ezvideo_async._models import TaskStatus, VideoTask
+from ezvideo_async._observe import PollDone, PollFailed
+from ezvideo_async._parse import foreign_id
+from ezvideo_async._wire import NO_HINT, PollHint, decode_status, poll_hint, status_request
+from ezvideo_async.errors import (
+    AuthenticationError,
+    BadResponseError,
+    ConfigError,
+    EzVideoError,
+)
+
+if TYPE_CHECKING:
+    from ezvideo_async._credentials import Credentials, Secret
+    from ezvideo_async._gate import Gate, Observers
+    from ezvideo_async._observe import Signal
+    from ezvideo_async._transport import Line, Transport
+
+_log = logging.getLogger("ezvideo_async")
+
+_WORDS_REMEMBERED = 1000
+"""So many unknown words and aliases are told apart in the log; a server may send any number."""
+
+
+@frozen
+class Answer:
+    """
+    What came of one question.
+
+    Attributes:
+        outcome: The task, or the error.
+        hint: When the server wants to be asked again.
+    """
+
+    outcome: VideoTask | EzVideoError
+    hint: PollHint = NO_HINT
+
+
+class Exchange:
+    """
+    Asks one server for tasks.
+
+    Args:
+        base_url: Checked, without a trailing slash.
+        credentials: Give the key.
+        transport: Sends.
+        gate: Hears how each request ended.
+        observers: Hear of each request.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        credentials: Credentials,
+        transport: Transport,
+        gate: Gate,
+        observers: Observers,
+    ) -> None:
+        self._base_url = base_url
+        self._credentials = credentials
+        self._transport = transport
+        self._gate = gate
+        self._observers = observers
+        self._has_been_answered = False
+        self._logged: set[str] = set()
+        self._aliases: dict[str, str] = {}
+
+    async def ask(self, task_id: str) -> Answer:
+        """
+        Ask for one task; the gate must have let this request start.
+
+        Never raises but for cancellation and what the caller's key provider raises.
+        """
+        started = asyncio.get_running_loop().time()
+        try:
+            answer = await self._asked(task_id)
+        except BaseException:
+            self._gate.abandon(started=started)
+            raise
+        error = answer.outcome if isinstance(answer.outcome, EzVideoError) else None
+        self._gate.finish(error, started=started)
+        if self._observers:
+            self._tell(task_id, answer, asyncio.get_running_loop().time() - started)
+        return answer
+
+    async def _asked(self, task_id: str) -> Answer:
+        secret = await self._credentials.secret()
+        answer, line = await self._sent(task_id, secret, self._aliases.get(task_id))
+        if isinstance(answer.outcome, AuthenticationError):
+            renewed = await self._credentials.renewed(secret)
+            if renewed is not None:
+                answer, line = await self._sent(task_id, renewed, self._aliases.get(task_id))
+        foreign = _foreign_id(answer)
+        if foreign is not None and line is not None:
+            line.close()
+            answer = await self._asked_on_fresh_line(task_id, foreign)
+        self._note(answer)
+        return answer
+
+    async def _asked_on_fresh_line(self, task_id: str, foreign: str) -> Answer:
+        """
+        Ask again where no stray answer can be waiting.
+
+        A pooled connection can hand over the answer to somebody else's request.  The same
+        foreign id on a fresh connection is the server's own name for the task.
+        """
+        _log.warning("the answer about %.200a was about %.200a: asking again", task_id, foreign)
+        secret = await self._credentials.secret()
+        answer, line = await self._sent(task_id, secret, foreign)
+        if line is not None and _foreign_id(answer) is not None:
+            line.close()
+        elif isinstance(answer.outcome, VideoTask) and _is_named(answer.outcome, foreign):
+            self._aliases[task_id] = foreign
+            _log.warning("taking %.200a for this server's name of %.200a", foreign, task_id)
+        return answer
+
+    async def _sent(
+        self, task_id: str, secret: Secret, alias: str | None
+    ) -> tuple[Answer, Line | None]:
+        try:
+            response, line = await self._transport.send(
+                status_request(self._base_url, task_id), secret
+            )
+        except EzVideoError as raised:
+            error = raised.with_traceback(None)
+            return Answer(error), None
+        unix_now = time.time()
+        outcome = decode_status(
+            response, task_id=task_id, base_url=self._base_url, unix_now=unix_now, alias=alias
+        )
+        return Answer(outcome, poll_hint(response, unix_now=unix_now)), line
+
+    def _note(self, answer: Answer) -> None:
+        outcome = answer.outcome
+        if isinstance(outcome, VideoTask):
+            self._has_been_answered = True
+            self._note_word(outcome)
+            if outcome.is_terminal:
+                self._aliases.pop(outcome.id, None)
+        elif isinstance(outcome, ConfigError) and outcome.reason == "route":
+            # A server that has answered has the route: it is being deployed, not misspelt.
+            outcome.retryable = self._has_been_answered
+
+    def _note_word(self, task: VideoTask) -> None:
+        word = task.raw_status
+        if task.status is not TaskStatus.PROCESSING or word is None or word in self._logged:
+            return
+        if not dialects.is_known_word(word) and self._is_news(word):
+            _log.warning("unknown status %.200a of task %.200a: taken for alive", word, task.id)
+
+    def _is_news(self, what: str) -> bool:
+        if what in self._logged or len(self._logged) >= _WORDS_REMEMBERED:
+            return False
+        self._logged.add(what)
+        return True
+
+    def _tell(self, task_id: str, answer: Answer, elapsed: float) -> None:
+        outcome = answer.outcome
+        if isinstance(outcome, VideoTask):
+            signal: Signal = PollDone(task_id=task_id, status=outcome.status, elapsed=elapsed)
+        else:
+            signal = PollFailed(task_id=task_id, error=outcome, elapsed=elapsed)
+        self._observers.tell(signal)
+
+
+def _is_named(task: VideoTask, name: str) -> bool:
+    return foreign_id(task.raw, task.id) == name
+
+
+def _foreign_id(answer: Answer) -> str | None:
+    outcome = answer.outcome
+    return outcome.answered_id if isinstance(outcome, BadResponseError) else None

@@ -1,0 +1,255 @@
+"""
+Waiting for the budget: who may send next, in fair turns.
+
+The budget says when a request may start; the gate lets requests through one by one.  Calls of
+``retrieve()``, looks of ``wait()`` and watchers take turns, so that none starves another: the
+first two wait in lines, a watcher says that it wants to send and is called when it may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING
+
+from ezvideo_async._observe import BreakerClosed, BreakerOpened, CoolDown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ezvideo_async._budget import RequestBudget
+    from ezvideo_async._observe import Observer, Signal
+    from ezvideo_async.errors import EzVideoError
+
+_log = logging.getLogger("ezvideo_async")
+
+
+class Observers:
+    """The observers of one client: they hear everything, and can break nothing."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+        self._has_logged = False
+        self.failures = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._observers)
+
+    def tell(self, signal: Signal) -> None:
+        """Call every observer; what one raises is counted, and logged the first time."""
+        for observer in self._observers:
+            try:
+                observer(signal)
+            except Exception:  # noqa: BLE001 -- the caller's code, which must not end a watch
+                self.failures += 1
+                if not self._has_logged:
+                    self._has_logged = True
+                    _log.exception("an observer raised; it is still called, but not logged again")
+
+
+class Gate:
+    """
+    One client's way to its budget.
+
+    Args:
+        budget: Decides when a request may start; may be shared with other clients.
+        observers: Hear of cool-downs and of the breaker.
+        rand: Gives numbers in [0, 1); the only source of chance.
+    """
+
+    def __init__(
+        self, budget: RequestBudget, observers: Observers, rand: Callable[[], float]
+    ) -> None:
+        self.budget = budget
+        self._observers = observers
+        self._rand = rand
+        self._calls: deque[_Waiter] = deque()
+        self._looks: deque[_Waiter] = deque()
+        self._watchers: deque[Callable[[], bool]] = deque()
+        self._turns = deque((self._serve_call, self._serve_look, self._serve_watcher))
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
+        budget.listen(self._serve)
+
+    def close(self) -> None:
+        """Stop serving; whoever still waits is woken to find the client closed."""
+        self.budget.unlisten(self._serve)
+        self._drop_timer()
+        for waiter in (*self._calls, *self._looks):
+            waiter.wake(inf)
+
+    # -- calls and looks --------------------------------------------------------------------------
+
+    async def enter(self, *, poll: bool) -> float:
+        """
+        Wait until one request may start, and count it as started.
+
+        Args:
+            poll: False for a call that does not wait for the breaker.
+
+        Returns:
+            0 when it may be sent now; else, in a cool-down or after an outage, seconds after
+            which to come again, so that not all do at once; ``inf`` when the gate was closed.
+        """
+        now = asyncio.get_running_loop().time()
+        cool_down = self.budget.cool_down_left(now)
+        if poll and cool_down:
+            return cool_down + self._rand() * self.budget.release_over(now, 0)
+        if not self._is_contended and self.budget.start_at(now, poll=poll) <= now:
+            self.budget.start(now)
+            return 0.0
+        waiter = _Waiter()
+        (self._looks if poll else self._calls).append(waiter)
+        self._serve()
+        try:
+            return await waiter.woken
+        except asyncio.CancelledError:
+            if waiter.has_started:
+                self.abandon(started=now)
+            raise
+
+    @property
+    def _is_contended(self) -> bool:
+        return bool(self._calls or self._looks or self._watchers)
+
+    # -- watchers ---------------------------------------------------------------------------------
+
+    def try_start(self, now: float) -> bool:
+        """Count one poll as started if it may be sent now and nobody waits."""
+        if self._is_contended or self.budget.start_at(now) > now:
+            return False
+        self.budget.start(now)
+        return True
+
+    def want(self, send_one: Callable[[], bool]) -> None:
+        """
+        Ask to be called when a poll may start.
+
+        Args:
+            send_one: Called with the poll counted as started; gives False when it has nothing
+                to send after all.
+        """
+        if send_one not in self._watchers:
+            self._watchers.append(send_one)
+        self._serve()
+
+    def unwant(self, send_one: Callable[[], bool]) -> None:
+        """Take back ``want``."""
+        if send_one in self._watchers:
+            self._watchers.remove(send_one)
+
+    # -- how it ended -----------------------------------------------------------------------------
+
+    def finish(self, error: EzVideoError | None, *, started: float) -> None:
+        """Tell the budget how a request ended, and everybody what follows."""
+        now = asyncio.get_running_loop().time()
+        signals = self.budget.finish(error, started=started, now=now, rand=self._rand())
+        for signal in signals:
+            self._announce(signal, now)
+        self.budget.notify()
+
+    def abandon(self, *, started: float) -> None:
+        """Tell the budget that a request was cancelled."""
+        self.budget.abandon(started=started)
+        self.budget.notify()
+
+    def _announce(self, signal: Signal, now: float) -> None:
+        match signal:
+            case CoolDown(seconds=seconds, rate=rate):
+                self._send_looks_home(now, after=seconds)
+                _log.warning(
+                    "rate limited: no request for %.1f s, then %.1f a second", seconds, rate
+                )
+            case BreakerOpened(failures=failures):
+                _log.warning("the server is out after %d failures: one probe at a time", failures)
+            case BreakerClosed(outage=outage):
+                _log.info("the server answers again after %.1f s", outage)
+                self._send_looks_home(now)
+        self._observers.tell(signal)
+
+    def _send_looks_home(self, now: float, *, after: float = 0.0) -> None:
+        """Spread the looks that wait in the line: the end of a pause is no starting gun."""
+        looks = [waiter for waiter in self._looks if not waiter.woken.done()]
+        self._looks.clear()
+        over = self.budget.release_over(now, len(looks))
+        for place, waiter in enumerate(looks):
+            waiter.wake(after + over * (place + self._rand()) / len(looks))
+
+    # -- taking turns -----------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Let through whoever may start now; set the timer for the next one."""
+        if self._is_contended:
+            now = asyncio.get_running_loop().time()
+            while any(self._take_turn(now) for _ in range(len(self._turns))):
+                pass
+            self._set_timer(now)
+        else:
+            self._drop_timer()
+
+    def _take_turn(self, now: float) -> bool:
+        serve = self._turns[0]
+        self._turns.rotate(-1)
+        return serve(now)
+
+    def _serve_call(self, now: float) -> bool:
+        return self._serve_line(self._calls, now, poll=False)
+
+    def _serve_look(self, now: float) -> bool:
+        return self._serve_line(self._looks, now, poll=True)
+
+    def _serve_line(self, line: deque[_Waiter], now: float, *, poll: bool) -> bool:
+        while line and line[0].woken.done():  # cancelled while it waited
+            line.popleft()
+        if not line or self.budget.start_at(now, poll=poll) > now:
+            return False
+        self.budget.start(now)
+        waiter = line.popleft()
+        waiter.has_started = True
+        waiter.wake(0.0)
+        return True
+
+    def _serve_watcher(self, now: float) -> bool:
+        while self._watchers and self.budget.start_at(now) <= now:
+            send_one = self._watchers.popleft()
+            self.budget.start(now)
+            if send_one():
+                self._watchers.append(send_one)
+                return True
+            self.budget.abandon(started=now)
+        return False
+
+    def _set_timer(self, now: float) -> None:
+        at = self.budget.start_at(now, poll=False) if self._calls else inf
+        if self._looks or self._watchers:
+            at = min(at, self.budget.start_at(now))
+        if at != self._timer_at:
+            self._drop_timer()
+            self._timer_at = at
+            if at < inf:
+                self._timer = asyncio.get_running_loop().call_at(at, self._timer_fired)
+
+    def _drop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, inf
+
+    def _timer_fired(self) -> None:
+        self._timer, self._timer_at = None, inf
+        self._serve()
+
+
+class _Waiter:
+    """One caller in a line; woken with 0 when its request is counted as started."""
+
+    __slots__ = ("has_started", "woken")
+
+    def __init__(self) -> None:
+        self.has_started = False
+        self.woken: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    def wake(self, delay: float) -> None:
+        if not self.woken.done():
+            self.woken.set_result(delay)

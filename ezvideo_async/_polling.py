@@ -1,0 +1,145 @@
+"""
+Ask, and let the scheduler decide: the step that ``wait()`` and the watcher share.
+
+A poll is sent once; what it brings goes to the scheduler, which knows when to ask again.
+Trouble that concerns our key or set-up is raised: it would meet every task alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from math import inf
+from typing import TYPE_CHECKING
+
+from ezvideo_async._events import Final
+from ezvideo_async._models import VideoTask
+from ezvideo_async._observe import RetryDue
+from ezvideo_async._schedule import is_fatal, timed_out
+from ezvideo_async.errors import ClosedError, PermissionDeniedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ezvideo_async._events import Event
+    from ezvideo_async._exchange import Exchange
+    from ezvideo_async._gate import Gate, Observers
+    from ezvideo_async._schedule import Scheduler, Watch
+    from ezvideo_async.errors import EzVideoError
+
+_FIREWALL_PAGES = 5
+_FIREWALL_SECONDS = 60.0
+"""A firewall's page may pass; so many in a row over so long are meant for us."""
+
+
+class Poller:
+    """
+    Polls for any number of schedulers of one client.
+
+    Args:
+        exchange: Asks the server.
+        gate: Lets the looks of ``wait()`` through.
+        observers: Hear of pauses after failures.
+        rand: Gives numbers in [0, 1); the only source of chance.
+    """
+
+    def __init__(
+        self, exchange: Exchange, gate: Gate, observers: Observers, rand: Callable[[], float]
+    ) -> None:
+        self._exchange = exchange
+        self._gate = gate
+        self._observers = observers
+        self._rand = rand
+        self._firewall_pages = 0
+        self._firewall_since = 0.0
+
+    async def poll(self, scheduler: Scheduler, watch: Watch) -> Event | None:
+        """
+        Send one poll that the gate has let through.
+
+        Returns:
+            What changed, if anything.
+
+        Raises:
+            EzVideoError: Trouble that would meet every task; the watch stays as it is.
+        """
+        answer = await self._exchange.ask(watch.task_id)
+        now, unix_now, rand = asyncio.get_running_loop().time(), time.time(), self._rand()
+        if isinstance(answer.outcome, VideoTask):
+            self._firewall_pages = 0
+            return scheduler.answered(
+                watch,
+                answer.outcome,
+                now=now,
+                unix_now=unix_now,
+                rand=rand,
+                retry_after=answer.hint.retry_after,
+                poll_after=answer.hint.poll_after,
+            )
+        error = self._judged(answer.outcome, now)
+        if is_fatal(error):
+            raise error
+        event = scheduler.failed(watch, error, now=now, unix_now=unix_now, rand=rand)
+        if self._observers and event is None:
+            due = RetryDue(task_id=watch.task_id, failures=watch.errors, delay=watch.due - now)
+            self._observers.tell(due)
+        return event
+
+    def _judged(self, error: EzVideoError, now: float) -> EzVideoError:
+        """Lose patience with a firewall that refuses again and again."""
+        if not isinstance(error, PermissionDeniedError) or not error.retryable:
+            self._firewall_pages = 0
+            return error
+        if self._firewall_pages == 0:
+            self._firewall_since = now
+        self._firewall_pages += 1
+        lasting = now - self._firewall_since >= _FIREWALL_SECONDS
+        if self._firewall_pages >= _FIREWALL_PAGES and lasting:
+            error.retryable = False
+        return error
+
+    async def until_ended(
+        self, scheduler: Scheduler, task_id: str, *, limit: float | None
+    ) -> Final:
+        """
+        Watch one id on a scheduler of its own until its final event: look first, sleep after.
+
+        Raises:
+            WaitTimeoutError: *limit* seconds have passed.
+            EzVideoError: Trouble that waiting does not heal.
+        """
+        began = asyncio.get_running_loop().time()
+        (watch,) = scheduler.add([task_id], now=began, rand=self._rand())
+        try:
+            async with asyncio.timeout_at(None if limit is None else began + limit) as patience:
+                return await self._final_event(scheduler)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+        raise timed_out(watch, waited=asyncio.get_running_loop().time() - began)
+
+    async def _final_event(self, scheduler: Scheduler) -> Final:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = scheduler.next_at()
+            await asyncio.sleep(due - loop.time())
+            await self.enter(poll=True)
+            (watch,) = scheduler.take_due(max(due, loop.time()), limit=1)
+            event = await self.poll(scheduler, watch)
+            if isinstance(event, Final):
+                return event
+
+    async def enter(self, *, poll: bool) -> None:
+        """
+        Wait until the gate lets one request through.
+
+        Raises:
+            ClosedError: The client was closed meanwhile.
+        """
+        delay = await self._gate.enter(poll=poll)
+        while delay:
+            if delay == inf:
+                message = "the client was closed"
+                raise ClosedError(message)
+            await asyncio.sleep(delay)
+            delay = await self._gate.enter(poll=poll)

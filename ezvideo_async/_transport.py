@@ -1,0 +1,318 @@
+"""
+The wire itself: the only room that knows aiohttp's client.
+
+Promises:
+
+1. The server sees exactly the requests counted in ``sends``: aiohttp's own hidden second send
+   of a failed GET is switched off.  One resend is ours, at once, when a kept-alive connection
+   turns out to have been closed by the server.
+2. The key is put on in a middleware, for the API's own origin only, so that no frame, request
+   record or exception of aiohttp holds it.
+3. What leaves is a ``Response`` or an error of ours, made after the ``except`` block was left:
+   no aiohttp object hangs on it.
+4. A body is at most 1 MiB, decompressed; cookies are not kept, redirects not followed, proxies
+   and netrc of the environment not used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
+
+import aiohttp
+from aiohttp import hdrs
+from aiohttp.http import HttpProcessingError
+from yarl import URL
+
+from ezvideo_async._version import __version__
+from ezvideo_async._wire import Request, Response
+from ezvideo_async.errors import (
+    BadResponseError,
+    ClosedError,
+    EzVideoError,
+    RequestTimeoutError,
+    TLSError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp.client_middlewares import ClientHandlerType
+
+    from ezvideo_async._credentials import Secret
+
+MAX_BODY_BYTES: Final = 1 << 20
+_CONNECT_TIMEOUT: Final = 5.0  # seconds, as openai-python: a SYN black hole shows by then
+_KEEP_ALIVE: Final = 15.0  # seconds; servers close idle connections from about then on
+_DNS_CACHE: Final = 10  # seconds until a failover is seen
+_CLEANUP: Final = 2.0  # seconds that closing may take
+_TEXT: Final = 200  # characters of a library's error text
+
+_FAILURES: Final = (
+    aiohttp.ClientError,
+    HttpProcessingError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+)
+"""Everything aiohttp and the layers below raise for what a server or network does."""
+
+_FIXED_HEADERS: Final[dict[str, str]] = {
+    hdrs.ACCEPT: "application/json",
+    hdrs.ACCEPT_ENCODING: "identity",  # a few hundred bytes: packing costs more than it saves
+    hdrs.CACHE_CONTROL: "no-cache",
+    hdrs.USER_AGENT: f"ezvideo_async/{__version__}",
+}
+
+
+class Line:
+    """The connection one request went over."""
+
+    __slots__ = ("protocol", "was_used")
+
+    def __init__(self) -> None:
+        self.protocol: Any = None
+        self.was_used = False
+
+    def close(self) -> None:
+        """Close the connection, so that nobody gets what is left in it."""
+        if self.protocol is not None:
+            self.protocol.close()
+
+
+class Transport:
+    """
+    Sends requests to one origin.
+
+    Args:
+        base_url: Says which origin gets the key.
+        headers: Sent with every request.
+        request_timeout: Seconds for one try, from connecting to the last byte.
+        session: A session to borrow; it is never closed here.  None makes one at the first
+            request.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        headers: Mapping[str, str],
+        request_timeout: float,
+        session: aiohttp.ClientSession | None,
+    ) -> None:
+        self._origin = URL(base_url).origin()
+        self._headers = {**_FIXED_HEADERS, **headers}
+        self._request_timeout = request_timeout
+        self._session = session
+        self._owns_session = session is None
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
+        self._used: WeakSet[Any] = WeakSet()
+        self._closed = False
+        self.sends = 0
+
+    async def send(self, request: Request, secret: Secret) -> tuple[Response, Line]:
+        """
+        Send one request and read its answer, whatever its status.
+
+        Raises:
+            TransportError: No answer came (also ``RequestTimeoutError``, ``TLSError``).
+            BadResponseError: The body is larger than 1 MiB.
+            ClosedError: The transport was closed.
+        """
+        line = Line()
+        outcome = await self._try(request, secret, line)
+        if line.was_used and _is_stale(outcome):
+            line = Line()
+            outcome = await self._try(request, secret, line)
+        if isinstance(outcome, EzVideoError):
+            raise outcome
+        return outcome, line
+
+    async def aclose(self) -> None:
+        """Close the connections we opened; again is nothing, and it takes 2 s at most."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is None or not self._owns_session:
+            return
+        closing = asyncio.ensure_future(session.close())
+        await asyncio.wait([asyncio.shield(closing)], timeout=_CLEANUP)
+
+    async def _try(self, request: Request, secret: Secret, line: Line) -> Response | EzVideoError:
+        started = asyncio.get_running_loop().time()
+        failure: BaseException
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                return await self._exchange(request, secret, line)
+        except EzVideoError as error:
+            return error.with_traceback(None)
+        except _FAILURES as error:
+            failure = error
+        if self._closed:
+            return ClosedError("the client was closed during the request", task_id=request.task_id)
+        waited = asyncio.get_running_loop().time() - started
+        return self._converted(failure, request, secret, waited)
+
+    async def _exchange(self, request: Request, secret: Secret, line: Line) -> Response:
+        async def put_key_on(
+            outgoing: aiohttp.ClientRequest, handler: ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            # A borrowed session may hold a default key: ours, or none for a foreign origin.
+            outgoing.headers.pop(hdrs.AUTHORIZATION, None)
+            if outgoing.url.origin() == self._origin:
+                outgoing.headers[hdrs.AUTHORIZATION] = secret.authorization()
+            self._follow(outgoing, line)
+            try:
+                return await handler(outgoing)
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+                if isinstance(error, aiohttp.ClientConnectorError):
+                    raise  # never sent, never resent
+                failure = error
+            # Of these two alone aiohttp would send the request again: hide them from it.
+            raise _DisconnectedError(str(failure))
+
+        async with self._open_session().request(
+            request.method,
+            URL(request.url, encoded=True),
+            headers=self._headers,
+            allow_redirects=False,
+            timeout=self._timeout,
+            middlewares=(put_key_on,),
+        ) as answer:
+            body = await _read_body(answer, request)
+        return Response(
+            status=answer.status,
+            headers=_joined(answer.headers),
+            body=secret.scrub_body(body),
+        )
+
+    def _follow(self, outgoing: aiohttp.ClientRequest, line: Line) -> None:
+        """Note the connection that the request is given, and whether it was used before."""
+        send = outgoing.send
+
+        async def noted_send(connection: Any) -> aiohttp.ClientResponse:
+            self.sends += 1
+            line.protocol = connection.protocol
+            line.was_used = line.protocol in self._used
+            self._used.add(line.protocol)
+            return await send(connection)
+
+        # No public hook tells a request's connection; this holds for borrowed sessions too.
+        outgoing.send = noted_send  # type: ignore[assignment,method-assign]
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0,  # the budget's gate is the limit
+                    keepalive_timeout=_KEEP_ALIVE,
+                    ttl_dns_cache=_DNS_CACHE,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._session
+
+    def _converted(
+        self, failure: BaseException, request: Request, secret: Secret, waited: float
+    ) -> TransportError:
+        """Make our own error from what was raised below: by kind, never by its ``status``."""
+        kind, reason = _judged(failure)
+        if reason == "timeout" and waited >= 1.5 * self._request_timeout:
+            reason = "local_stall"  # the loop was blocked: the server is not to blame
+        text = secret.scrub(_plain(str(failure)) or type(failure).__name__)
+        host = self._origin.host_port_subcomponent
+        error = kind(f"{_PHRASES[reason]} ({host}): {text}", task_id=request.task_id, reason=reason)
+        if getattr(failure, "status", None) == 407:  # noqa: PLR2004 -- proxy authentication required
+            error.retryable = False
+        return error
+
+
+class _DisconnectedError(aiohttp.ClientError):
+    """Stands in for the two errors on which aiohttp would resend."""
+
+
+_PHRASES: Final = {
+    "dns": "the host name was not found",
+    "connect": "no connection",
+    "disconnected": "the server closed the connection",
+    "protocol": "the answer is not HTTP",
+    "payload": "the answer broke off",
+    "proxy": "the proxy refused",
+    "timeout": "no answer in time",
+    "local_stall": "this process was too busy to read the answer in time",
+    "tls": "TLS failed",
+}
+
+_BROKEN_HANDSHAKES: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+"""A handshake that was cut, not refused: an outage, which passes."""
+
+_KINDS: Final[tuple[tuple[Any, type[TransportError], str], ...]] = (
+    # the first row that fits counts
+    (aiohttp.ServerFingerprintMismatch, TLSError, "tls"),
+    (aiohttp.ClientConnectorCertificateError, TLSError, "tls"),
+    (aiohttp.ClientSSLError, TLSError, "tls"),
+    (TimeoutError, RequestTimeoutError, "timeout"),
+    (aiohttp.ClientConnectorDNSError, TransportError, "dns"),
+    ((aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError), TransportError, "proxy"),
+    (aiohttp.ClientConnectorError, TransportError, "connect"),
+    (aiohttp.ClientPayloadError, TransportError, "payload"),
+    ((aiohttp.ClientResponseError, HttpProcessingError), TransportError, "protocol"),
+    ((aiohttp.ClientConnectionError, _DisconnectedError, OSError), TransportError, "disconnected"),
+)
+
+
+def _judged(failure: BaseException) -> tuple[type[TransportError], str]:
+    if isinstance(getattr(failure, "os_error", None), _BROKEN_HANDSHAKES):
+        return TransportError, "connect"
+    return next(
+        ((kind, reason) for raised, kind, reason in _KINDS if isinstance(failure, raised)),
+        (TransportError, "protocol"),
+    )
+
+
+def is_local_stall(error: EzVideoError) -> bool:
+    """Tell a time-out that is our own doing: the loop was blocked while the answer lay there."""
+    return isinstance(error, TransportError) and error.reason == "local_stall"
+
+
+def _is_stale(outcome: object) -> bool:
+    return isinstance(outcome, TransportError) and outcome.reason == "disconnected"
+
+
+async def _read_body(answer: aiohttp.ClientResponse, request: Request) -> bytes:
+    """Read the whole body, or give up as soon as it passes the cap."""
+    declared = answer.content_length
+    if declared is not None and declared <= MAX_BODY_BYTES and not _is_packed(answer):
+        return await answer.read()
+    parts: list[bytes] = []
+    room = MAX_BODY_BYTES
+    async for part in answer.content.iter_any():
+        room -= len(part)
+        if room < 0:
+            answer.close()
+            message = f"the answer is larger than {MAX_BODY_BYTES} bytes"
+            raise BadResponseError(
+                message, task_id=request.task_id, reason="too_large", status=answer.status
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _is_packed(answer: aiohttp.ClientResponse) -> bool:
+    return hdrs.CONTENT_ENCODING in answer.headers
+
+
+def _joined(headers: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in headers.items():
+        key = name.lower()
+        found[key] = f"{found[key]}, {value}" if key in found else value
+    return found
+
+
+def _plain(text: str) -> str:
+    return ascii(text[:_TEXT])[1:-1]
