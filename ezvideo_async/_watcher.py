@@ -1,0 +1,528 @@
+"""
+``TaskWatcher``: thousands of tasks watched in one event loop.
+
+Rules of this room:
+
+1. The scheduler decides and the pump drives; here is who is watched and who is told.
+2. Adding, discarding, feeding are plain calls in the watcher's own event loop.
+3. What ends the watch is kept as its *fault* and raised to every reader and waiter, after the
+   events that they have not read, with the open ids on it.  It is never a silent end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, Self
+
+from attrs import frozen
+
+from ezvideo_async._client import outcome_of
+from ezvideo_async._events import Final
+from ezvideo_async._models import VideoTask
+from ezvideo_async._observe import TaskEnded
+from ezvideo_async._policy import PollPolicy, seconds_between, time_limit
+from ezvideo_async._pump import Pump
+from ezvideo_async._reader import Reader, Subscription
+from ezvideo_async._schedule import Scheduler, timed_out
+from ezvideo_async._wire import checked_task_id
+from ezvideo_async.errors import ClosedError, ConfigError, InvalidTaskIdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from ezvideo_async._client import AsyncVideoClient
+    from ezvideo_async._events import Event
+    from ezvideo_async._schedule import Watch
+
+_log = logging.getLogger("ezvideo_async")
+
+_FIRST_LOOKS_SHARE = 0.5
+"""First looks of many ids take this share of the rate, so that they are no peak."""
+
+_NOT_ENTERED = "enter the watcher first: async with client.watch(...) as watcher"
+
+
+@frozen(kw_only=True)
+class WatcherStats:
+    """
+    Counts of one watcher.
+
+    Attributes:
+        open: Ids that have not ended.
+        completed: Ids that ended well.
+        failed: Ids that failed.
+        lost: Ids we stopped looking for.
+        unread: Events that the watcher's own loop has not read.
+        polls: Polls that have come to an end, well or not.
+        in_flight: Polls being answered now.
+    """
+
+    open: int
+    completed: int
+    failed: int
+    lost: int
+    unread: int
+    polls: int
+    in_flight: int
+
+
+class TaskWatcher:
+    """
+    Watches many tasks, and tells each change of status until every task has ended.
+
+    Enter it (``async with``), then iterate over it.  Iteration ends when every id has ended,
+    unless *keep_open* is set or it was made without ids and not yet closed.
+
+    Shape:
+        Events of one id come in order and end with exactly one final event; between ids no
+        order is promised.  A slow reader gets the newest state only: at most one unread event
+        per id.  Polling does not slow down for it.
+
+    Args:
+        client: An entered client; it outlives the watcher.
+        task_ids: The first ids.
+        policy: When to ask; None is ``PollPolicy()``.
+        timeout: Seconds until an id is given up with ``TaskLost``; None for never.
+        progress: Whether changes of progress alone are told.
+        keep_open: True for a watcher that goes on when all ids have ended.
+        not_found_grace: Seconds after ``add`` in which "not found" is taken for "not yet".
+        retain_ended: Seconds for which an ended id stays known to late readers.
+
+    Raises:
+        ConfigError: An option is out of its range.
+        InvalidTaskIdError: An id can't be used.
+    """
+
+    def __init__(
+        self,
+        client: AsyncVideoClient,
+        task_ids: Iterable[str] = (),
+        *,
+        policy: PollPolicy | None = None,
+        timeout: float | None = 86_400.0,
+        progress: bool = False,
+        keep_open: bool = False,
+        not_found_grace: float = 10.0,
+        retain_ended: float = 300.0,
+    ) -> None:
+        self._client = client
+        self._first_ids = _checked_ids(task_ids)
+        self._policy = policy if policy is not None else PollPolicy()
+        self._timeout = time_limit("timeout", timeout)
+        self._keep_open = keep_open
+        self._scheduler = Scheduler(
+            self._policy,
+            not_found_grace=seconds_between("not_found_grace", not_found_grace, low=0.0),
+            retain_ended=seconds_between("retain_ended", retain_ended, low=0.0),
+            progress=progress,
+        )
+        self._reader = Reader(progress=progress, is_over=self._is_over, fault=lambda: self._fault)
+        self._is_read = False
+        self._subscriptions: dict[Subscription, None] = {}
+        self._waiting: dict[Watch, list[asyncio.Future[Final]]] = {}
+        self._is_closing = False
+        self._fault: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pump: Pump
+        self._has_told_stretch = False
+        self._ended: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<TaskWatcher of {len(self._scheduler)} open tasks>"
+
+    # -- lifetime ---------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._loop is not None:
+            message = "a watcher is entered once; make a new one"
+            raise ClosedError(message)
+        self._client.check_usable()
+        self._loop = asyncio.get_running_loop()
+        self._pump = Pump(
+            self._scheduler,
+            gate=self._client.gate,
+            poller=self._client.poller,
+            rand=self._client.rand,
+            publish=self._publish,
+            fail=self._fail,
+        )
+        self._client.on_close(self._client_closed)
+        self._pump.start()
+        self._add(self._first_ids, timeout=self._timeout, tag=None)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._fail(ClosedError("the watcher was closed"))
+        await self._pump.ended()
+
+    def close(self) -> None:
+        """Add no more ids: iteration ends after the last final event."""
+        self._is_closing = True
+        self._wake_readers()
+
+    def _client_closed(self) -> None:
+        self._fail(ClosedError("the client was closed while a watch ran"))
+
+    def _is_over(self) -> bool:
+        ends_by_itself = bool(self._first_ids) and not self._keep_open
+        return not self._scheduler and (self._is_closing or ends_by_itself)
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        self._is_read = True
+        return self
+
+    async def __anext__(self) -> Event:
+        """
+        Give the next event.
+
+        Raises:
+            StopAsyncIteration: Every id has ended.
+            AuthenticationError: The key was refused; likewise for other trouble with the key or
+                the set-up.  ``open_ids`` on the exception names the ids without an end.
+            ClosedError: The watcher is not open, or the client was closed.
+        """
+        self._is_read = True
+        if self._loop is None:
+            raise ClosedError(_NOT_ENTERED)
+        return await self._reader.read()
+
+    def subscribe(self, *task_ids: str, progress: bool = True, replay: bool = True) -> Subscription:
+        """
+        Read the same polls a second time, for some ids or for all.
+
+        Args:
+            task_ids: Watched ids, or ids that ended less than ``retain_ended`` ago; none for
+                all, later ones too.
+            progress: Whether changes of progress alone are told.
+            replay: Whether the current state of each id is told first, without a request.
+
+        Raises:
+            ConfigError: An id is not known; ``add()`` it first.
+            ClosedError: The watcher is not open in this event loop.
+        """
+        self._check_usable()
+        watches = [self._known(task_id) for task_id in dict.fromkeys(task_ids)] or None
+        subscription: Subscription
+        reader = Reader(
+            progress=progress,
+            is_over=lambda: subscription.has_ended or (watches is None and self._is_over()),
+            fault=lambda: None if subscription.has_ended else self._fault,
+        )
+        subscription = Subscription(
+            reader, watches, replay=replay, attach=self._attach, detach=self._detach
+        )
+        return subscription
+
+    def _known(self, task_id: str) -> Watch:
+        watch = self._scheduler.get(checked_task_id(task_id))
+        if watch is None:
+            message = f"task {task_id!a} is not being watched; add() it first"
+            raise ConfigError(message, task_id=task_id)
+        return watch
+
+    def _attach(self, subscription: Subscription) -> Sequence[Watch]:
+        self._check_usable()
+        self._subscriptions[subscription] = None
+        self._scheduler.progress = self._scheduler.progress or subscription.progress
+        return list(self._scheduler)
+
+    def _detach(self, subscription: Subscription) -> None:
+        self._subscriptions.pop(subscription, None)
+        self._scheduler.progress = self._reader.progress or any(
+            other.progress for other in self._subscriptions
+        )
+
+    async def wait(
+        self,
+        task_id: str,
+        *,
+        timeout: float | None = 3600.0,  # noqa: ASYNC109 -- its own error carries the task
+        raise_on_failure: bool = True,
+    ) -> VideoTask:
+        """
+        Wait until one task has ended, sharing polls with everybody else.
+
+        An id that is not watched is added, and stays watched when the time is up.  The state
+        of an ended id is given at once, without a request.
+
+        Args:
+            task_id: The task.
+            timeout: Seconds, more than 0; None waits for ever.
+            raise_on_failure: False returns a failed task instead of raising.
+
+        Raises:
+            TaskFailedError: The task ended without a video.
+            WaitTimeoutError: The time was up, or the watcher's own limit for this id.
+            TaskNotFoundError: The server does not know the task (any more).
+            EzVideoError: What ended the whole watch.
+        """
+        limit = time_limit("timeout", timeout)
+        self._check_usable()
+        watch = self._scheduler.get(checked_task_id(task_id))
+        if watch is None:
+            self.add(task_id)
+            watch = self._known(task_id)
+        if isinstance(watch.final, Final):
+            final = watch.final
+        else:
+            final = await self._final_of(watch, limit)
+        watch.told = True
+        return outcome_of(final, raise_on_failure=raise_on_failure)
+
+    async def _final_of(self, watch: Watch, limit: float | None) -> Final:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        ended: asyncio.Future[Final] = loop.create_future()
+        self._waiting.setdefault(watch, []).append(ended)
+        try:
+            async with asyncio.timeout(limit) as patience:
+                return await ended
+        except TimeoutError:
+            if not patience.expired():
+                raise
+        finally:
+            self._stop_waiting(watch, ended)
+        raise timed_out(watch, waited=loop.time() - began)
+
+    def _stop_waiting(self, watch: Watch, ended: asyncio.Future[Final]) -> None:
+        if ended.done() and not ended.cancelled():
+            ended.exception()  # seen, even if a cancellation came first
+        others = [other for other in self._waiting.pop(watch, ()) if other is not ended]
+        if others:
+            self._waiting[watch] = others
+
+    def snapshot(self) -> Mapping[str, VideoTask | None]:
+        """The last state seen of every known id; None before the first answer."""
+        return self._scheduler.snapshot()
+
+    @property
+    def open_ids(self) -> tuple[str, ...]:
+        """The ids that have not ended, in the order they were added."""
+        return self._scheduler.open_ids
+
+    @property
+    def stats(self) -> WatcherStats:
+        """Counts of what happened so far."""
+        pump = None if self._loop is None else self._pump
+        return WatcherStats(
+            open=len(self._scheduler),
+            completed=self._ended["task_completed"],
+            failed=self._ended["task_failed"],
+            lost=self._ended["task_lost"],
+            unread=len(self._reader.mailbox),
+            polls=pump.polls if pump else 0,
+            in_flight=pump.in_flight if pump else 0,
+        )
+
+    # -- who is watched ---------------------------------------------------------------------------
+
+    def add(
+        self, *task_ids: str, tag: Any = None, timeout: float | EllipsisType | None = ...
+    ) -> None:
+        """
+        Watch more ids; one that is watched is left as it is, one that ended starts anew.
+
+        Args:
+            task_ids: The ids.
+            tag: Anything; handed back with every event of these ids.
+            timeout: Seconds until they are given up; None for never.  Left out, it is the
+                watcher's.
+
+        Raises:
+            InvalidTaskIdError: An id can't be used; then none is added.
+            ConfigError: *timeout* is out of its range.
+            ClosedError: The watcher is not open in this event loop, or ``close()`` was called.
+        """
+        checked = _checked_ids(task_ids)
+        limit = (
+            self._timeout if isinstance(timeout, EllipsisType) else time_limit("timeout", timeout)
+        )
+        self._check_usable()
+        if self._is_closing:
+            message = "close() was called on this watcher; it takes no more ids"
+            raise ClosedError(message)
+        self._add(checked, timeout=limit, tag=tag)
+
+    def _add(self, task_ids: Sequence[str], *, timeout: float | None, tag: Any) -> None:
+        now = self._now()
+        rate = self._client.budget.current_rate(now) * _FIRST_LOOKS_SHARE
+        self._scheduler.add(
+            task_ids,
+            now=now,
+            rand=self._client.rand(),
+            over=min(self._policy.interval, (len(task_ids) - 1) / rate) if task_ids else 0.0,
+            timeout=timeout,
+            tag=tag,
+        )
+        self._tell_stretch()
+        self._pump.pump()
+
+    def _tell_stretch(self) -> None:
+        count, budget = len(self._scheduler), self._client.budget
+        if self._has_told_stretch or count <= budget.rate * self._policy.interval:
+            return
+        self._has_told_stretch = True
+        _log.info(
+            "%d tasks at %g requests a second: each is asked for every %.1f s instead of %.1f s",
+            count, budget.rate, count / budget.rate, self._policy.interval,
+        )  # fmt: skip
+
+    def discard(self, task_id: str) -> bool:
+        """
+        Stop watching an id; the remote task goes on.
+
+        After the call no event of that watch comes, to nobody.
+
+        Returns:
+            False when the id was not being watched.
+        """
+        self._check_usable()
+        watch = self._scheduler.get(task_id)
+        if watch is None or not self._scheduler.discard(task_id):
+            return False
+        self._reader.mailbox.drop(watch)
+        for subscription in self._subscriptions:
+            subscription.drop(watch)
+        self._wake_waiting(watch, ClosedError("the task was discarded", task_id=task_id))
+        self._wake_readers()
+        return True
+
+    def refresh(self, task_id: str) -> bool:
+        """
+        Look soon, as ``min_interval`` allows: a webhook came.
+
+        Returns:
+            False when the id is not being watched.
+        """
+        self._check_usable()
+        is_watched = self._scheduler.refresh(task_id, now=self._now())
+        self._pump.pump()
+        return is_watched
+
+    def feed(self, task: VideoTask) -> bool:
+        """
+        Take in a state learned elsewhere, as if a poll had brought it.
+
+        Returns:
+            False when the task is not being watched.
+        """
+        _check_is_task(task)
+        self._check_usable()
+        watch = self._scheduler.get(task.id)
+        if watch is None or not watch.is_open:
+            return False
+        event = self._scheduler.fed(task, now=self._now(), unix_now=time.time())
+        if event is not None:
+            self._publish(watch, event)
+        self._pump.arm()
+        return True
+
+    def _check_usable(self) -> None:
+        if self._loop is None:
+            raise ClosedError(_NOT_ENTERED)
+        if _running_loop() is not self._loop:
+            message = (
+                "a watcher belongs to one event loop; from elsewhere use "
+                "loop.call_soon_threadsafe(watcher.add, task_id)"
+            )
+            raise ClosedError(message)
+        if self._fault is not None:
+            raise self._fault.with_traceback(None)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    # -- telling ----------------------------------------------------------------------------------
+
+    def _publish(self, watch: Watch, event: Event) -> None:
+        self._reader.put(watch, event)
+        for subscription in tuple(self._subscriptions):
+            subscription.put(watch, event)
+        if not isinstance(event, Final):
+            return
+        self._ended[event.kind] += 1
+        self._wake_waiting(watch, event)
+        self._forget_told()
+        if self._client.observers:
+            self._client.observers.tell(TaskEnded(task_id=watch.task_id, kind=event.kind))
+        if not self._scheduler:
+            self._wake_readers()
+
+    def _wake_readers(self) -> None:
+        self._reader.wake()
+        for subscription in self._subscriptions:
+            subscription.wake()
+
+    def _fail(self, error: BaseException) -> None:
+        """End the watch: no more polls; readers get what is unread, then the error."""
+        if self._fault is not None:
+            return
+        self._fault = error
+        # Also on a bug's or a key provider's own exception: whoever catches it can go on.
+        vars(error)["open_ids"] = self._scheduler.open_ids
+        if not isinstance(error, ClosedError):
+            _log.error("the watch of %d open tasks ends: %s", len(self._scheduler), error)
+        self._pump.stop()
+        self._client.off_close(self._client_closed)
+        for watch in tuple(self._waiting):
+            self._wake_waiting(watch, error)
+        self._wake_readers()
+
+    def _wake_waiting(self, watch: Watch, outcome: Final | BaseException) -> None:
+        for ended in self._waiting.pop(watch, ()):
+            if ended.done():
+                continue
+            if isinstance(outcome, BaseException):
+                ended.set_exception(outcome)
+            else:
+                ended.set_result(outcome)
+
+    def _forget_told(self) -> None:
+        """
+        Let go of endings whose time of retention is over.
+
+        An ending that the watcher's own loop has not read stays unread for it, for ever.  Only
+        where that loop was never begun, the watcher being a hub for ``wait()`` and
+        ``subscribe()``, does an ending go that one of those has told.
+        """
+        for watch in self._scheduler.forgotten():
+            if watch.told and not self._is_read:
+                self._reader.mailbox.drop(watch)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _checked_ids(task_ids: Iterable[str]) -> list[str]:
+    """
+    Copy usable ids.
+
+    Raises:
+        InvalidTaskIdError: One is not usable, or *task_ids* is a single text.
+    """
+    if isinstance(task_ids, str | bytes):
+        message = "task_ids must be a list of ids, not one text: put it in brackets"
+        raise InvalidTaskIdError(message)
+    return [checked_task_id(task_id) for task_id in task_ids]
+
+
+def _check_is_task(task: object) -> None:
+    if not isinstance(task, VideoTask):
+        message = f"feed() takes a VideoTask, got {type(task).__name__}; see VideoTask.from_dict"
+        raise TypeError(message)
