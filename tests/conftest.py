@@ -1,0 +1,35 @@
+"""Fixtures of all tests: a virtual clock under every async test, and Hypothesis profiles."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import settings
+
+from ezvideo_async.testing import VirtualClockLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blockbuster import BlockBuster
+
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile("ci", max_examples=1_000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Every async test runs on asyncio, in virtual time; a test may ask for another loop."""
+    return "asyncio", {"loop_factory": VirtualClockLoop}
+
+
+@pytest.fixture
+def no_blocking_calls() -> Iterator[BlockBuster]:
+    """A blocking call (file, socket, sleep) made by the package inside the loop is an error."""
+    from blockbuster import blockbuster_ctx
+
+    with blockbuster_ctx("ezvideo_async") as guard:
+        yield guard
