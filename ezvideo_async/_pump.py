@@ -50,6 +50,7 @@ class Pump:
         poller: Sends one poll and gives its result to the scheduler.
         rand: Gives numbers in [0, 1); the only source of chance.
         publish: Called with every event.
+        forget: Called with every watch whose time of retention is over.
         fail: Called once with what ends everything.
     """
 
@@ -61,6 +62,7 @@ class Pump:
         poller: Poller,
         rand: Callable[[], float],
         publish: Callable[[Watch, Event], None],
+        forget: Callable[[Watch], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._scheduler = scheduler
@@ -68,6 +70,7 @@ class Pump:
         self._poller = poller
         self._rand = rand
         self._publish = publish
+        self._forget = forget
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._runner: asyncio.Task[None] | None = None
@@ -117,6 +120,7 @@ class Pump:
             raise interrupted
 
     async def _run(self) -> None:
+        fault: BaseException | None = None
         try:
             async with anyio.create_task_group() as workers:
                 while True:
@@ -127,7 +131,7 @@ class Pump:
                     self._workers_to_start = 0
         except BaseExceptionGroup as group:
             fault = _only(group)
-        if not self._is_stopped:
+        if fault is not None and not self._is_stopped:
             self._fail(fault)
 
     # -- driving ----------------------------------------------------------------------------------
@@ -139,6 +143,8 @@ class Pump:
         now = self._loop.time()
         for watch, event in self._scheduler.expired(now, unix_now=time.time()):
             self._publish(watch, event)
+        for watch in self._scheduler.forgotten():
+            self._forget(watch)
         self._spread_after_pause(now)
         self._send_ready(now)
         self.arm()
@@ -203,7 +209,8 @@ class Pump:
     def _assign(self, watches: Iterable[Watch]) -> None:
         for watch in watches:
             self._assigned.append(watch)
-            if not self._wake_worker():
+            # A worker about to be free takes it too: it looks here before it rests.
+            if not self._wake_worker() and self._workers < self._gate.budget.max_in_flight:
                 self._workers += 1
                 self._workers_to_start += 1
                 self._is_worker_wanted.set()

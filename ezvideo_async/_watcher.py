@@ -149,6 +149,7 @@ class TaskWatcher:
             poller=self._client.poller,
             rand=self._client.rand,
             publish=self._publish,
+            forget=self._forget,
             fail=self._fail,
         )
         self._client.on_close(self._client_closed)
@@ -286,8 +287,9 @@ class TaskWatcher:
         began = loop.time()
         ended: asyncio.Future[Final] = loop.create_future()
         self._waiting.setdefault(watch, []).append(ended)
+        patience = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit) as patience:
+            async with patience:
                 return await ended
         except TimeoutError:
             if not patience.expired():
@@ -454,7 +456,6 @@ class TaskWatcher:
             return
         self._ended[event.kind] += 1
         self._wake_waiting(watch, event)
-        self._forget_told()
         if self._client.observers:
             self._client.observers.tell(TaskEnded(task_id=watch.task_id, kind=event.kind))
         if not self._scheduler:
@@ -489,17 +490,16 @@ class TaskWatcher:
             else:
                 ended.set_result(outcome)
 
-    def _forget_told(self) -> None:
+    def _forget(self, watch: Watch) -> None:
         """
-        Let go of endings whose time of retention is over.
+        Let go of an ending whose time of retention is over.
 
         An ending that the watcher's own loop has not read stays unread for it, for ever.  Only
         where that loop was never begun, the watcher being a hub for ``wait()`` and
         ``subscribe()``, does an ending go that one of those has told.
         """
-        for watch in self._scheduler.forgotten():
-            if watch.told and not self._is_read:
-                self._reader.mailbox.drop(watch)
+        if watch.told and not self._is_read:
+            self._reader.mailbox.drop(watch)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -47,8 +48,7 @@ async def serve(count: int) -> None:
 
 def rss_bytes() -> int:
     """Resident memory of this process now."""
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 async def watch(base_url: str, ids: list[str], rate: float) -> dict[str, Any]:
@@ -92,7 +92,9 @@ def report(ids: list[str], found: dict[str, Any], ledger: dict[str, Any], cpu: f
     buckets = Counter(int((at - begun) / BUCKET) for at in firsts.values())
     per_bucket = len(ids) / (INTERVAL / BUCKET)
     waits = [found["told_at"][task_id] - ends[task_id] for task_id in ids]
-    print(f"ids {len(ids)}, endings told exactly once {sum(n == 1 for n in found['told'].values())}")
+    print(
+        f"ids {len(ids)}, endings told exactly once {sum(n == 1 for n in found['told'].values())}"
+    )
     print(f"events after an ending {found['events_after_end']}, polls after an ending {late_polls}")
     print(f"requests: client counted {found['sent']}, server {len(requests)}")
     print(f"first polls in 100 ms: peak {max(buckets.values())}, mean {per_bucket:.0f}, "

@@ -1,0 +1,109 @@
+"""A transport without sockets: a scripted server in the same loop, which keeps a ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from ezvideo_async import AsyncVideoClient, RequestTimeoutError
+from ezvideo_async._transport import Line
+from ezvideo_async._wire import Response
+from tests.oracle import Asked, Trace
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ezvideo_async import EzVideoError
+    from ezvideo_async._wire import Request
+
+FAULTS: dict[str, tuple[int, dict[str, str], bytes]] = {
+    "500": (500, {}, b'{"error":{"message":"oops"}}'),
+    "503": (503, {"retry-after": "7"}, b""),
+    "429": (429, {"retry-after": "3"}, b""),
+    "429-bare": (429, {}, b""),
+    "html": (200, {"content-type": "text/html"}, b"<html>maintenance</html>"),
+    "garbage": (200, {}, b"{"),
+    "not-found": (404, {}, b'{"error":{"code":"task_not_found","message":"no"}}'),
+    "firewall": (403, {"content-type": "text/html"}, b"<html>Attention required</html>"),
+    "gone": (410, {}, b""),
+    "refused": (400, {}, b'{"error":{"code":"bad","message":"no"}}'),
+}
+
+
+@define
+class FakeTask:
+    """One task of the scripted server: what it says now."""
+
+    status: str = "pending"
+    progress: int | None = None
+    fault: str | None = None
+    latency: float = 0.0
+    extra: dict[str, Any] = field(factory=dict)
+
+    def body(self, task_id: str) -> bytes:
+        """Write the answer."""
+        shape = {"id": task_id, "status": self.status, "progress": self.progress, **self.extra}
+        return json.dumps(shape).encode()
+
+
+class FakeTransport:
+    """Stands in for ``Transport``; unknown ids are not found, *outage* meets all of them."""
+
+    def __init__(self, trace: Trace | None = None) -> None:
+        self.tasks: dict[str, FakeTask] = {}
+        self.trace = trace if trace is not None else Trace()
+        self.outage: str | None = None
+        self.headers: dict[str, str] = {}
+        self.sends = 0
+        self.is_closed = False
+
+    def asked(self, task_id: str | None = None) -> list[float]:
+        """When requests were sent: all, or those for one id."""
+        return [
+            record.at
+            for record in self.trace.records
+            if isinstance(record, Asked) and task_id in {None, record.task_id}
+        ]
+
+    async def send(
+        self, request: Request, _secret: object, **_options: object
+    ) -> tuple[Response, Line]:
+        """Answer as the script says, and write it down."""
+        loop = asyncio.get_running_loop()
+        self.sends += 1
+        task = self.tasks.get(request.task_id, FakeTask(fault="not-found"))
+        fault = self.outage or task.fault
+        asked = self.trace.asked(request.task_id, loop.time())
+        try:
+            await asyncio.sleep(15.0 if fault == "hang" else task.latency)
+        finally:
+            asked.ended = loop.time()
+        if fault == "hang":
+            raise self._timed_out(request)
+        if fault is not None:
+            status, headers, body = FAULTS[fault]
+            return Response(status=status, headers=headers, body=body), Line()
+        self.trace.answered(request.task_id, loop.time(), task.status)
+        return Response(status=200, headers=self.headers, body=task.body(request.task_id)), Line()
+
+    @staticmethod
+    def _timed_out(request: Request) -> EzVideoError:
+        return RequestTimeoutError("no answer in time", task_id=request.task_id)
+
+    async def aclose(self) -> None:
+        """Remember that it was closed."""
+        self.is_closed = True
+
+
+@asynccontextmanager
+async def fake_client(transport: FakeTransport, **options: Any) -> AsyncIterator[AsyncVideoClient]:
+    """Enter a client that speaks to *transport*."""
+    options = {"rand": lambda: 0.5, **options}
+    client = AsyncVideoClient("key", base_url="https://api.example.test/v1", **options)
+    client._transport = transport
+    async with client:
+        yield client
