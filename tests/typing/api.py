@@ -1,0 +1,300 @@
+"""
+How a typed program uses every public name; judged by type checkers, never run.
+
+An ``assert_type`` fails when a result gets another type, an ``assert_never`` when a kind of event
+or a status is added or forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, assert_never, assert_type
+
+import ezvideo_async
+from ezvideo_async import (
+    APIStatusError,
+    AsyncVideoClient,
+    AuthenticationError,
+    BadRequestError,
+    BadResponseError,
+    BreakerClosed,
+    BreakerOpened,
+    ClosedError,
+    ConfigError,
+    CoolDown,
+    Event,
+    EzVideoError,
+    InvalidTaskIdError,
+    Observer,
+    PermissionDeniedError,
+    PollDone,
+    PollFailed,
+    PollPolicy,
+    ProgressChanged,
+    RateLimitError,
+    RequestBudget,
+    RequestTimeoutError,
+    RetryDue,
+    RetryPolicy,
+    Scheduler,
+    ServerError,
+    Signal,
+    StatusChanged,
+    Subscription,
+    TaskCompleted,
+    TaskEnded,
+    TaskError,
+    TaskEvent,
+    TaskFailed,
+    TaskFailedError,
+    TaskLost,
+    TaskNotFoundError,
+    TaskStalled,
+    TaskStatus,
+    TaskWatcher,
+    TLSError,
+    TransportError,
+    VideoTask,
+    WaitTimeoutError,
+    WatcherStats,
+    errors,
+)
+from ezvideo_async.testing import (
+    FakeTaskState,
+    FakeVideoServer,
+    RequestRecord,
+    VirtualClockLoop,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+
+assert_type(ezvideo_async.__version__, str)
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+def values(task: VideoTask) -> None:
+    assert_type(task.id, str)
+    assert_type(task.status, TaskStatus)
+    assert_type(task.raw_status, str | None)
+    assert_type(task.progress, int | None)
+    assert_type(task.model, str | None)
+    assert_type(task.created_at, datetime | None)
+    assert_type(task.completed_at, datetime | None)
+    assert_type(task.expires_at, datetime | None)
+    assert_type(task.seconds, str | None)
+    assert_type(task.size, str | None)
+    assert_type(task.url, str | None)
+    assert_type(task.error, TaskError | None)
+    assert_type(task.metadata, Mapping[str, Any])
+    assert_type(task.request_id, str | None)
+    assert_type(task.is_terminal, bool)
+    assert_type(task.succeeded, bool)
+    assert_type(task.duration, float | None)
+    assert_type(task.dimensions, tuple[int, int] | None)
+    assert_type(task.raw, Mapping[str, Any])
+    assert_type(task.to_dict(), dict[str, Any])
+    assert_type(VideoTask.from_dict({"id": "vid_1"}, task_id="vid_1"), VideoTask)
+    VideoTask(id="vid_1", status=TaskStatus.FAILED, error=TaskError(code="expired", message=None))
+
+
+def word(status: TaskStatus) -> str:
+    assert_type(status.is_terminal, bool)
+    match status:
+        case TaskStatus.PENDING:
+            return "waits"
+        case TaskStatus.PROCESSING:
+            return "is made"
+        case TaskStatus.COMPLETED:
+            return "is there"
+        case TaskStatus.FAILED:
+            return "is not"
+        case _:
+            assert_never(status)
+
+
+# --- the client -----------------------------------------------------------------------------------
+
+
+async def key() -> str:
+    return "key"
+
+
+async def client_calls(session: aiohttp.ClientSession, observer: Observer) -> None:
+    budget = RequestBudget(rate=20.0, burst=2.0, max_in_flight=8)
+    async with AsyncVideoClient(
+        key,
+        base_url="https://api.example.test/v1",
+        request_timeout=10.0,
+        retry=RetryPolicy(attempts=5, deadline=None),
+        budget=budget,
+        session=session,
+        headers={"X-Trace": "1"},
+        observers=[observer],
+        rand=lambda: 0.5,
+    ) as client:
+        assert_type(client, AsyncVideoClient)
+        assert_type(client.base_url, str)
+        assert_type(client.budget, RequestBudget)
+        assert_type(client.requests_sent, int)
+        assert_type(await client.retrieve("vid_1"), VideoTask)
+        assert_type(await client.wait("vid_1", timeout=None, policy=PollPolicy()), VideoTask)
+        assert_type(client.watch(["vid_1"], keep_open=True), TaskWatcher)
+    assert_type(await client.aclose(), None)
+    AsyncVideoClient("key")
+    AsyncVideoClient()
+
+
+def numbers(budget: RequestBudget, poll: PollPolicy, retry: RetryPolicy) -> None:
+    budget.rate = 50.0
+    assert_type(budget.rate, float)
+    assert_type(budget.max_in_flight, int)
+    assert_type(budget.in_flight, int)
+    assert_type(budget.is_open, bool)
+    assert_type(poll.delay(rand=0.5, errors=1), float)
+    assert_type(retry.delay(failures=1, rand=0.5, throttled=False, retry_after=None), float | None)
+    scheduler = Scheduler(poll, not_found_grace=5.0, retain_ended=60.0, progress=True)
+    assert_type(scheduler.next_at(), float)
+    assert_type(scheduler.open_ids, tuple[str, ...])
+
+
+# --- the watcher ----------------------------------------------------------------------------------
+
+
+async def watcher_calls(client: AsyncVideoClient, task_ids: Iterable[str]) -> None:
+    async with TaskWatcher(
+        client, task_ids, policy=PollPolicy(interval=4.0), timeout=None, progress=True
+    ) as watcher:
+        assert_type(watcher, TaskWatcher)
+        assert_type(watcher.add("vid_1", "vid_2", tag={"user": 7}, timeout=60.0), None)
+        assert_type(watcher.discard("vid_2"), bool)
+        assert_type(watcher.refresh("vid_1"), bool)
+        assert_type(watcher.feed(await client.retrieve("vid_1")), bool)
+        assert_type(await watcher.wait("vid_1", raise_on_failure=False), VideoTask)
+        assert_type(watcher.snapshot(), Mapping[str, VideoTask | None])
+        assert_type(watcher.stats, WatcherStats)
+        assert_type(watcher.stats.open, int)
+        assert_type(watcher.open_ids, tuple[str, ...])
+        assert_type(watcher.close(), None)
+        async with watcher.subscribe("vid_1", progress=False, replay=False) as events:
+            assert_type(events, Subscription)
+            async for event in events:
+                assert_type(event, Event)
+        async for event in watcher:
+            assert_type(event, Event)
+        assert_type(await anext(watcher), Event)
+
+
+def told(event: Event) -> str:
+    base: TaskEvent = event
+    assert_type(base.task, VideoTask | None)
+    assert_type(event.kind, str)
+    assert_type(event.is_final, bool)
+    assert_type(event.seq, int)
+    assert_type(event.at, float)
+    assert_type(event.to_dict(), dict[str, Any])
+    match event:
+        case StatusChanged():
+            assert_type(event.previous, TaskStatus | None)
+            assert_type(event.current, TaskStatus)
+            return "changed"
+        case ProgressChanged():
+            assert_type(event.current, int | None)
+            assert_type(event.regressed, bool)
+            return "moved"
+        case TaskStalled():
+            assert_type(event.since, float)
+            return "hangs"
+        case TaskCompleted() | TaskFailed():
+            assert_type(event.task, VideoTask)
+            return "ended"
+        case TaskLost():
+            assert_type(event.error, EzVideoError)
+            assert_type(event.reason, str)
+            return "lost"
+        case _:
+            assert_never(event)
+
+
+# --- observers ------------------------------------------------------------------------------------
+
+
+def observe(signal: Signal, /) -> None:
+    match signal:
+        case PollDone():
+            assert_type(signal.status, TaskStatus)
+        case PollFailed():
+            assert_type(signal.error, EzVideoError)
+        case RetryDue():
+            assert_type(signal.delay, float)
+        case CoolDown():
+            assert_type(signal.rate, float)
+        case BreakerOpened():
+            assert_type(signal.failures, int)
+        case BreakerClosed():
+            assert_type(signal.outage, float)
+        case TaskEnded():
+            assert_type(signal.kind, str)
+        case _:
+            assert_never(signal)
+
+
+OBSERVERS: Sequence[Observer] = [observe]
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+async def reactions(client: AsyncVideoClient) -> str | float | VideoTask | None:
+    try:
+        return await client.wait("vid_1")
+    except (ConfigError, ClosedError, InvalidTaskIdError):
+        return "fix the program"
+    except TaskFailedError as error:
+        return error.task
+    except WaitTimeoutError as error:
+        assert_type(error.last_error, EzVideoError | None)
+        assert_type(error.waited, float)
+        return error.task
+    except RateLimitError as error:
+        return error.retry_after
+    except (AuthenticationError, PermissionDeniedError, TaskNotFoundError, BadRequestError):
+        return "do not ask again"
+    except (RequestTimeoutError, TLSError, TransportError) as error:
+        assert_type(error.reason, str)
+        return error.reason
+    except BadResponseError as error:
+        assert_type(error.paths, tuple[str, ...])
+        return error.body_excerpt
+    except (ServerError, APIStatusError) as error:
+        assert_type(error.status, int | None)
+        return error.request_id
+    except errors.EzVideoError as error:
+        assert_type(error.retryable, bool)
+        assert_type(error.open_ids, tuple[str, ...])
+        return error.task_id
+
+
+# --- testing --------------------------------------------------------------------------------------
+
+
+async def fakes() -> None:
+    async with FakeVideoServer(dialect="openai", latency=0.1) as server:
+        assert_type(server, FakeVideoServer)
+        assert_type(server.base_url, str)
+        assert_type(server.add_task(duration=60.0, outcome="failed"), str)
+        assert_type(server.state("vid_1"), FakeTaskState)
+        assert_type(server.requests(), list[RequestRecord])
+        assert_type(server.peak_in_flight, int)
+        server.fault("503", seconds=10.0, retry_after=5)
+        server.heal()
+        server.finish("vid_1", outcome="cancelled")
+        server.forget("vid_1")
+
+
+with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+    runner.run(fakes())
