@@ -3,10 +3,9 @@
 
 Rules of this room:
 
-1. The scheduler decides and the pump drives; here is who is watched and who is told.
+1. The scheduler decides and the pump drives; here is who is watched.
 2. Adding, discarding, feeding are plain calls in the watcher's own event loop.
-3. What ends the watch is kept as its *fault* and raised to every reader and waiter, after the
-   events that they have not read, with the open ids on it.  It is never a silent end.
+3. What ends the watch, but for the end of all tasks, is an exception with the open ids on it.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import frozen
 
+from ezvideo_async._audience import Audience
 from ezvideo_async._client import outcome_of
 from ezvideo_async._events import Final
 from ezvideo_async._models import VideoTask
 from ezvideo_async._observe import TaskEnded
 from ezvideo_async._policy import PollPolicy, seconds_between, time_limit
 from ezvideo_async._pump import Pump
-from ezvideo_async._reader import Reader, Subscription
-from ezvideo_async._schedule import Scheduler, timed_out
+from ezvideo_async._schedule import Scheduler
 from ezvideo_async._wire import checked_task_id
 from ezvideo_async.errors import ClosedError, ConfigError, InvalidTaskIdError
 
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from ezvideo_async._client import AsyncVideoClient
     from ezvideo_async._events import Event
+    from ezvideo_async._reader import Subscription
     from ezvideo_async._schedule import Watch
 
 _log = logging.getLogger("ezvideo_async")
@@ -121,12 +121,8 @@ class TaskWatcher:
             retain_ended=seconds_between("retain_ended", retain_ended, low=0.0),
             progress=progress,
         )
-        self._reader = Reader(progress=progress, is_over=self._is_over, fault=lambda: self._fault)
-        self._is_read = False
-        self._subscriptions: dict[Subscription, None] = {}
-        self._waiting: dict[Watch, list[asyncio.Future[Final]]] = {}
+        self._audience = Audience(self._scheduler, progress=progress, is_over=self._is_over)
         self._is_closing = False
-        self._fault: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: Pump
         self._has_told_stretch = False
@@ -149,7 +145,7 @@ class TaskWatcher:
             poller=self._client.poller,
             rand=self._client.rand,
             publish=self._publish,
-            forget=self._forget,
+            forget=self._audience.forget,
             fail=self._fail,
         )
         self._client.on_close(self._client_closed)
@@ -169,7 +165,7 @@ class TaskWatcher:
     def close(self) -> None:
         """Add no more ids: iteration ends after the last final event."""
         self._is_closing = True
-        self._wake_readers()
+        self._audience.wake()
 
     def _client_closed(self) -> None:
         self._fail(ClosedError("the client was closed while a watch ran"))
@@ -181,7 +177,6 @@ class TaskWatcher:
     # -- reading ----------------------------------------------------------------------------------
 
     def __aiter__(self) -> Self:
-        self._is_read = True
         return self
 
     async def __anext__(self) -> Event:
@@ -194,10 +189,9 @@ class TaskWatcher:
                 the set-up.  ``open_ids`` on the exception names the ids without an end.
             ClosedError: The watcher is not open, or the client was closed.
         """
-        self._is_read = True
         if self._loop is None:
             raise ClosedError(_NOT_ENTERED)
-        return await self._reader.read()
+        return await self._audience.read()
 
     def subscribe(self, *task_ids: str, progress: bool = True, replay: bool = True) -> Subscription:
         """
@@ -215,16 +209,7 @@ class TaskWatcher:
         """
         self._check_usable()
         watches = [self._known(task_id) for task_id in dict.fromkeys(task_ids)] or None
-        subscription: Subscription
-        reader = Reader(
-            progress=progress,
-            is_over=lambda: subscription.has_ended or (watches is None and self._is_over()),
-            fault=lambda: None if subscription.has_ended else self._fault,
-        )
-        subscription = Subscription(
-            reader, watches, replay=replay, attach=self._attach, detach=self._detach
-        )
-        return subscription
+        return self._audience.subscription(watches, progress=progress, replay=replay)
 
     def _known(self, task_id: str) -> Watch:
         watch = self._scheduler.get(checked_task_id(task_id))
@@ -232,18 +217,6 @@ class TaskWatcher:
             message = f"task {task_id!a} is not being watched; add() it first"
             raise ConfigError(message, task_id=task_id)
         return watch
-
-    def _attach(self, subscription: Subscription) -> Sequence[Watch]:
-        self._check_usable()
-        self._subscriptions[subscription] = None
-        self._scheduler.progress = self._scheduler.progress or subscription.progress
-        return list(self._scheduler)
-
-    def _detach(self, subscription: Subscription) -> None:
-        self._subscriptions.pop(subscription, None)
-        self._scheduler.progress = self._reader.progress or any(
-            other.progress for other in self._subscriptions
-        )
 
     async def wait(
         self,
@@ -278,32 +251,9 @@ class TaskWatcher:
         if isinstance(watch.final, Final):
             final = watch.final
         else:
-            final = await self._final_of(watch, limit)
+            final = await self._audience.final_of(watch, limit)
         watch.told = True
         return outcome_of(final, raise_on_failure=raise_on_failure)
-
-    async def _final_of(self, watch: Watch, limit: float | None) -> Final:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        ended: asyncio.Future[Final] = loop.create_future()
-        self._waiting.setdefault(watch, []).append(ended)
-        patience = asyncio.timeout(limit)
-        try:
-            async with patience:
-                return await ended
-        except TimeoutError:
-            if not patience.expired():
-                raise
-        finally:
-            self._stop_waiting(watch, ended)
-        raise timed_out(watch, waited=loop.time() - began)
-
-    def _stop_waiting(self, watch: Watch, ended: asyncio.Future[Final]) -> None:
-        if ended.done() and not ended.cancelled():
-            ended.exception()  # seen, even if a cancellation came first
-        others = [other for other in self._waiting.pop(watch, ()) if other is not ended]
-        if others:
-            self._waiting[watch] = others
 
     def snapshot(self) -> Mapping[str, VideoTask | None]:
         """The last state seen of every known id; None before the first answer."""
@@ -323,7 +273,7 @@ class TaskWatcher:
             completed=self._ended["task_completed"],
             failed=self._ended["task_failed"],
             lost=self._ended["task_lost"],
-            unread=len(self._reader.mailbox),
+            unread=self._audience.unread,
             polls=pump.polls if pump else 0,
             in_flight=pump.in_flight if pump else 0,
         )
@@ -394,11 +344,7 @@ class TaskWatcher:
         watch = self._scheduler.get(task_id)
         if watch is None or not self._scheduler.discard(task_id):
             return False
-        self._reader.mailbox.drop(watch)
-        for subscription in self._subscriptions:
-            subscription.drop(watch)
-        self._wake_waiting(watch, ClosedError("the task was discarded", task_id=task_id))
-        self._wake_readers()
+        self._audience.drop(watch, ClosedError("the task was discarded", task_id=task_id))
         return True
 
     def refresh(self, task_id: str) -> bool:
@@ -440,8 +386,8 @@ class TaskWatcher:
                 "loop.call_soon_threadsafe(watcher.add, task_id)"
             )
             raise ClosedError(message)
-        if self._fault is not None:
-            raise self._fault.with_traceback(None)
+        if self._audience.fault is not None:
+            raise self._audience.fault.with_traceback(None)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -449,57 +395,23 @@ class TaskWatcher:
     # -- telling ----------------------------------------------------------------------------------
 
     def _publish(self, watch: Watch, event: Event) -> None:
-        self._reader.put(watch, event)
-        for subscription in tuple(self._subscriptions):
-            subscription.put(watch, event)
-        if not isinstance(event, Final):
-            return
-        self._ended[event.kind] += 1
-        self._wake_waiting(watch, event)
-        if self._client.observers:
-            self._client.observers.tell(TaskEnded(task_id=watch.task_id, kind=event.kind))
-        if not self._scheduler:
-            self._wake_readers()
-
-    def _wake_readers(self) -> None:
-        self._reader.wake()
-        for subscription in self._subscriptions:
-            subscription.wake()
+        self._audience.publish(watch, event)
+        if isinstance(event, Final):
+            self._ended[event.kind] += 1
+            if self._client.observers:
+                self._client.observers.tell(TaskEnded(task_id=watch.task_id, kind=event.kind))
 
     def _fail(self, error: BaseException) -> None:
         """End the watch: no more polls; readers get what is unread, then the error."""
-        if self._fault is not None:
+        if self._audience.fault is not None:
             return
-        self._fault = error
         # Also on a bug's or a key provider's own exception: whoever catches it can go on.
         vars(error)["open_ids"] = self._scheduler.open_ids
         if not isinstance(error, ClosedError):
             _log.error("the watch of %d open tasks ends: %s", len(self._scheduler), error)
         self._pump.stop()
         self._client.off_close(self._client_closed)
-        for watch in tuple(self._waiting):
-            self._wake_waiting(watch, error)
-        self._wake_readers()
-
-    def _wake_waiting(self, watch: Watch, outcome: Final | BaseException) -> None:
-        for ended in self._waiting.pop(watch, ()):
-            if ended.done():
-                continue
-            if isinstance(outcome, BaseException):
-                ended.set_exception(outcome)
-            else:
-                ended.set_result(outcome)
-
-    def _forget(self, watch: Watch) -> None:
-        """
-        Let go of an ending whose time of retention is over.
-
-        An ending that the watcher's own loop has not read stays unread for it, for ever.  Only
-        where that loop was never begun, the watcher being a hub for ``wait()`` and
-        ``subscribe()``, does an ending go that one of those has told.
-        """
-        if watch.told and not self._is_read:
-            self._reader.mailbox.drop(watch)
+        self._audience.fail(error)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
