@@ -1,0 +1,10 @@
+"""``python -m ezvideo_async.cli`` is the ``ezvideo`` command."""
+
+from __future__ import annotations
+
+import sys
+
+from ezvideo_async.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
