@@ -14,10 +14,11 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from math import exp, inf, isfinite
+from math import exp, inf
 from typing import TYPE_CHECKING
 
 from ezvideo_async._observe import BreakerClosed, BreakerOpened, CoolDown
+from ezvideo_async._policy import is_number, shown
 from ezvideo_async.errors import (
     BadResponseError,
     ConfigError,
@@ -39,7 +40,7 @@ _BURST_SECONDS = 0.05
 """The default burst is what the rate allows in this time: no peak that a server would notice."""
 
 _CUT = 0.7  # CUBIC's beta, as botocore's adaptive mode uses it
-_CUTS_APART = 1.0  # seconds: twenty requests in flight meet the same 429
+_CUTS_APART = 1.0  # seconds, and none in a cool-down: requests in flight meet the same 429
 _REGROWTH = 60.0  # seconds
 _SLOWEST = 1.0  # requests a second that no server minds
 _MEASURED_OVER = 5.0  # seconds, time constant of the measured rate
@@ -85,6 +86,7 @@ class RequestBudget:
         self._measured = _MeasuredRate()
         self._cut_at = -inf
         self._cut_to = self._rate
+        self._regrows_from = -inf
         self._throttled_in_a_row = 0
         self._cool_until = -inf
         self._breaker = _Breaker()
@@ -126,7 +128,7 @@ class RequestBudget:
 
     def current_rate(self, now: float) -> float:
         """Requests a second allowed at *now*: less than ``rate`` for a minute after a 429."""
-        share = (now - self._cut_at) / _REGROWTH
+        share = (now - self._regrows_from) / _REGROWTH
         if share >= 1.0 or self._cut_to >= self._rate:
             return self._rate
         return self._cut_to + (self._rate - self._cut_to) * max(0.0, share)
@@ -161,13 +163,13 @@ class RequestBudget:
             poll: False for a single call that does not wait for the breaker.
 
         Returns:
-            An instant; *now* or earlier means at once, ``inf`` when an answer must come first.
+            An instant; *now* means at once, ``inf`` when an answer must come first.
         """
         if self._in_flight >= self._max_in_flight:
             return inf
-        rate = self.current_rate(now)
-        tolerance = (self._burst_of(rate) - 1.0) / rate
-        ready = max(self._arrival - tolerance, self._cool_until)
+        # Of the full rate: in seconds, the tolerance must not grow when the rate is cut.
+        tolerance = (self._burst_of(self._rate) - 1.0) / self._rate
+        ready = max(now, self._arrival - tolerance, self._cool_until)
         return max(ready, self._breaker.probe_at()) if poll else ready
 
     def start(self, now: float) -> None:
@@ -196,7 +198,7 @@ class RequestBudget:
         signals: list[Signal | None] = []
         if isinstance(error, RateLimitError):
             signals.append(self._throttled(error, now, rand))
-        if error is None:
+        if error is None and started >= self._cool_until:  # not one sent before the 429
             self._throttled_in_a_row = 0
         well = _verdict(error)
         if well is None:
@@ -220,12 +222,13 @@ class RequestBudget:
         is_first = now >= self._cool_until
         self._throttled_in_a_row += is_first
         seconds = self._cool_down_seconds(error.retry_after, rand)
-        if now - self._cut_at >= _CUTS_APART:
+        if is_first and now - self._cut_at >= _CUTS_APART:
             measured = min(self._measured.at(now), self.current_rate(now))
             self._cut_to = max(min(_SLOWEST, self._rate), _CUT * measured)
+            self._cut_at = now
         self._cool_until = max(self._cool_until, now + seconds)
-        self._cut_at = self._cool_until
-        return CoolDown(seconds=seconds, rate=self._cut_to) if is_first else None
+        self._regrows_from = self._cool_until
+        return CoolDown(seconds=seconds, rate=self.current_rate(now)) if is_first else None
 
     def _cool_down_seconds(self, retry_after: float | None, rand: float) -> float:
         if retry_after is not None:
@@ -322,11 +325,14 @@ class _Breaker:
     def abandoned(self, started: float) -> None:
         if self._opened_at is not None and started >= self._opened_at:
             self._probing = False
+            self._next_probe = max(self._next_probe, started + self._gap / 2.0)
 
     def judged(self, *, well: bool, started: float, now: float, rand: float) -> Signal | None:
-        self._in_a_row = 0 if well else self._in_a_row + 1
         if self._opened_at is not None:
-            return self._judged_open(well=well, started=started, now=now, rand=rand)
+            if started < self._opened_at:  # a straggler tells nothing new
+                return None
+            return self._judged_open(self._opened_at, well=well, now=now, rand=rand)
+        self._in_a_row = 0 if well else self._in_a_row + 1
         self._count(well=well, now=now)
         if well or not self._is_out():
             return None
@@ -336,17 +342,17 @@ class _Breaker:
         self._next_probe = now + self._gap * (0.5 + rand / 2.0)
         return BreakerOpened(failures=self._in_a_row)
 
-    def _judged_open(self, *, well: bool, started: float, now: float, rand: float) -> Signal | None:
-        opened_at = self._opened_at or 0.0
+    def _judged_open(
+        self, opened_at: float, *, well: bool, now: float, rand: float
+    ) -> Signal | None:
+        self._probing = False
         if well:
             self._opened_at = None
-            self._probing = False
+            self._in_a_row = 0
             self._seconds.clear()
             return BreakerClosed(outage=now - opened_at)
-        if started >= opened_at:  # a straggler sent before tells nothing new
-            self._probing = False
-            self._gap = min(_PROBE_GAP_MAX, self._gap * _PROBE_GAP_GROWTH)
-            self._next_probe = now + self._gap * (0.5 + rand / 2.0)
+        self._gap = min(_PROBE_GAP_MAX, self._gap * _PROBE_GAP_GROWTH)
+        self._next_probe = now + self._gap * (0.5 + rand / 2.0)
         return None
 
     def _count(self, *, well: bool, now: float) -> None:
@@ -368,29 +374,26 @@ class _Breaker:
 
 
 def _checked_rate(rate: float) -> float:
-    if not _is_number(rate) or not 0 < rate <= _MAX_RATE:
+    if not is_number(rate) or not 0 < rate <= _MAX_RATE:
         message = (
-            f"rate must be above 0 and at most {_MAX_RATE:,.0f} requests a second, got {rate!r}"
+            f"rate must be above 0 and at most {_MAX_RATE:,.0f} requests a second, "
+            f"got {shown(rate)}"
         )
         raise ConfigError(message)
     return float(rate)
 
 
 def _checked_burst(burst: float) -> float:
-    if not _is_number(burst) or not 1 <= burst <= _MAX_RATE:
-        message = f"burst must be from 1 to {_MAX_RATE:,.0f} requests, got {burst!r}"
+    if not is_number(burst) or not 1 <= burst <= _MAX_RATE:
+        message = f"burst must be from 1 to {_MAX_RATE:,.0f} requests, got {shown(burst)}"
         raise ConfigError(message)
     return float(burst)
 
 
 def _checked_in_flight(count: int) -> int:
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MAX_IN_FLIGHT:
+    if not is_number(count) or not isinstance(count, int) or not 1 <= count <= _MAX_IN_FLIGHT:
         message = (
-            f"max_in_flight must be a whole number from 1 to {_MAX_IN_FLIGHT:,}, got {count!r}"
+            f"max_in_flight must be a whole number from 1 to {_MAX_IN_FLIGHT:,}, got {shown(count)}"
         )
         raise ConfigError(message)
     return count
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

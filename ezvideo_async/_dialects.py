@@ -171,15 +171,21 @@ URL_PLACES: Final = (
 )
 """Where the url may be; of a list the first item counts, of an object its ``url``."""
 
-URL_PLACES_WHEN_COMPLETED: Final = (
-    ("fail_reason",),  # CometAPI, old new-api: the result's url
-    ("remixed_from_video_id",),  # Agnes
+URL_FIELDS_WHEN_COMPLETED: Final = (
+    "fail_reason",  # CometAPI, old new-api: the result's url
+    "remixed_from_video_id",  # Agnes
 )
+"""Fields of another meaning: only what begins with ``http`` is a url there."""
 
 # -- errors ----------------------------------------------------------------------------------
 
-NO_ERROR_CODES: Final = frozenset({None, "", "0", "200", "success", "ok"})
-"""Codes that say "no error" on a task that has not failed (PiAPI, new-api), as text."""
+_NO_ERROR_CODES: Final = frozenset({"", "0", "200", "success", "ok"})
+
+
+def is_no_error(code: str | None) -> bool:
+    """Tell whether a code says "no error" on a task that has not failed (PiAPI, new-api)."""
+    return code is None or code.lower() in _NO_ERROR_CODES
+
 
 ERROR_MESSAGE_FIELDS: Final = ("message", "msg", "detail")
 FAILURE_REASON_FIELDS: Final = (

@@ -83,7 +83,7 @@ class StatusChanged(TaskEvent):
 
     @property
     def regressed(self) -> bool:
-        """True when a task went back from processing to pending: requeued, or a stale replica."""
+        """True when a task went from processing back to pending, as after being requeued."""
         return self.previous is TaskStatus.PROCESSING and self.current is TaskStatus.PENDING
 
     def _details(self) -> dict[str, Any]:

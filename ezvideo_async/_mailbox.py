@@ -11,6 +11,7 @@ No await, no clock, no randomness, no I/O.  Rules:
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from attrs import evolve
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 class Mailbox:
     """The unread events of one reader; its size is bounded by the number of watches."""
 
-    __slots__ = ("_seq", "_unread")
+    __slots__ = ("_heard", "_seq", "_unread")
 
     def __init__(self) -> None:
-        self._unread: dict[Watch, Event] = {}
+        self._unread: OrderedDict[Watch, Event] = OrderedDict()  # pops its first in no time
+        self._heard: dict[Watch, int | None] = {}  # the progress with the last event read
         self._seq = 0
 
     def __len__(self) -> int:
@@ -37,37 +39,44 @@ class Mailbox:
     def put(self, watch: Watch, event: Event) -> None:
         """Add what happened to a watch, in place of what was unread of it."""
         waiting = self._unread.get(watch)
-        if waiting is None or event.is_final:
-            self._unread[watch] = event
-            return
-        merged = _merged(waiting, event)
-        if merged is None:
-            del self._unread[watch]
-        else:
+        merged = event if waiting is None else _merged(waiting, event)
+        if isinstance(merged, ProgressChanged):
+            merged = self._since_heard(watch, merged)
+        if merged is not None:
             self._unread[watch] = merged
+        elif waiting is not None:
+            del self._unread[watch]
+
+    def _since_heard(self, watch: Watch, event: ProgressChanged) -> ProgressChanged | None:
+        """Tell the step from what was read, since a merged change of status may hide one."""
+        previous = self._heard.get(watch, event.previous)
+        return None if previous == event.current else evolve(event, previous=previous)
 
     def take(self) -> tuple[Watch, Event]:
         """Read the oldest: its event, numbered 1, 2, 3 and so on for this reader."""
-        watch = next(iter(self._unread))
-        event = self._unread.pop(watch)
+        watch, event = self._unread.popitem(last=False)
+        if event.is_final:
+            self._heard.pop(watch, None)
+        elif event.task is not None:
+            self._heard[watch] = event.task.progress
         self._seq += 1
         return watch, evolve(event, seq=self._seq)
 
     def drop(self, watch: Watch) -> None:
-        """Forget what is unread of a watch."""
+        """Forget a watch, and what is unread of it."""
         self._unread.pop(watch, None)
+        self._heard.pop(watch, None)
 
 
 def _merged(waiting: Event, event: Event) -> Event | None:
     """Make one change of two; None when together they change nothing."""
     match waiting, event:
         case StatusChanged(), StatusChanged():
-            merged = evolve(event, previous=waiting.previous)
-            return None if merged.previous is merged.current else merged
+            step = evolve(event, previous=waiting.previous)
+            return None if step.previous is step.current else step
         case StatusChanged(), (ProgressChanged() | TaskStalled()):
             return evolve(waiting, task=event.task, at=event.at)
         case ProgressChanged(), ProgressChanged():
-            step = evolve(event, previous=waiting.previous)
-            return None if step.previous == step.current else step
+            return evolve(event, previous=waiting.previous)
         case _:
             return event

@@ -20,6 +20,8 @@ from attrs import field, frozen
 from ezvideo_async._strict_json import decode_json
 
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?\Z")
+_USER = re.compile(r"//[^/?#]*@")
+_QUERY = re.compile(r"[?#].*", re.DOTALL)
 _DIMENSIONS = re.compile(r"([0-9]{1,6})[x\u00d7*]([0-9]{1,6})\Z")
 
 
@@ -64,13 +66,12 @@ class TaskError:
 
 
 def without_query(url: str | None) -> str | None:
-    """Show a url with its query and fragment cut to ``?…``: signed urls are keys."""
+    """Show a url without its user, query and fragment: signed urls are keys."""
     if url is None:
         return None
-    if url.startswith("data:"):
+    if url[:5].lower() == "data:":
         return url[:32] + "…"
-    cut = min((at for at in (url.find("?"), url.find("#")) if at >= 0), default=-1)
-    return url if cut < 0 else url[:cut] + "?…"
+    return _QUERY.sub("?…", _USER.sub("//…@", url))
 
 
 def _show_url(url: str | None) -> str:
@@ -201,7 +202,7 @@ class VideoTask:
 
         Raises:
             BadResponseError: *data* is not a task; ``paths`` says where.
-            TypeError: *data* holds something that JSON cannot.
+            TypeError, ValueError: *data* holds something that JSON cannot.
         """
         # The reader lives two floors up, where the dialects are known.
         from ezvideo_async._parse import read_task  # noqa: PLC0415 -- imports go down only

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from math import floor, inf, isfinite
+from math import floor, isfinite
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -35,6 +35,9 @@ JSONObject = Mapping[str, Any]
 _MILLISECONDS_FROM = 1e11
 """Unix seconds beyond this are the year 5138: it must be a finer unit."""
 
+_BEYOND_ANY_UNIT = 1e300
+"""No time in any unit, and integers not far from here no longer fit a float."""
+
 _SHARED_CHARACTERS = 64
 """Longer texts are not likely to be told twice."""
 
@@ -46,7 +49,7 @@ _DATA_URL = re.compile(r"data:video/\S*\Z", re.IGNORECASE)
 
 def is_object(value: object) -> TypeGuard[JSONObject]:
     """Tell whether a JSON value is an object."""
-    return isinstance(value, Mapping)
+    return isinstance(value, dict)  # decoded JSON has no other; a test for Mapping is slow
 
 
 def text_or_none(value: object) -> str | None:
@@ -158,7 +161,7 @@ def read_instant(value: object) -> datetime | None:
 
 
 def _scaled(number: float) -> float:
-    while _MILLISECONDS_FROM <= number < inf:
+    while _MILLISECONDS_FROM <= number < _BEYOND_ANY_UNIT:
         number /= 1000
     return number
 
@@ -279,16 +282,13 @@ def _has_fresh_id(levels: list[JSONObject]) -> bool:
 
 
 def _url(found: JSONObject, status: TaskStatus | None, base_url: str | None) -> str | None:
-    found = {**found, "metadata": _metadata_or_value(found.get("metadata"))}
-    places = (_at(found, place) for place in dialects.URL_PLACES)
+    if isinstance(found.get("metadata"), str):
+        found = {**found, "metadata": read_metadata(found["metadata"])}
+    places = (_at(found, place) for place in dialects.URL_PLACES if place[0] in found)
     url = _first(places, lambda value: read_url(value, base_url=base_url))
     if url is None and status is TaskStatus.COMPLETED:
         url = _first(_named(found, dialects.URL_FIELDS_WHEN_COMPLETED), _web_url)
     return url
-
-
-def _metadata_or_value(value: object) -> object:
-    return read_metadata(value) if isinstance(value, str) else value
 
 
 def _web_url(value: object) -> str | None:

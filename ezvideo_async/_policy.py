@@ -6,8 +6,7 @@ No await, no clock, no randomness of its own: chance arrives as a number in [0, 
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from attrs import field, frozen
 
@@ -21,8 +20,23 @@ if TYPE_CHECKING:
 _LONGEST = 31_536_000.0
 """A year, in seconds: whoever asks for more mistook the unit."""
 
+_LONGEST_SHOWN = 10**18
+"""Integers beyond this are not written out: Python itself refuses thousands of digits."""
+
+_MOST_ATTEMPTS = 100
 _MAX_DOUBLINGS = 60
 """Beyond this, 2 ** n is past every cap, and would overflow a float in the end."""
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Tell a number from all else; a boolean is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def shown(value: object) -> str:
+    """Show a refused value: a number of sane length as it is, of all else only the type."""
+    is_short = isinstance(value, float) or (is_number(value) and abs(value) < _LONGEST_SHOWN)
+    return repr(value) if is_short else type(value).__name__
 
 
 def seconds_between(name: str, value: float, *, low: float, high: float = _LONGEST) -> float:
@@ -32,11 +46,11 @@ def seconds_between(name: str, value: float, *, low: float, high: float = _LONGE
     Raises:
         ConfigError: *value* is no number, or not within *low* and *high*.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        message = f"{name} must be a number of seconds, got {type(value).__name__}"
+    if not is_number(value):
+        message = f"{name} must be a number of seconds, got {shown(value)}"
         raise ConfigError(message)
-    if not isfinite(value) or not low <= value <= high:
-        message = f"{name} must be between {low:g} and {high:g} seconds, got {value!r}"
+    if not low <= value <= high:  # neither is NaN
+        message = f"{name} must be between {low:g} and {high:g} seconds, got {shown(value)}"
         raise ConfigError(message)
     return float(value)
 
@@ -69,16 +83,19 @@ def _seconds_or_none(_instance: object, attribute: Attribute[float], value: floa
 
 
 def _share(_instance: object, attribute: Attribute[float], value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+    if not is_number(value) or not 0 <= value < 1:
         message = (
-            f"{attribute.name} must be a share from 0 up to but not including 1, got {value!r}"
+            f"{attribute.name} must be a share from 0 up to but not including 1, got {shown(value)}"
         )
         raise ConfigError(message)
 
 
 def _attempts(_instance: object, attribute: Attribute[int], value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100:  # noqa: PLR2004 -- named in the message
-        message = f"{attribute.name} must be a whole number from 1 to 100, got {value!r}"
+    if not is_number(value) or not isinstance(value, int) or not 1 <= value <= _MOST_ATTEMPTS:
+        message = (
+            f"{attribute.name} must be a whole number from 1 to {_MOST_ATTEMPTS}, "
+            f"got {shown(value)}"
+        )
         raise ConfigError(message)
 
 

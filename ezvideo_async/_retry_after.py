@@ -61,15 +61,15 @@ def read_http_date(text: str) -> float | None:
     found = next((match for form in _DATES if (match := form.match(text))), None)
     if found is None:
         return None
-    year = int(found["year"])
+    year, second = found["year"], found["second"]
     try:
         at = datetime(
-            year if year >= 100 else _CENTURY + year,  # noqa: PLR2004 -- two digits or four
+            int(year) if len(year) > len("yy") else _CENTURY + int(year),
             _MONTHS.index(found["month"]) + 1,
             int(found["day"]),
             int(found["hour"]),
             int(found["minute"]),
-            min(int(found["second"]), 59),  # a leap second is written :60
+            59 if second == "60" else int(second),  # a leap second
             tzinfo=UTC,
         )
     except ValueError:

@@ -15,7 +15,7 @@ the wall clock, ``rand`` a number in [0, 1).  Rules:
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
@@ -162,7 +162,7 @@ class Scheduler:
         self._watches: dict[str, Watch] = {}
         self._heap: list[tuple[float, int, Watch]] = []
         self._tickets = count(1)
-        self._ready: deque[Watch] = deque()
+        self._ready: OrderedDict[Watch, None] = OrderedDict()
         self._ready_deadline = inf  # no ready id's deadline is earlier
         self._expired: list[Watch] = []
         self._forgotten: list[Watch] = []
@@ -253,7 +253,8 @@ class Scheduler:
 
     def spread(self, *, now: float, over: float, rand: float) -> None:
         """Lay all ready ids evenly over the next *over* seconds: after a pause, no burst."""
-        overdue = [watch for watch in self._ready if watch.state is _State.READY]
+        self._advance(now)
+        overdue = list(self._ready)
         self._ready.clear()
         self._ready_deadline = inf
         for place, watch in enumerate(overdue):
@@ -267,7 +268,9 @@ class Scheduler:
         while heap and heap[0][1] != heap[0][2].ticket:
             heappop(heap)
         earliest = heap[0][0] if heap else inf
-        return min(earliest, self._ready_deadline) if self._ready else earliest
+        if self._ready:
+            earliest = min(earliest, self._ready_deadline)
+        return min(earliest, self._expired[0].deadline) if self._expired else earliest
 
     def count_ready(self, now: float) -> int:
         """How many ids are due by *now* and wait for a slot."""
@@ -285,20 +288,12 @@ class Scheduler:
         self._advance(now)
         taken: list[Watch] = []
         while self._ready and len(taken) < limit:
-            watch = self._ready.popleft()
-            if watch.state is _State.READY:
-                watch.state = _State.IN_FLIGHT
-                watch.started = now
-                watch.again = False
-                taken.append(watch)
-        self._drop_stale_ready()
+            watch, _ = self._ready.popitem(last=False)
+            watch.state = _State.IN_FLIGHT
+            watch.started = now
+            watch.again = False
+            taken.append(watch)
         return taken
-
-    def _drop_stale_ready(self) -> None:
-        while self._ready and self._ready[0].state is not _State.READY:
-            self._ready.popleft()
-        if not self._ready:
-            self._ready_deadline = inf
 
     def expired(self, now: float, *, unix_now: float) -> list[tuple[Watch, Event]]:
         """Give up the ids whose deadline has passed: their final events."""
@@ -331,13 +326,15 @@ class Scheduler:
             self._expired.append(watch)
         else:
             watch.state = _State.READY
-            self._ready.append(watch)
+            if not self._ready:
+                self._ready_deadline = inf
+            self._ready[watch] = None
             self._ready_deadline = min(self._ready_deadline, watch.deadline)
 
     def _sweep_ready(self, now: float) -> None:
-        waiting = [watch for watch in self._ready if watch.state is _State.READY]
-        self._expired += [watch for watch in waiting if watch.deadline <= now]
-        self._ready = deque(watch for watch in waiting if watch.deadline > now)
+        for watch in [watch for watch in self._ready if watch.deadline <= now]:
+            del self._ready[watch]
+            self._expired.append(watch)
         self._ready_deadline = min((watch.deadline for watch in self._ready), default=inf)
 
     def _forget(self, watch: Watch) -> None:
@@ -441,10 +438,10 @@ class Scheduler:
         return "vanished" if is_gone else None
 
     def _delay_after(self, watch: Watch, error: EzVideoError, rand: float) -> float:
-        if isinstance(error, TaskNotFoundError):
-            return self._policy.delay(rand=rand)
-        watch.errors += 1
         asked = getattr(error, "retry_after", None)
+        if isinstance(error, TaskNotFoundError):
+            return self._policy.delay(rand=rand, retry_after=asked)
+        watch.errors += 1
         delay = self._policy.delay(rand=rand, errors=watch.errors, retry_after=asked)
         if isinstance(error, RateLimitError):
             delay = max(delay, (asked or 0.0) + rand * _ROOM_FOR_SPREAD * self._policy.interval)
@@ -522,6 +519,8 @@ class Scheduler:
         return final
 
     def _close(self, watch: Watch) -> None:
+        if watch.state is _State.READY:
+            self._ready.pop(watch, None)
         watch.state = _State.ENDED
         watch.ticket = 0
         self._open -= 1

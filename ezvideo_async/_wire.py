@@ -224,8 +224,12 @@ def decode_status(
         FAULTS.md tables H and J; the order of the checks is "status code first".
     """
     if response.status in _HTTP_OK and response.status not in _NOT_A_TASK:
-        return _decode_success(response, task_id, base_url, alias)
-    return decode_error(response, task_id=task_id, unix_now=unix_now)
+        read = _decode_success(response, task_id, base_url, alias)
+    else:
+        read = _decode_error(response, task_id)
+    if isinstance(read, errors.APIStatusError | errors.BadResponseError):
+        read.retry_after = read_retry_after(response.headers, unix_now=unix_now)
+    return read
 
 
 def _decode_success(
@@ -258,9 +262,8 @@ def _decode_success(
 
 
 def _json_name(value: object) -> str:
-    return "null" if value is None else {"list": "array", "str": "text"}.get(
-        type(value).__name__, "number or boolean"
-    )  # fmt: skip
+    names = {type(None): "null", list: "an array", str: "a text"}
+    return names.get(type(value), "a number or boolean")
 
 
 def _error_under_success(
@@ -333,25 +336,31 @@ def is_html(response: Response) -> bool:
 
 
 def excerpt_of(body: bytes) -> str:
-    """Show the first 500 characters of a body, whatever bytes it holds."""
-    return body[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace")[:EXCERPT_CHARACTERS]
+    """Show the first 500 characters of a body, whatever bytes it holds, but no url's query."""
+    start = body[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace")
+    return _without_queries(start)[:EXCERPT_CHARACTERS]
+
+
+_QUERY_OF_URL = re.compile(r"(https?:\\?/\\?/[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
+
+
+def _without_queries(text: str) -> str:
+    """Cut the queries of urls in a text, JSON's escaped slashes included: signed urls are keys."""
+    return _QUERY_OF_URL.sub(r"\1?…", text)
 
 
 # -- error answers ------------------------------------------------------------------------------
 
 
-def decode_error(
-    response: Response, *, task_id: str | None, unix_now: float
-) -> errors.EzVideoError:
-    """Read an answer whose status is no success; total, like ``decode_status``."""
+def _decode_error(response: Response, task_id: str) -> errors.EzVideoError:
     status = response.status
     if status in _REDIRECTS and status not in _NOT_A_TASK:
         return _redirect(response, task_id)
     if status in _NOT_A_TASK:
-        return _bad_response(response, task_id or "", "empty", "the answer has no body")
+        return _bad_response(response, task_id, "empty", "the answer has no body")
     if not 400 <= status < 600:  # noqa: PLR2004 -- the error statuses of HTTP
         sentence = f"HTTP {status} is no status of this API"
-        return _bad_response(response, task_id or "", "schema", sentence)
+        return _bad_response(response, task_id, "schema", sentence)
     told = _told_by_body(response.body)
     kind, phrase, retryable = _judge(response, told)
     return kind(
@@ -364,7 +373,6 @@ def decode_error(
         server_message=told.message,
         error_type=told.error_type,
         request_id=response.request_id,
-        retry_after=read_retry_after(response.headers, unix_now=unix_now),
         body_excerpt=None if _is_json(response.body) else excerpt_of(response.body) or None,
     )
 
@@ -421,7 +429,7 @@ def _is_wrong_route(response: Response, message: str | None) -> bool:
     return is_html(response) or start.startswith(dialects.WRONG_ROUTE_PREFIXES)
 
 
-def _redirect(response: Response, task_id: str | None) -> errors.ConfigError:
+def _redirect(response: Response, task_id: str) -> errors.ConfigError:
     try:
         target = urlsplit(response.headers.get("location", ""))
         origin = f"{target.scheme}://{target.hostname}" if target.hostname else "this server"
@@ -463,14 +471,24 @@ def _told_by_body(body: bytes) -> _Told:
 
 
 def _told(answer: Mapping[str, Any]) -> _Told:
-    """Read an error body, at the outermost level that tells anything."""
-    for level in unwrapped(answer):
-        nested = read_error(level)
-        code = nested.code or scalar_text(level.get("code"))
-        message = nested.message or _flat_message(level)
-        if code or message:
-            return _Told(code, message, _error_type(level))
-    return _Told()
+    """Read an error body, at the outermost level that tells of trouble, or of anything."""
+    told = [_told_at(level) for level in unwrapped(answer)]
+    telling = [each for each in told if each.code or each.message]
+    # "success" in a wrapper is the last thing to tell about an error inside it.
+    return min(telling, key=_says_no_error, default=_Told())
+
+
+def _says_no_error(told: _Told) -> bool:
+    return told.code is not None and dialects.is_no_error(told.code)
+
+
+def _told_at(level: Mapping[str, Any]) -> _Told:
+    nested = read_error(level)
+    return _Told(
+        code=nested.code or scalar_text(level.get("code")),
+        message=nested.message or _flat_message(level),
+        error_type=_error_type(level),
+    )
 
 
 def _flat_message(level: Mapping[str, Any]) -> str | None:
@@ -488,7 +506,8 @@ def _fastapi_detail(detail: object) -> str | None:
 
 def _fastapi_fault(fault: Mapping[str, Any]) -> str:
     place = fault.get("loc")
-    where = ".".join(str(step) for step in place) if isinstance(place, list) else ""
+    steps = [scalar_text(step) for step in place] if isinstance(place, list) else []
+    where = ".".join(step for step in steps if step)
     return ": ".join(part for part in (where, scalar_text(fault.get("msg"))) if part)
 
 
@@ -505,7 +524,8 @@ def _sentence(start: str, told: _Told) -> str:
 
 
 def _plain(text: str) -> str:
-    cut = text if len(text) <= _SENTENCE_CHARACTERS else text[:_SENTENCE_CHARACTERS] + "…"
+    cut = _without_queries(text[: 2 * _SENTENCE_CHARACTERS])
+    cut = cut if len(cut) <= _SENTENCE_CHARACTERS else cut[:_SENTENCE_CHARACTERS] + "…"
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in cut
     )

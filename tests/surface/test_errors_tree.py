@@ -14,7 +14,7 @@ from ezvideo_async import errors
 from ezvideo_async._models import TaskError, TaskStatus, VideoTask
 
 ERRORS = [getattr(errors, name) for name in errors.__all__]
-_BRANCH = re.compile(r"    ((?:[│ ]   )*)(?:[├└]── )?(\w+)(?: \((\w+)\))?$")  # noqa: RUF001 -- as drawn
+_BRANCH = re.compile(r"    ((?:[│ ]   )*)(?:[├└]── )?(\w+)(?: \((\w+)\))?$")
 
 ANSWERED = {
     "status": 418,
@@ -100,7 +100,9 @@ def test_an_error_is_one_of_ours_and_documented(kind):
     assert kind.__doc__.strip()
 
 
-@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
+@pytest.mark.parametrize(
+    "travel", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))]
+)
 @pytest.mark.parametrize("kind", ERRORS)
 def test_an_error_copies_and_pickles_with_all_it_knows(kind, travel):
     """Text, type and every attribute survive; nested errors and tasks too."""

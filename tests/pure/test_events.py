@@ -1,0 +1,146 @@
+"""What events are and what they look like as plain data."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import typing
+
+import pytest
+from attrs.exceptions import FrozenInstanceError
+
+from ezvideo_async import _events as events
+from ezvideo_async._models import TaskError, TaskStatus, VideoTask
+from ezvideo_async._observe import BreakerClosed, CoolDown, PollDone, Signal
+from ezvideo_async.errors import TaskNotFoundError
+
+ALIVE = VideoTask(id="vid_1", status=TaskStatus.PROCESSING, progress=40)
+DONE = VideoTask(id="vid_1", status=TaskStatus.COMPLETED)
+FAILED = VideoTask(id="vid_1", status=TaskStatus.FAILED, error=TaskError(code="c"))
+LOST = TaskNotFoundError("HTTP 404: no such task", task_id="vid_1", status=404)
+
+SEEN = {"task_id": "vid_1", "seq": 3, "at": 12.5}
+EVENTS = {
+    events.StatusChanged(
+        **SEEN, task=ALIVE, previous=TaskStatus.PENDING, current=TaskStatus.PROCESSING
+    ): {"event": "status_changed", "previous": "pending", "current": "processing"},
+    events.StatusChanged(**SEEN, task=ALIVE, previous=None, current=TaskStatus.PROCESSING): {
+        "event": "status_changed",
+        "previous": None,
+        "current": "processing",
+    },
+    events.ProgressChanged(**SEEN, task=ALIVE, previous=None, current=40): {
+        "event": "progress_changed",
+        "previous": None,
+        "current": 40,
+    },
+    events.TaskStalled(**SEEN, task=ALIVE, since=2.5): {"event": "task_stalled", "since": 2.5},
+    events.TaskCompleted(**SEEN, task=DONE): {"event": "task_completed", "final": True},
+    events.TaskFailed(**SEEN, task=FAILED): {"event": "task_failed", "final": True},
+    events.TaskLost(**SEEN, task=None, error=LOST, reason="not_found"): {
+        "event": "task_lost",
+        "final": True,
+        "reason": "not_found",
+        "error": {"type": "TaskNotFoundError", "message": "HTTP 404: no such task"},
+    },
+}
+ROWS = pytest.mark.parametrize(
+    ("event", "own"), EVENTS.items(), ids=[f"{n} {event.kind}" for n, event in enumerate(EVENTS)]
+)
+
+
+@ROWS
+def test_an_event_is_plain_data(event, own):
+    """The common keys and the kind's own, all of them for JSON; a tag only when there is one."""
+    shape = {
+        "task_id": "vid_1",
+        "seq": 3,
+        "at": 12.5,
+        "final": False,
+        "task": event.task and event.task.to_dict(),
+    } | own
+
+    assert shape == event.to_dict()
+    assert json.loads(json.dumps(shape)) == shape
+
+
+@ROWS
+def test_an_event_is_frozen_and_travels(event, own):
+    """It may be handed to anybody, and to another process."""
+    with pytest.raises(FrozenInstanceError):
+        event.seq = 4
+    assert not hasattr(event, "__dict__")
+    assert pickle.loads(pickle.dumps(event)) == event
+
+
+def test_the_tag_is_handed_back():
+    """As it is, whatever it is."""
+    tag = {"user": 7}
+
+    event = events.TaskCompleted(task_id="vid_1", task=DONE, tag=tag)
+
+    assert event.tag is tag
+    assert event.to_dict()["tag"] is tag
+
+
+def test_an_event_of_no_kind_tells_the_common_keys_alone():
+    """The base is for ``isinstance`` and for kinds that others add."""
+    assert events.TaskEvent(task_id="vid_1", task=None).to_dict() == {
+        "event": "task_event",
+        "task_id": "vid_1",
+        "seq": 0,
+        "at": 0.0,
+        "final": False,
+        "task": None,
+    }
+
+
+def test_the_unions_are_complete():
+    """``match`` over the six classes is exhaustive, and three of them are final."""
+    every = set(typing.get_args(events.Event))
+
+    assert every == set(events.TaskEvent.__subclasses__())
+    assert {kind for kind in every if kind.is_final} == set(typing.get_args(events.Final))
+    assert len({kind.kind for kind in every}) == 6
+
+
+@pytest.mark.parametrize(
+    ("previous", "current", "regressed"),
+    [
+        ("processing", "pending", True),
+        ("pending", "processing", False),
+        (None, "pending", False),
+        (None, "processing", False),
+    ],
+)
+def test_a_status_regresses_from_processing_to_pending(previous, current, regressed):
+    """Requeued, or told by a stale replica."""
+    event = events.StatusChanged(
+        task_id="vid_1",
+        task=ALIVE,
+        previous=previous and TaskStatus(previous),
+        current=TaskStatus(current),
+    )
+
+    assert event.regressed is regressed
+
+
+@pytest.mark.parametrize(
+    ("previous", "current", "regressed"),
+    [(60, 40, True), (40, 60, False), (None, 40, False), (40, None, False), (0, 0, False)],
+)
+def test_a_progress_regresses_when_it_goes_down(previous, current, regressed):
+    """An unknown percentage is neither more nor less."""
+    event = events.ProgressChanged(task_id="v", task=ALIVE, previous=previous, current=current)
+
+    assert event.regressed is regressed
+
+
+def test_signals_are_frozen_records_of_one_union():
+    """An observer may keep them, compare them and match on their classes."""
+    done = PollDone(task_id="vid_1", status=TaskStatus.PENDING, elapsed=0.1)
+
+    assert done == PollDone(task_id="vid_1", status=TaskStatus.PENDING, elapsed=0.1)
+    assert {PollDone, CoolDown, BreakerClosed} < set(typing.get_args(Signal))
+    with pytest.raises(FrozenInstanceError):
+        done.elapsed = 0.0
