@@ -13,21 +13,13 @@ Rules:
 
 from __future__ import annotations
 
-from collections import deque
 from math import exp, inf
 from typing import TYPE_CHECKING
 
-from ezvideo_async._observe import BreakerClosed, BreakerOpened, CoolDown
+from ezvideo_async._breaker import Breaker, verdict
+from ezvideo_async._observe import BreakerClosed, CoolDown
 from ezvideo_async._policy import is_number, shown
-from ezvideo_async.errors import (
-    BadResponseError,
-    ConfigError,
-    EzVideoError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServerError,
-    TransportError,
-)
+from ezvideo_async.errors import ConfigError, EzVideoError, RateLimitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,13 +39,6 @@ _MEASURED_OVER = 5.0  # seconds, time constant of the measured rate
 _COOL_DOWN_MAX = 60.0  # seconds, without a Retry-After
 _RETRY_AFTER_MAX = 600.0  # seconds: asking again after ten minutes is harmless
 
-_WINDOW = 30  # seconds over which the breaker judges
-_ENOUGH = 20  # outcomes for a judgement
-_FEW = 10  # failures in a row that open it when there are fewer outcomes
-_TROUBLED = 0.9  # share of failures
-_PROBE_GAP = 5.0  # seconds
-_PROBE_GAP_GROWTH = 1.5
-_PROBE_GAP_MAX = 30.0  # seconds
 _RELEASE = 10.0  # seconds over which parked polls come back at least
 
 _RETRY_TOKENS = 100.0  # AWS's 2026 retry quota at a fifth of its size
@@ -89,7 +74,7 @@ class RequestBudget:
         self._regrows_from = -inf
         self._throttled_in_a_row = 0
         self._cool_until = -inf
-        self._breaker = _Breaker()
+        self._breaker = Breaker()
         self._pauses = 0
         self._retry_tokens = _RETRY_TOKENS
         self._listeners: dict[Callable[[], None], None] = {}
@@ -200,7 +185,7 @@ class RequestBudget:
             signals.append(self._throttled(error, now, rand))
         if error is None and started >= self._cool_until:  # not one sent before the 429
             self._throttled_in_a_row = 0
-        well = _verdict(error)
+        well = verdict(error)
         if well is None:
             self._breaker.abandoned(started)
         else:
@@ -260,21 +245,6 @@ class RequestBudget:
         self._retry_tokens = min(_RETRY_TOKENS, self._retry_tokens + (cost if retried else 1.0))
 
 
-def _verdict(error: EzVideoError | None) -> bool | None:
-    """Tell whether the server is well (True), in trouble (False), or nothing (None)."""
-    if error is None:
-        return True
-    if isinstance(error, TransportError):
-        return None if error.reason == "local_stall" else False
-    if isinstance(error, ServerError):
-        return not error.retryable  # a 501 is an answer about one thing, not an outage
-    if isinstance(error, BadResponseError):
-        return False if error.reason == "html" else None
-    if isinstance(error, PermissionDeniedError):
-        return not error.retryable
-    return True
-
-
 class _MeasuredRate:
     """Requests a second lately: an exponential average, corrected for its empty beginning."""
 
@@ -297,80 +267,6 @@ class _MeasuredRate:
         if filled <= 0.0:
             return inf
         return self._average * exp(-max(0.0, now - self._at) / _MEASURED_OVER) / filled
-
-
-class _Breaker:
-    """Closed: everything passes.  Open: one probe at a time, with growing gaps."""
-
-    def __init__(self) -> None:
-        self._seconds: deque[list[float]] = deque()  # [second, well, troubled], at most _WINDOW
-        self._in_a_row = 0
-        self._opened_at: float | None = None
-        self._next_probe = -inf
-        self._gap = _PROBE_GAP
-        self._probing = False
-
-    @property
-    def is_open(self) -> bool:
-        return self._opened_at is not None
-
-    def probe_at(self) -> float:
-        if self._opened_at is None:
-            return -inf
-        return inf if self._probing else self._next_probe
-
-    def started(self) -> None:
-        self._probing = self._opened_at is not None
-
-    def abandoned(self, started: float) -> None:
-        if self._opened_at is not None and started >= self._opened_at:
-            self._probing = False
-            self._next_probe = max(self._next_probe, started + self._gap / 2.0)
-
-    def judged(self, *, well: bool, started: float, now: float, rand: float) -> Signal | None:
-        if self._opened_at is not None:
-            if started < self._opened_at:  # a straggler tells nothing new
-                return None
-            return self._judged_open(self._opened_at, well=well, now=now, rand=rand)
-        self._in_a_row = 0 if well else self._in_a_row + 1
-        self._count(well=well, now=now)
-        if well or not self._is_out():
-            return None
-        self._opened_at = now
-        self._probing = False
-        self._gap = _PROBE_GAP
-        self._next_probe = now + self._gap * (0.5 + rand / 2.0)
-        return BreakerOpened(failures=self._in_a_row)
-
-    def _judged_open(
-        self, opened_at: float, *, well: bool, now: float, rand: float
-    ) -> Signal | None:
-        self._probing = False
-        if well:
-            self._opened_at = None
-            self._in_a_row = 0
-            self._seconds.clear()
-            return BreakerClosed(outage=now - opened_at)
-        self._gap = min(_PROBE_GAP_MAX, self._gap * _PROBE_GAP_GROWTH)
-        self._next_probe = now + self._gap * (0.5 + rand / 2.0)
-        return None
-
-    def _count(self, *, well: bool, now: float) -> None:
-        second = now // 1.0
-        if not self._seconds or self._seconds[-1][0] != second:
-            self._seconds.append([second, 0, 0])
-        self._seconds[-1][1 if well else 2] += 1
-        while self._seconds[0][0] <= second - _WINDOW:
-            self._seconds.popleft()
-
-    def _is_out(self) -> bool:
-        if self._in_a_row >= _ENOUGH:
-            return True
-        troubled = sum(counts[2] for counts in self._seconds)
-        seen = troubled + sum(counts[1] for counts in self._seconds)
-        if seen < _ENOUGH:
-            return self._in_a_row >= _FEW
-        return troubled >= _TROUBLED * seen
 
 
 def _checked_rate(rate: float) -> float:

@@ -1,220 +1,37 @@
 """
 From a JSON value to a ``VideoTask``, whatever dialect it is written in.
 
-No await, no clock, no randomness, no I/O.  Reading is lenient field by field, and never
-guesses: what can't be read is None, unknown keys change nothing, and no value is coerced from
-another type than the tables name (``null`` never becomes ``"None"``, ``true`` never 1).
+No await, no clock, no randomness, no I/O.  Here is the shape of answers: wrappers, what shows
+a task, which places hold what.  Unknown keys change nothing.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
-from math import floor, isfinite
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import Any
 
 from attrs import frozen
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, override
 
 from ezvideo_async import _dialects as dialects
-from ezvideo_async._models import TaskError, TaskStatus, VideoTask, utc
-from ezvideo_async._strict_json import decode_json
+from ezvideo_async._fields import (
+    JSONObject,
+    first_readable,
+    is_object,
+    named,
+    read_instant,
+    read_metadata,
+    read_progress,
+    read_status,
+    read_url,
+    read_web_url,
+    scalar_text,
+    shared_or_none,
+    text_or_none,
+    value_at,
+)
+from ezvideo_async._models import TaskError, TaskStatus, VideoTask
 from ezvideo_async.errors import BadResponseError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-_Read = TypeVar("_Read")
-
-JSONObject = Mapping[str, Any]
-
-_MILLISECONDS_FROM = 1e11
-"""Unix seconds beyond this are the year 5138: it must be a finer unit."""
-
-_BEYOND_ANY_UNIT = 1e300
-"""No time in any unit, and integers not far from here no longer fit a float."""
-
-_SHARED_CHARACTERS = 64
-"""Longer texts are not likely to be told twice."""
-
-_DIGITS = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,19})?\Z")
-_PERCENT = re.compile(r"[+-]?(?:[0-9]{1,19}(?:\.[0-9]{0,19})?|\.[0-9]{1,19})\Z")
-_WEB_URL = re.compile(r"https?://[^\s/?#]\S*\Z", re.IGNORECASE)
-_DATA_URL = re.compile(r"data:video/\S*\Z", re.IGNORECASE)
-
-
-def is_object(value: object) -> TypeGuard[JSONObject]:
-    """Tell whether a JSON value is an object."""
-    return isinstance(value, dict)  # decoded JSON has no other; a test for Mapping is slow
-
-
-def text_or_none(value: object) -> str | None:
-    """Read a text: empty and blank ones, and everything else, are None."""
-    return value if isinstance(value, str) and value.strip() else None
-
-
-def scalar_text(value: object) -> str | None:
-    """Read a text or a number as text; booleans, empty texts and the rest are None."""
-    if isinstance(value, bool):
-        return None
-    return str(value) if isinstance(value, int | float) else text_or_none(value)
-
-
-def shared(text: str) -> str:
-    """
-    Give one text object for all equal short ones.
-
-    Thousands of tasks of one server repeat a handful of models, sizes and words: sharing them
-    takes 0.4 KiB off each watched task.
-    """
-    return text if len(text) > _SHARED_CHARACTERS else _remembered(text)
-
-
-@lru_cache(maxsize=512)
-def _remembered(text: str) -> str:
-    return text
-
-
-def _shared_or_none(read: Callable[[object], str | None]) -> Callable[[object], str | None]:
-    def read_shared(value: object) -> str | None:
-        text = read(value)
-        return None if text is None else shared(text)
-
-    return read_shared
-
-
-def _first(values: Iterable[object], read: Callable[[Any], _Read | None]) -> _Read | None:
-    """Read the first of *values* that can be read."""
-    return next((found for value in values if (found := read(value)) is not None), None)
-
-
-def _named(found: JSONObject, names: Iterable[str]) -> Iterator[Any]:
-    return (found.get(name) for name in names)
-
-
-def _at(found: JSONObject, place: tuple[str, ...]) -> Any:
-    value: Any = found
-    for name in place:
-        if isinstance(value, list):
-            value = value[0] if value else None
-        value = value.get(name) if is_object(value) else None
-    return value
-
-
-# -- one field each ---------------------------------------------------------------------------
-
-
-def read_status(word: str) -> TaskStatus:
-    """Read a status word: one nobody knows means alive, so that it never ends a wait."""
-    return dialects.STATUS_WORDS.get(dialects.normalised(word), TaskStatus.PROCESSING)
-
-
-def read_progress(value: object) -> int | None:
-    """
-    Read a percentage, rounded half up and clamped to 0-100.
-
-    A fraction in (0, 1], that is a float or a text with a point and no percent sign, is a
-    share of one; the integer 1 is one percent.
-    """
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        return _progress_of_text(value.strip())
-    if isinstance(value, int):
-        return min(max(value, 0), 100)
-    return _percent(value, fraction=True) if isinstance(value, float) else None
-
-
-def _progress_of_text(text: str) -> int | None:
-    number = text.removesuffix("%").strip()
-    if not _PERCENT.match(number):
-        return None
-    return _percent(float(number), fraction="." in number and not text.endswith("%"))
-
-
-def _percent(number: float, *, fraction: bool) -> int | None:
-    if not isfinite(number):
-        return None
-    if fraction and 0.0 < number <= 1.0:
-        number *= 100.0
-    return floor(min(max(number, 0.0), 100.0) + 0.5)
-
-
-def read_instant(value: object) -> datetime | None:
-    """
-    Read Unix seconds, milli-, micro- or nanoseconds, digits in a text, or ISO 8601.
-
-    Zero, negative and unreadable values, and Go's year 1, are None; a time without a zone is UTC.
-    """
-    if isinstance(value, str):
-        text = value.strip()
-        seconds = _scaled(float(text)) if _DIGITS.match(text) else _iso_seconds(text)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = _scaled(value)
-    else:
-        return None
-    return utc(int(seconds)) if 1.0 <= seconds < _MILLISECONDS_FROM else None
-
-
-def _scaled(number: float) -> float:
-    while _MILLISECONDS_FROM <= number < _BEYOND_ANY_UNIT:
-        number /= 1000
-    return number
-
-
-def _iso_seconds(text: str) -> float:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return 0.0
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-
-
-def read_url(value: object, *, base_url: str | None) -> str | None:
-    """
-    Read a candidate for the url: of a list its first item, of an object its ``url``.
-
-    Returns:
-        An ``http(s)`` url with a host and without blanks, a ``data:video/`` url, or a path
-        beginning with one slash, resolved against the origin of *base_url*; None for all else.
-    """
-    if isinstance(value, list):
-        value = value[0] if value else None
-    if is_object(value):
-        value = value.get("url")
-        value = value[0] if isinstance(value, list) and value else value
-    if not isinstance(value, str):
-        return None
-    url = value.strip()
-    if _WEB_URL.match(url) or _DATA_URL.match(url):
-        return url if _is_splittable(url) else None
-    if url.startswith("/") and not url.startswith("//") and not re.search(r"\s|\\", url):
-        return url if base_url is None else urljoin(base_url, url)
-    return None
-
-
-def _is_splittable(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return False
-    return parts.scheme == "data" or bool(parts.hostname)
-
-
-def read_metadata(value: object) -> JSONObject:
-    """Read an object, or an object written as JSON in a text; all else is empty."""
-    if isinstance(value, str):
-        try:
-            value = decode_json(value.encode("utf-8", "surrogatepass"))
-        except ValueError:
-            return {}
-    return {shared(key): value[key] for key in value} if is_object(value) else {}
-
 
 # -- the shape of the answer --------------------------------------------------------------------
 
@@ -237,7 +54,7 @@ def read_error(found: JSONObject) -> TaskError:
     """Read code and message of an error, as a gateway or a task tells them."""
     error = found.get("error")
     if is_object(error):
-        message = _first(_named(error, dialects.ERROR_MESSAGE_FIELDS), scalar_text)
+        message = first_readable(named(error, dialects.ERROR_MESSAGE_FIELDS), scalar_text)
         return TaskError(code=scalar_text(error.get("code")), message=message)
     if text := text_or_none(error):
         return TaskError(code=scalar_text(found.get("code")), message=text)
@@ -250,16 +67,16 @@ def _failure(found: JSONObject, error: TaskError, word: str | None) -> TaskError
 
 
 def _failure_reason(found: JSONObject) -> str | None:
-    told = _first(_named(found, dialects.FAILURE_REASON_FIELDS), scalar_text)
+    told = first_readable(named(found, dialects.FAILURE_REASON_FIELDS), scalar_text)
     if told is not None:
         return told
     # new-api's Hailuo channel keeps the failure's text where the url should be.
-    misplaced = text_or_none(_at(found, ("metadata", "url")))
+    misplaced = text_or_none(value_at(found, ("metadata", "url")))
     return misplaced if read_url(misplaced, base_url=None) is None else None
 
 
 def _word(found: JSONObject) -> str | None:
-    return _first(_named(found, dialects.STATUS_FIELDS), _word_of)
+    return first_readable(named(found, dialects.STATUS_FIELDS), _word_of)
 
 
 def _word_of(value: object) -> str | None:
@@ -284,16 +101,11 @@ def _has_fresh_id(levels: list[JSONObject]) -> bool:
 def _url(found: JSONObject, status: TaskStatus | None, base_url: str | None) -> str | None:
     if isinstance(found.get("metadata"), str):
         found = {**found, "metadata": read_metadata(found["metadata"])}
-    places = (_at(found, place) for place in dialects.URL_PLACES if place[0] in found)
-    url = _first(places, lambda value: read_url(value, base_url=base_url))
+    places = (value_at(found, place) for place in dialects.URL_PLACES if place[0] in found)
+    url = first_readable(places, lambda value: read_url(value, base_url=base_url))
     if url is None and status is TaskStatus.COMPLETED:
-        url = _first(_named(found, dialects.URL_FIELDS_WHEN_COMPLETED), _web_url)
+        url = first_readable(named(found, dialects.URL_FIELDS_WHEN_COMPLETED), read_web_url)
     return url
-
-
-def _web_url(value: object) -> str | None:
-    url = read_url(value, base_url=None)
-    return url if url is not None and _WEB_URL.match(url) else None
 
 
 @frozen
@@ -375,12 +187,14 @@ def _fields(found: JSONObject, shown: _Shown, base_url: str | None) -> dict[str,
         "raw_status": shown.word,
         "progress": found.get("progress"),
         "model": found.get("model"),
-        "created_at": _first(_named(found, dialects.CREATED_AT_FIELDS), read_instant),
-        "completed_at": _first(_named(found, dialects.COMPLETED_AT_FIELDS), read_instant)
+        "created_at": first_readable(named(found, dialects.CREATED_AT_FIELDS), read_instant),
+        "completed_at": first_readable(named(found, dialects.COMPLETED_AT_FIELDS), read_instant)
         if status.is_terminal
         else None,
-        "expires_at": _first(_named(found, dialects.EXPIRES_AT_FIELDS), read_instant),
-        "seconds": _first((_at(found, place) for place in dialects.SECONDS_PLACES), scalar_text),
+        "expires_at": first_readable(named(found, dialects.EXPIRES_AT_FIELDS), read_instant),
+        "seconds": first_readable(
+            (value_at(found, place) for place in dialects.SECONDS_PLACES), scalar_text
+        ),
         "size": found.get("size"),
         "url": _url(found, status, base_url),
         "error": _task_error(found, shown),
@@ -432,14 +246,14 @@ def _made_converter() -> Converter:
             VideoTask,
             converter,
             status=reader(TaskStatus),
-            raw_status=reader(_shared_or_none(text_or_none)),
+            raw_status=reader(shared_or_none(text_or_none)),
             progress=reader(read_progress),
-            model=reader(_shared_or_none(text_or_none)),
+            model=reader(shared_or_none(text_or_none)),
             created_at=reader(_as_it_is),
             completed_at=reader(_as_it_is),
             expires_at=reader(_as_it_is),
-            seconds=reader(_shared_or_none(text_or_none)),
-            size=reader(_shared_or_none(scalar_text)),
+            seconds=reader(shared_or_none(text_or_none)),
+            size=reader(shared_or_none(scalar_text)),
             url=reader(_as_it_is),
             error=reader(_as_it_is),
             metadata=reader(read_metadata),

@@ -55,6 +55,7 @@ _LOOKS_AFTER_VANISHING = 2
 """A task that was seen and is not found: stale replicas deserve two more looks."""
 
 _GONE = 410
+_NOT_IMPLEMENTED = 501
 _ROOM_FOR_SPREAD = 2.0
 """After a pause an id waits up to this many intervals more, so that not all come at once."""
 
@@ -425,8 +426,8 @@ class Scheduler:
             return self._loss_of_missing(watch, error, now)
         if isinstance(error, BadRequestError):
             return None if error.retryable and watch.errors == 0 else "refused"
-        if isinstance(error, ServerError) and not error.retryable and error.message is not None:
-            return "refused"
+        if isinstance(error, ServerError) and error.status == _NOT_IMPLEMENTED and error.message:
+            return "refused"  # new-api: about the task's channel; a proxy's page is about nobody
         return None
 
     def _loss_of_missing(self, watch: Watch, error: TaskNotFoundError, now: float) -> str | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import frozen
 
 from ezvideo_async._audience import Audience
+from ezvideo_async._checks import checked_task_id
 from ezvideo_async._client import outcome_of
 from ezvideo_async._events import Final
 from ezvideo_async._models import VideoTask
@@ -27,7 +28,6 @@ from ezvideo_async._observe import TaskEnded
 from ezvideo_async._policy import PollPolicy, seconds_between, time_limit
 from ezvideo_async._pump import Pump
 from ezvideo_async._schedule import Scheduler
-from ezvideo_async._wire import checked_task_id
 from ezvideo_async.errors import ClosedError, ConfigError, InvalidTaskIdError
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ezvideo_async._http import Response
 from ezvideo_async._models import VideoTask
-from ezvideo_async._wire import Response, decode_status
+from ezvideo_async._wire import decode_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from ezvideo_async import AsyncVideoClient, RequestTimeoutError
+from ezvideo_async._http import Response
 from ezvideo_async._transport import Line
-from ezvideo_async._wire import Response
 from tests.oracle import Asked, Trace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ezvideo_async import EzVideoError
-    from ezvideo_async._wire import Request
+    from ezvideo_async._http import Request
 
 FAULTS: dict[str, tuple[int, dict[str, str], bytes]] = {
     "500": (500, {}, b'{"error":{"message":"oops"}}'),

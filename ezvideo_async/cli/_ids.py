@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ezvideo_async._wire import checked_task_id
+from ezvideo_async._checks import checked_task_id
 from ezvideo_async.cli._args import INTERVAL, RATE, TIMEOUT
 from ezvideo_async.cli._clean import clean
 from ezvideo_async.cli._exits import UsageError, say

@@ -27,7 +27,7 @@ from ezvideo_async import (
     TaskWatcher,
     VideoTask,
 )
-from ezvideo_async._wire import checked_task_id
+from ezvideo_async._checks import checked_task_id
 from ezvideo_async.cli import _frame
 from ezvideo_async.cli._args import INTERVAL, RATE, TIMEOUT, parsed
 from ezvideo_async.cli._clean import clean

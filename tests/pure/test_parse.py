@@ -7,16 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from ezvideo_async import _dialects as dialects
+from ezvideo_async._fields import read_instant, read_progress, shared
 from ezvideo_async._models import TaskError, TaskStatus, VideoTask
-from ezvideo_async._parse import (
-    _exactly,
-    foreign_id,
-    read_instant,
-    read_progress,
-    read_task,
-    shared,
-    shows_task,
-)
+from ezvideo_async._parse import _exactly, foreign_id, read_task, shows_task
 from ezvideo_async.errors import BadResponseError
 from tests.answers import BASE_URL, error_of, task_of
 

@@ -1,0 +1,80 @@
+"""
+What may be sent at all: task ids and base urls, checked before anything is.
+
+No await, no clock, no randomness, no I/O.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from urllib.parse import urlsplit
+
+from ezvideo_async.errors import ConfigError, InvalidTaskIdError
+
+MAX_ID_CHARACTERS = 512
+"""Longer ids are somebody's mistake, and slow to quote."""
+
+
+def checked_task_id(task_id: object) -> str:
+    """
+    Let a usable task id pass, verbatim.
+
+    Raises:
+        InvalidTaskIdError: It is no text, empty or blank, ``.`` or ``..``, over 512 characters,
+            or holds control characters or lone surrogates.
+    """
+    if not isinstance(task_id, str):
+        message = f"a task id must be text, got {type(task_id).__name__}"
+        raise InvalidTaskIdError(message)
+    trouble = _trouble_with_id(task_id)
+    if trouble:
+        message = f"{task_id[:80]!a} can't be a task id: it {trouble}"
+        raise InvalidTaskIdError(message)
+    return task_id
+
+
+def _trouble_with_id(task_id: str) -> str | None:
+    if len(task_id) > MAX_ID_CHARACTERS:
+        return f"has {len(task_id)} characters, at most {MAX_ID_CHARACTERS} are allowed"
+    if task_id.isascii() and task_id.isprintable() and task_id.strip(" .") != "":
+        return None
+    if not task_id.strip():
+        return "is empty or blank"
+    if task_id in {".", ".."}:
+        return "would change the path of the url"
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in task_id):
+        return "holds control characters or lone surrogates"
+    return None
+
+
+def checked_base_url(base_url: object) -> str:
+    """
+    Let a usable base url pass, without its trailing slashes.
+
+    Raises:
+        ConfigError: It is no ``http(s)`` url with a host, or carries a user, a query or a
+            fragment.
+    """
+    if not isinstance(base_url, str) or not base_url.strip():
+        raise _bad_base_url("is empty")
+    url = base_url.strip()
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise _bad_base_url("holds characters that no url may hold")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise _bad_base_url("has a host or port that can't be read") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise _bad_base_url("does not begin with http:// or https:// and a host")
+    if "@" in parts.netloc:
+        raise _bad_base_url("holds a user or password; pass the key as api_key")
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        raise _bad_base_url("holds a query or fragment")
+    if {".", ".."} & set(parts.path.split("/")):
+        raise _bad_base_url("holds . or .. in its path")
+    return url.rstrip("/")
+
+
+def _bad_base_url(trouble: str) -> ConfigError:
+    return ConfigError(f"base_url {trouble}; give one like https://www.ezmodel.cloud/v1")

@@ -1,0 +1,102 @@
+"""
+What an error body tells, in the shapes of all known gateways.
+
+No await, no clock, no randomness, no I/O.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from ezvideo_async import _dialects as dialects
+from ezvideo_async._fields import is_object, scalar_text, text_or_none
+from ezvideo_async._http import without_queries
+from ezvideo_async._parse import read_error, unwrapped
+from ezvideo_async._strict_json import decode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+_SENTENCE_CHARACTERS = 200
+
+
+@frozen
+class Told:
+    """What an error body tells."""
+
+    code: str | None = None
+    message: str | None = None
+    error_type: str | None = None
+
+
+def told_by_body(body: bytes) -> Told:
+    """Read the body of an error, whatever bytes it holds."""
+    try:
+        answer = decode_json(body)
+    except ValueError:
+        return Told()
+    return told_by(answer) if is_object(answer) else Told()
+
+
+def told_by(answer: Mapping[str, Any]) -> Told:
+    """Read an error body, at the outermost level that tells of trouble, or of anything."""
+    told = [_told_at(level) for level in unwrapped(answer)]
+    telling = [each for each in told if each.code or each.message]
+    # "success" in a wrapper is the last thing to tell about an error inside it.
+    return min(telling, key=_says_no_error, default=Told())
+
+
+def _says_no_error(told: Told) -> bool:
+    return told.code is not None and dialects.is_no_error(told.code)
+
+
+def _told_at(level: Mapping[str, Any]) -> Told:
+    nested = read_error(level)
+    return Told(
+        code=nested.code or scalar_text(level.get("code")),
+        message=nested.message or _flat_message(level),
+        error_type=_error_type(level),
+    )
+
+
+def _flat_message(level: Mapping[str, Any]) -> str | None:
+    flat = text_or_none(level.get("message")) or text_or_none(level.get("msg"))
+    return flat or _fastapi_detail(level.get("detail"))
+
+
+def _fastapi_detail(detail: object) -> str | None:
+    """Read FastAPI's ``detail``: a text, or a list of ``loc`` and ``msg``."""
+    if not isinstance(detail, list):
+        return text_or_none(detail)
+    parts = [_fastapi_fault(fault) for fault in detail if is_object(fault)]
+    return "; ".join(part for part in parts if part) or None
+
+
+def _fastapi_fault(fault: Mapping[str, Any]) -> str:
+    place = fault.get("loc")
+    steps = [scalar_text(step) for step in place] if isinstance(place, list) else []
+    where = ".".join(step for step in steps if step)
+    return ": ".join(part for part in (where, scalar_text(fault.get("msg"))) if part)
+
+
+def _error_type(level: Mapping[str, Any]) -> str | None:
+    error = level.get("error")
+    nested = text_or_none(error.get("type")) if is_object(error) else None
+    return nested or text_or_none(level.get("type"))
+
+
+def sentence(start: str, told: Told) -> str:
+    """Make one line for people; what the server said is cut and escaped."""
+    line = start if told.code is None else f"{start} ({_plain(told.code)})"
+    return line if told.message is None else f"{line}: {_plain(told.message)}"
+
+
+def _plain(text: str) -> str:
+    cut = without_queries(text[: 2 * _SENTENCE_CHARACTERS])
+    cut = cut if len(cut) <= _SENTENCE_CHARACTERS else cut[:_SENTENCE_CHARACTERS] + "…"
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in cut
+    )
