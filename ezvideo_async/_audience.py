@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from ezvideo_async._events import Final
 from ezvideo_async._reader import Reader, Subscription
-from ezvideo_async._schedule import timed_out
+from ezvideo_async._watch import timed_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ezvideo_async._events import Event
-    from ezvideo_async._schedule import Scheduler, Watch
+    from ezvideo_async._schedule import Scheduler
+    from ezvideo_async._watch import Watch
 
 
 class Audience:

@@ -20,7 +20,7 @@ from ezvideo_async._events import ProgressChanged, StatusChanged, TaskStalled
 
 if TYPE_CHECKING:
     from ezvideo_async._events import Event
-    from ezvideo_async._schedule import Watch
+    from ezvideo_async._watch import Watch
 
 
 class Mailbox:

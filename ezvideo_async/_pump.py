@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ezvideo_async._events import Event
     from ezvideo_async._gate import Gate
     from ezvideo_async._polling import Poller
-    from ezvideo_async._schedule import Scheduler, Watch
+    from ezvideo_async._schedule import Scheduler
+    from ezvideo_async._watch import Watch
 
 _log = logging.getLogger("ezvideo_async")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ezvideo_async._events import Event
-    from ezvideo_async._schedule import Watch
+    from ezvideo_async._watch import Watch
 
 
 class Reader:

@@ -16,33 +16,14 @@ the wall clock, ``rand`` a number in [0, 1).  Rules:
 from __future__ import annotations
 
 from collections import OrderedDict
-from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from ezvideo_async._events import (
-    ProgressChanged,
-    StatusChanged,
-    TaskCompleted,
-    TaskFailed,
-    TaskLost,
-    TaskStalled,
-)
-from ezvideo_async.errors import (
-    AuthenticationError,
-    BadRequestError,
-    ConfigError,
-    EzVideoError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServerError,
-    TaskNotFoundError,
-    TLSError,
-    TransportError,
-    WaitTimeoutError,
-)
+from ezvideo_async._events import Final
+from ezvideo_async._watch import State, Watch
+from ezvideo_async.errors import EzVideoError, RateLimitError, TaskNotFoundError, TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,90 +32,8 @@ if TYPE_CHECKING:
     from ezvideo_async._models import VideoTask
     from ezvideo_async._policy import PollPolicy
 
-_LOOKS_AFTER_VANISHING = 2
-"""A task that was seen and is not found: stale replicas deserve two more looks."""
-
-_GONE = 410
-_NOT_IMPLEMENTED = 501
 _ROOM_FOR_SPREAD = 2.0
 """After a pause an id waits up to this many intervals more, so that not all come at once."""
-
-
-class _State(Enum):
-    WAITING = auto()
-    READY = auto()
-    IN_FLIGHT = auto()
-    ENDED = auto()
-
-
-class Watch:
-    """What is known of one watched id, from ``add`` to its final event and a while after."""
-
-    __slots__ = (
-        "added",
-        "again",
-        "changed",
-        "deadline",
-        "due",
-        "errors",
-        "final",
-        "last_error",
-        "misses",
-        "seen_at",
-        "stalled",
-        "started",
-        "state",
-        "tag",
-        "task",
-        "task_id",
-        "ticket",
-        "told",
-    )
-
-    def __init__(self, task_id: str, *, now: float, deadline: float, tag: Any) -> None:
-        self.task_id = task_id
-        self.tag = tag
-        self.added = now
-        self.deadline = deadline
-        self.state = _State.WAITING
-        self.ticket = 0
-        self.due = now  # when it is asked for next, while it waits
-        self.started = -inf  # when the last request was sent
-        self.again = False  # asked for by refresh() while in flight
-        self.task: VideoTask | None = None
-        self.seen_at = 0.0  # when that state was seen, Unix seconds
-        self.changed = now  # when status or progress last changed
-        self.stalled = False
-        self.errors = 0  # in a row
-        self.misses = 0  # "not found" in a row, after the task was seen
-        self.last_error: EzVideoError | None = None
-        self.final: Event | None = None
-        self.told = False  # somebody has read the final event
-
-    @property
-    def is_open(self) -> bool:
-        """True until the final event."""
-        return self.state is not _State.ENDED
-
-
-def timed_out(watch: Watch, *, waited: float) -> WaitTimeoutError:
-    """Make the error of a watch whose time is up."""
-    return WaitTimeoutError(
-        f"task {watch.task_id!a} had not ended after {waited:.0f} s; it may still end, and be "
-        "billed: wait for it again",
-        task_id=watch.task_id,
-        task=watch.task,
-        last_error=watch.last_error,
-        waited=waited,
-    )
-
-
-def is_fatal(error: EzVideoError) -> bool:
-    """Tell trouble with our key or set-up, which ends a whole watch, from trouble that passes."""
-    refused = (AuthenticationError, PermissionDeniedError, ConfigError, TLSError)
-    if isinstance(error, TransportError) and error.reason == "proxy":
-        return not error.retryable
-    return isinstance(error, refused) and not error.retryable
 
 
 class Scheduler:
@@ -246,9 +145,9 @@ class Scheduler:
         watch = self._watches.get(task_id)
         if watch is None or not watch.is_open:
             return False
-        if watch.state is _State.IN_FLIGHT:
+        if watch.state is State.IN_FLIGHT:
             watch.again = True
-        elif watch.state is _State.WAITING:
+        elif watch.state is State.WAITING:
             self._wait(watch, self._earliest(watch, now))
         return True
 
@@ -290,7 +189,7 @@ class Scheduler:
         taken: list[Watch] = []
         while self._ready and len(taken) < limit:
             watch, _ = self._ready.popitem(last=False)
-            watch.state = _State.IN_FLIGHT
+            watch.state = State.IN_FLIGHT
             watch.started = now
             watch.again = False
             taken.append(watch)
@@ -326,7 +225,7 @@ class Scheduler:
         elif watch.deadline <= now:
             self._expired.append(watch)
         else:
-            watch.state = _State.READY
+            watch.state = State.READY
             if not self._ready:
                 self._ready_deadline = inf
             self._ready[watch] = None
@@ -345,7 +244,7 @@ class Scheduler:
 
     def _wait(self, watch: Watch, due: float) -> None:
         """Put an id into the heap; one that would come due after its deadline ends then."""
-        watch.state = _State.WAITING
+        watch.state = State.WAITING
         watch.ticket = next(self._tickets)
         watch.due = min(due, watch.deadline)
         heappush(self._heap, (watch.due, watch.ticket, watch))
@@ -372,7 +271,7 @@ class Scheduler:
         Returns:
             What changed; None when nothing did, or the watch ended or was dropped meanwhile.
         """
-        if watch.state is not _State.IN_FLIGHT:
+        if watch.state is not State.IN_FLIGHT:
             return None
         event = self._seen(watch, task, now, unix_now)
         if watch.is_open:
@@ -398,49 +297,27 @@ class Scheduler:
         Returns:
             ``TaskLost`` when it ends the watch, else None.
         """
-        if watch.state is not _State.IN_FLIGHT:
+        if watch.state is not State.IN_FLIGHT:
             return None
         watch.last_error = error
-        reason = self._loss(watch, error, now)
+        reason = watch.loss_by(error, now=now, not_found_grace=self._not_found_grace)
         if reason is not None:
             return self._lose(watch, reason, now, unix_now)
         delay = self._delay_after(watch, error, rand)
         asked = getattr(error, "retry_after", None)
+        if watch.again and asked is None:
+            delay = 0.0
         if now >= watch.deadline or (asked is not None and now + asked >= watch.deadline):
             return self._lose(watch, "deadline", now, unix_now)
         self._wait(watch, self._due(watch, now, delay))
         return None
 
-    def released(self, watch: Watch, *, now: float) -> None:
-        """Take back an id whose request was never sent."""
-        if watch.state is _State.IN_FLIGHT:
-            watch.started = -inf
-            self._wait(watch, now)
-
     def _due(self, watch: Watch, now: float, delay: float) -> float:
         return max(now + delay, watch.started + self._policy.min_interval)
 
-    def _loss(self, watch: Watch, error: EzVideoError, now: float) -> str | None:
-        """Name why this error ends the watch; None when it does not."""
-        if isinstance(error, TaskNotFoundError):
-            return self._loss_of_missing(watch, error, now)
-        if isinstance(error, BadRequestError):
-            return None if error.retryable and watch.errors == 0 else "refused"
-        if isinstance(error, ServerError) and error.status == _NOT_IMPLEMENTED and error.message:
-            return "refused"  # new-api: about the task's channel; a proxy's page is about nobody
-        return None
-
-    def _loss_of_missing(self, watch: Watch, error: TaskNotFoundError, now: float) -> str | None:
-        if watch.task is None:
-            in_grace = now - watch.added < self._not_found_grace and error.status != _GONE
-            return None if in_grace else "not_found"
-        watch.misses += 1
-        is_gone = error.status == _GONE or watch.misses > _LOOKS_AFTER_VANISHING
-        return "vanished" if is_gone else None
-
     def _delay_after(self, watch: Watch, error: EzVideoError, rand: float) -> float:
         asked = getattr(error, "retry_after", None)
-        if isinstance(error, TaskNotFoundError):
+        if isinstance(error, TaskNotFoundError) or _is_our_own_doing(error):
             return self._policy.delay(rand=rand, retry_after=asked)
         watch.errors += 1
         delay = self._policy.delay(rand=rand, errors=watch.errors, retry_after=asked)
@@ -449,70 +326,19 @@ class Scheduler:
         return delay
 
     def _seen(self, watch: Watch, task: VideoTask, now: float, unix_now: float) -> Event | None:
-        previous, watch.task = watch.task, task
-        watch.seen_at = unix_now
-        watch.errors = watch.misses = 0
-        watch.last_error = None
-        if task.is_terminal:
-            kind = TaskCompleted if task.succeeded else TaskFailed
-            return self._end(
-                watch, kind(task_id=watch.task_id, task=task, at=unix_now, tag=watch.tag), now
-            )
-        if previous is None or previous.status is not task.status:
-            watch.changed, watch.stalled = now, False
-            return StatusChanged(
-                task_id=watch.task_id,
-                task=task,
-                at=unix_now,
-                tag=watch.tag,
-                previous=None if previous is None else previous.status,
-                current=task.status,
-            )
-        if previous.progress != task.progress:
-            watch.changed, watch.stalled = now, False
-            return self._progressed(watch, previous, task, unix_now) if self.progress else None
-        return self._stalled(watch, now, unix_now)
-
-    def _progressed(
-        self, watch: Watch, previous: VideoTask, task: VideoTask, unix_now: float
-    ) -> Event:
-        return ProgressChanged(
-            task_id=watch.task_id,
-            task=task,
-            at=unix_now,
-            tag=watch.tag,
-            previous=previous.progress,
-            current=task.progress,
+        event = watch.seen(
+            task,
+            now=now,
+            unix_now=unix_now,
+            progress=self.progress,
+            stalled_after=self._policy.stalled_after,
         )
-
-    def _stalled(self, watch: Watch, now: float, unix_now: float) -> Event | None:
-        patience = self._policy.stalled_after
-        if patience is None or watch.stalled or now - watch.changed < patience:
-            return None
-        watch.stalled = True
-        return TaskStalled(
-            task_id=watch.task_id,
-            task=watch.task,
-            at=unix_now,
-            tag=watch.tag,
-            since=unix_now - (now - watch.changed),
-        )
+        return self._end(watch, event, now) if isinstance(event, Final) else event
 
     def _lose(self, watch: Watch, reason: str, now: float, unix_now: float) -> Event:
-        error = watch.last_error
-        if reason == "deadline" or error is None:
-            error = timed_out(watch, waited=now - watch.added)
-        lost = TaskLost(
-            task_id=watch.task_id,
-            task=watch.task,
-            at=unix_now,
-            tag=watch.tag,
-            error=error,
-            reason=reason,
-        )
-        return self._end(watch, lost, now)
+        return self._end(watch, watch.lost(reason, now=now, unix_now=unix_now), now)
 
-    def _end(self, watch: Watch, final: Event, now: float) -> Event:
+    def _end(self, watch: Watch, final: Final, now: float) -> Final:
         self._close(watch)
         watch.final = final
         watch.ticket = next(self._tickets)
@@ -520,8 +346,13 @@ class Scheduler:
         return final
 
     def _close(self, watch: Watch) -> None:
-        if watch.state is _State.READY:
+        if watch.state is State.READY:
             self._ready.pop(watch, None)
-        watch.state = _State.ENDED
+        watch.state = State.ENDED
         watch.ticket = 0
         self._open -= 1
+
+
+def _is_our_own_doing(error: EzVideoError) -> bool:
+    """Tell a time-out of a blocked loop: nothing is known against the server."""
+    return isinstance(error, TransportError) and error.reason == "local_stall"

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ezvideo_async._client import AsyncVideoClient
     from ezvideo_async._events import Event
     from ezvideo_async._reader import Subscription
-    from ezvideo_async._schedule import Watch
+    from ezvideo_async._watch import Watch
 
 _log = logging.getLogger("ezvideo_async")
 

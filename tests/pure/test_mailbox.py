@@ -14,7 +14,7 @@ from ezvideo_async._events import (
 )
 from ezvideo_async._mailbox import Mailbox
 from ezvideo_async._models import TaskStatus, VideoTask
-from ezvideo_async._schedule import Watch
+from ezvideo_async._watch import Watch
 from ezvideo_async.errors import WaitTimeoutError
 
 PENDING, PROCESSING = TaskStatus.PENDING, TaskStatus.PROCESSING

@@ -16,7 +16,8 @@ from ezvideo_async._events import (
 )
 from ezvideo_async._models import TaskStatus, VideoTask
 from ezvideo_async._policy import PollPolicy
-from ezvideo_async._schedule import Scheduler, is_fatal
+from ezvideo_async._schedule import Scheduler
+from ezvideo_async._watch import is_fatal
 from ezvideo_async.errors import (
     AuthenticationError,
     BadRequestError,
@@ -348,6 +349,29 @@ def test_refresh_of_an_id_in_flight_comes_with_its_answer():
     assert driver.next_at == 16.0
 
 
+def test_refresh_of_an_id_in_flight_outlives_a_failure():
+    """The news is still news: asked again soon, unless the server named a time."""
+    driver = Driver("a")
+    driver.take(10.0)
+    driver.scheduler.refresh("a", now=10.1)
+    driver.fail(ServerError("x", status=500, retryable=True), now=10.2)
+    assert driver.next_at == 11.0
+
+    driver.take(11.0)
+    driver.scheduler.refresh("a", now=11.1)
+    driver.fail(ServerError("x", status=503, retryable=True, retry_after=30.0), now=11.2)
+    assert driver.next_at == 41.2
+
+
+def test_a_blocked_loop_is_not_held_against_the_server():
+    """A time-out of our own doing does not back off."""
+    driver = Driver("a")
+    for now in (0.0, 5.0, 10.0):
+        driver.poll(RequestTimeoutError("x", reason="local_stall"), now=now)
+
+    assert driver.next_at == 15.0
+
+
 def test_refresh_of_a_ready_id_keeps_its_place():
     """It is already due."""
     driver = Driver("a", "b")
@@ -381,19 +405,6 @@ def test_overdue_ids_are_spread():
     assert driver.scheduler.count_ready(4.0) == 0
     driver.scheduler.spread(now=4.0, over=8.0, rand=0.5)
     assert due == {watch.task_id: watch.due for watch in driver.scheduler}
-
-
-def test_a_request_that_was_never_sent_is_taken_back():
-    """Its id is due at once; taking back what is not in flight is nothing."""
-    driver = Driver("a")
-    driver.take(10.0)
-    watch = driver.taken["a"]
-
-    driver.scheduler.released(watch, now=10.0)
-    assert driver.take(10.0) == ["a"]
-    driver.answer(PENDING, now=10.0)
-    driver.scheduler.released(watch, now=10.0)
-    assert driver.next_at == 15.0
 
 
 # -- what changed ---------------------------------------------------------------------------

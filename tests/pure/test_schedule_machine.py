@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ezvideo_async._events import ProgressChanged, StatusChanged
 from ezvideo_async._models import TaskStatus, VideoTask
 from ezvideo_async._policy import PollPolicy
-from ezvideo_async._schedule import Scheduler, Watch
+from ezvideo_async._schedule import Scheduler
 from ezvideo_async.errors import (
     BadRequestError,
     RateLimitError,
@@ -19,6 +20,9 @@ from ezvideo_async.errors import (
     ServerError,
     TaskNotFoundError,
 )
+
+if TYPE_CHECKING:
+    from ezvideo_async._watch import Watch
 
 WALL = 1_767_225_600.0
 MIN_INTERVAL = 1.0
@@ -183,15 +187,6 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert all(
             self.now <= known.watch.due <= min(self.now + over, known.deadline) for known in overdue
         )
-
-    @rule(place=st.integers(0, 9))
-    def release(self, place):
-        """A request was never sent."""
-        known = self._flying(place)
-        if known is not None:
-            self.scheduler.released(known.watch, now=self.now)
-            known.in_flight = False
-            known.started = -inf
 
     @rule(seconds=st.sampled_from([0.01, 0.5, 1.0, 5.0, 31.0]))
     def advance(self, seconds):
