@@ -13,9 +13,10 @@ import random
 import re
 import warnings
 from math import inf
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from ezvideo_async._budget import RequestBudget
+from ezvideo_async._checks import checked_base_url, checked_task_id
 from ezvideo_async._credentials import Credentials, KeySource
 from ezvideo_async._events import Final, TaskFailed, TaskLost
 from ezvideo_async._exchange import Exchange
@@ -26,7 +27,6 @@ from ezvideo_async._policy import PollPolicy, RetryPolicy, seconds_between, time
 from ezvideo_async._polling import Poller
 from ezvideo_async._schedule import Scheduler
 from ezvideo_async._transport import Transport, is_local_stall
-from ezvideo_async._wire import checked_base_url, checked_task_id
 from ezvideo_async.errors import (
     BadRequestError,
     ClosedError,
@@ -75,6 +75,8 @@ class AsyncVideoClient:
         ConfigError: There is no key, or an argument can't be used.
     """
 
+    _base_url = ""  # what ``repr`` shows of a client that was refused
+
     def __init__(
         self,
         api_key: KeySource | None = None,
@@ -88,9 +90,12 @@ class AsyncVideoClient:
         observers: Sequence[Observer] = (),
         rand: Callable[[], float] = random.random,
     ) -> None:
-        self._credentials = Credentials(api_key or os.environ.get("EZVIDEO_API_KEY") or None)
+        try:
+            self._credentials = Credentials(_or_environment(api_key, "EZVIDEO_API_KEY", None))
+        finally:
+            del api_key  # no traceback shows it
         self._base_url = checked_base_url(
-            base_url or os.environ.get("EZVIDEO_BASE_URL") or DEFAULT_BASE_URL
+            _or_environment(base_url, "EZVIDEO_BASE_URL", DEFAULT_BASE_URL)
         )
         self._request_timeout = seconds_between("request_timeout", request_timeout, low=0.001)
         self._retry = retry if retry is not None else RetryPolicy()
@@ -115,6 +120,10 @@ class AsyncVideoClient:
     def __repr__(self) -> str:
         return f"AsyncVideoClient(base_url={self._base_url!r})"
 
+    def __reduce__(self) -> NoReturn:
+        message = "a client is not pickled or copied; make a new one"
+        raise TypeError(message)
+
     @property
     def base_url(self) -> str:
         """The server, without a slash at the end."""
@@ -127,7 +136,7 @@ class AsyncVideoClient:
 
     @property
     def requests_sent(self) -> int:
-        """Requests put on the wire so far: exactly what the server was sent."""
+        """Requests put on the wire so far, exactly what the server was sent."""
         return self._transport.sends
 
     # -- lifetime ---------------------------------------------------------------------------------
@@ -225,29 +234,34 @@ class AsyncVideoClient:
         self.check_usable()
         now = asyncio.get_running_loop().time()
         limit = inf if self._retry.deadline is None else now + self._retry.deadline
-        failures = 0
+        failures, throttled = 0, False
         while True:
-            self._check_cool_down(limit)
-            await self.poller.enter(poll=False)
+            self._check_cool_down(task_id, limit)
+            if delay := await self.gate.enter(poll=False):
+                await self.poller.pause(delay)
+                continue
             answer = await self._exchange.ask(task_id)
             if isinstance(answer.outcome, VideoTask):
-                self._budget.credit_retry(retried=failures > 0)
+                self._budget.credit_retry(retried=failures > 0, throttled=throttled)
                 return answer.outcome
             failures += not is_local_stall(answer.outcome)
-            delay = self._delay_before_retry(answer.outcome, max(failures, 1), limit)
-            if delay is None:
+            throttled = isinstance(answer.outcome, RateLimitError)
+            pause = self._delay_before_retry(answer.outcome, max(failures, 1), limit)
+            if pause is None:
                 raise answer.outcome
             if self.observers:
-                self.observers.tell(RetryDue(task_id=task_id, failures=failures, delay=delay))
-            await asyncio.sleep(delay)
+                self.observers.tell(RetryDue(task_id=task_id, failures=failures, delay=pause))
+            await self.poller.pause(pause)
 
-    def _check_cool_down(self, limit: float) -> None:
+    def _check_cool_down(self, task_id: str, limit: float) -> None:
         """Fail at once when the server's cool-down is longer than a call waits for one."""
         now = asyncio.get_running_loop().time()
         left = self._budget.cool_down_left(now)
         if left > min(self._retry.retry_after_max, limit - now):
             message = f"the server asked for no requests for another {left:.0f} s"
-            raise RateLimitError(message, retryable=True, retry_after=left, status=429)
+            raise RateLimitError(
+                message, task_id=task_id, retryable=True, retry_after=left, status=429
+            )
 
     def _delay_before_retry(self, error: EzVideoError, failures: int, limit: float) -> float | None:
         """Seconds until the next attempt; None when this error is the caller's to see."""
@@ -315,6 +329,11 @@ class AsyncVideoClient:
         from ezvideo_async._watcher import TaskWatcher  # noqa: PLC0415 -- imports go down only
 
         return TaskWatcher(self, task_ids, **watcher_options)
+
+
+def _or_environment(argument: Any, name: str, default: Any) -> Any:
+    """Read a variable in the place of an argument left out; an empty one counts as unset."""
+    return (os.environ.get(name) or default) if argument is None else argument
 
 
 def outcome_of(final: Final, *, raise_on_failure: bool) -> VideoTask:

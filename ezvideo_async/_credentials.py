@@ -16,6 +16,8 @@ KeySource = str | Callable[[], Awaitable[str]]
 """A key, or an async callable that gives one and is asked again once after a 401."""
 
 _MASK = "***"
+_SHORTEST_SECRET = 8
+"""Characters; a local server's "x" or "test" is no secret, and masking it would break answers."""
 
 
 class Secret:
@@ -24,7 +26,11 @@ class Secret:
     __slots__ = ("_key",)
 
     def __init__(self, key: object) -> None:
-        self._key = _checked_key(key)
+        trouble = _trouble_with_key(key)
+        self._key = "" if trouble else str(key).strip()
+        del key  # no traceback shows it, not even a refused one
+        if trouble:
+            raise ConfigError(trouble)
 
     def __repr__(self) -> str:
         return f"Secret({_MASK!r})"
@@ -45,22 +51,26 @@ class Secret:
 
     def scrub(self, text: str) -> str:
         """Mask the key wherever *text* echoes it."""
-        return text.replace(self._key, _MASK)
+        return text.replace(self._key, _MASK) if len(self._key) >= _SHORTEST_SECRET else text
 
     def scrub_body(self, body: bytes) -> bytes:
         """Mask the key wherever *body* echoes it."""
+        if len(self._key) < _SHORTEST_SECRET:
+            return body
         return body.replace(self._key.encode(), _MASK.encode())
 
 
-def _checked_key(key: object) -> str:
-    if not isinstance(key, str) or not key.strip():
-        message = "the api_key is empty; pass api_key=... or set EZVIDEO_API_KEY"
-        raise ConfigError(message)
-    key = key.strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
-        message = "the api_key holds characters that no key has (only printable ASCII, no blanks)"
-        raise ConfigError(message)
-    return key
+def _trouble_with_key(key: object) -> str | None:
+    if key is None:
+        return "no API key; pass api_key=... or set EZVIDEO_API_KEY"
+    if not isinstance(key, str):
+        return f"api_key must be text or an async callable, got {type(key).__name__}"
+    text = key.strip()
+    if not text:
+        return "the api_key is empty; pass api_key=... or set EZVIDEO_API_KEY"
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return "the api_key holds characters that no key has (only printable ASCII, no blanks)"
+    return None
 
 
 class Credentials:
@@ -75,12 +85,12 @@ class Credentials:
     """
 
     def __init__(self, source: KeySource | None) -> None:
-        if source is None:
-            message = "no API key; pass api_key=... or set EZVIDEO_API_KEY"
-            raise ConfigError(message)
-        self._provider = None if isinstance(source, str) else _checked_provider(source)
-        self._secret = Secret(source) if isinstance(source, str) else None
+        self._provider = source if callable(source) else None
         self._asking = asyncio.Lock()
+        try:
+            self._secret = None if callable(source) else Secret(source)
+        finally:
+            del source  # no traceback shows it
 
     async def secret(self) -> Secret:
         """Give the key to send; the callable is asked once, however many wait."""
@@ -99,19 +109,10 @@ class Credentials:
         if self._provider is None:
             return None
         async with self._asking:
-            if self._secret == refused:
+            if self._secret is refused:
                 self._secret = await self._asked()
             return None if self._secret == refused else self._secret
 
     async def _asked(self) -> Secret:
-        if self._provider is None:
-            message = "no API key; pass api_key=... or set EZVIDEO_API_KEY"
-            raise ConfigError(message)
+        assert self._provider is not None
         return Secret(await self._provider())
-
-
-def _checked_provider(source: object) -> Callable[[], Awaitable[str]]:
-    if not callable(source):
-        message = f"api_key must be text or an async callable, got {type(source).__name__}"
-        raise ConfigError(message)
-    return source

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from ezvideo_async import _dialects as dialects
+from ezvideo_async._http import NO_HINT, PollHint
 from ezvideo_async._models import TaskStatus, VideoTask
 from ezvideo_async._observe import PollDone, PollFailed
 from ezvideo_async._parse import foreign_id
-from ezvideo_async._wire import NO_HINT, PollHint, decode_status, poll_hint, status_request
+from ezvideo_async._wire import decode_status, poll_hint, status_request
 from ezvideo_async.errors import (
     AuthenticationError,
     BadResponseError,
@@ -124,7 +125,7 @@ class Exchange:
         """
         _log.warning("the answer about %.200a was about %.200a: asking again", task_id, foreign)
         secret = await self._credentials.secret()
-        answer, line = await self._sent(task_id, secret, foreign)
+        answer, line = await self._sent(task_id, secret, foreign, fresh=True)
         if line is not None and _foreign_id(answer) is not None:
             line.close()
         elif isinstance(answer.outcome, VideoTask) and _is_named(answer.outcome, foreign):
@@ -133,11 +134,11 @@ class Exchange:
         return answer
 
     async def _sent(
-        self, task_id: str, secret: Secret, alias: str | None
+        self, task_id: str, secret: Secret, alias: str | None, *, fresh: bool = False
     ) -> tuple[Answer, Line | None]:
         try:
             response, line = await self._transport.send(
-                status_request(self._base_url, task_id), secret
+                status_request(self._base_url, task_id), secret, fresh=fresh
             )
         except EzVideoError as raised:
             error = raised.with_traceback(None)

@@ -15,13 +15,15 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ezvideo_async._observe import BreakerClosed, BreakerOpened, CoolDown
+from ezvideo_async.errors import EzVideoError, RateLimitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ezvideo_async._budget import RequestBudget
     from ezvideo_async._observe import Observer, Signal
-    from ezvideo_async.errors import EzVideoError
+
+_AT_ONCE = 0.001  # seconds after which a call comes again that was not let through
 
 _log = logging.getLogger("ezvideo_async")
 
@@ -71,13 +73,16 @@ class Gate:
         self._turns = deque((self._serve_call, self._serve_look, self._serve_watcher))
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
+        self._pausing: dict[_Waiter, None] = {}
+        self._is_closed = False
         budget.listen(self._serve)
 
     def close(self) -> None:
         """Stop serving; whoever still waits is woken to find the client closed."""
+        self._is_closed = True
         self.budget.unlisten(self._serve)
         self._drop_timer()
-        for waiter in (*self._calls, *self._looks):
+        for waiter in (*self._calls, *self._looks, *self._pausing):
             waiter.wake(inf)
 
     # -- calls and looks --------------------------------------------------------------------------
@@ -93,6 +98,8 @@ class Gate:
             0 when it may be sent now; else, in a cool-down or after an outage, seconds after
             which to come again, so that not all do at once; ``inf`` when the gate was closed.
         """
+        if self._is_closed:
+            return inf
         now = asyncio.get_running_loop().time()
         cool_down = self.budget.cool_down_left(now)
         if poll and cool_down:
@@ -106,9 +113,22 @@ class Gate:
         try:
             return await waiter.woken
         except asyncio.CancelledError:
-            if waiter.has_started:
-                self.abandon(started=now)
+            if waiter.started is not None:
+                self.abandon(started=waiter.started)
             raise
+
+    async def pause(self, seconds: float) -> bool:
+        """Sleep; False, and at once, when the gate is closed."""
+        if self._is_closed:
+            return False
+        waiter = _Waiter()
+        timer = asyncio.get_running_loop().call_later(seconds, waiter.wake, 0.0)
+        self._pausing[waiter] = None
+        try:
+            return await waiter.woken < inf
+        finally:
+            timer.cancel()
+            del self._pausing[waiter]
 
     @property
     def _is_contended(self) -> bool:
@@ -148,6 +168,8 @@ class Gate:
         signals = self.budget.finish(error, started=started, now=now, rand=self._rand())
         for signal in signals:
             self._announce(signal, now)
+        if isinstance(error, RateLimitError):
+            self._send_calls_back()
         self.budget.notify()
 
     def abandon(self, *, started: float) -> None:
@@ -168,6 +190,12 @@ class Gate:
                 _log.info("the server answers again after %.1f s", outage)
                 self._send_looks_home(now)
         self._observers.tell(signal)
+
+    def _send_calls_back(self) -> None:
+        """Let the calls in line see how long the cool-down is: they may not have the time."""
+        for waiter in self._calls:
+            waiter.wake(_AT_ONCE)
+        self._calls.clear()
 
     def _send_looks_home(self, now: float, *, after: float = 0.0) -> None:
         """Spread the looks that wait in the line: the end of a pause is no starting gun."""
@@ -207,7 +235,7 @@ class Gate:
             return False
         self.budget.start(now)
         waiter = line.popleft()
-        waiter.has_started = True
+        waiter.started = now
         waiter.wake(0.0)
         return True
 
@@ -244,10 +272,10 @@ class Gate:
 class _Waiter:
     """One caller in a line; woken with 0 when its request is counted as started."""
 
-    __slots__ = ("has_started", "woken")
+    __slots__ = ("started", "woken")
 
     def __init__(self) -> None:
-        self.has_started = False
+        self.started: float | None = None
         self.woken: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     def wake(self, delay: float) -> None:

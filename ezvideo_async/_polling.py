@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from math import inf
 from typing import TYPE_CHECKING
 
 from ezvideo_async._events import Final
 from ezvideo_async._models import VideoTask
 from ezvideo_async._observe import RetryDue
-from ezvideo_async._schedule import is_fatal, timed_out
+from ezvideo_async._watch import is_fatal, timed_out
 from ezvideo_async.errors import ClosedError, PermissionDeniedError
 
 if TYPE_CHECKING:
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from ezvideo_async._events import Event
     from ezvideo_async._exchange import Exchange
     from ezvideo_async._gate import Gate, Observers
-    from ezvideo_async._schedule import Scheduler, Watch
+    from ezvideo_async._schedule import Scheduler
+    from ezvideo_async._watch import Watch
     from ezvideo_async.errors import EzVideoError
 
 _FIREWALL_PAGES = 5
@@ -77,7 +77,7 @@ class Poller:
                 poll_after=answer.hint.poll_after,
             )
         error = self._judged(answer.outcome, now)
-        if is_fatal(error):
+        if is_fatal(error) or isinstance(error, ClosedError):
             raise error
         event = scheduler.failed(watch, error, now=now, unix_now=unix_now, rand=rand)
         if self._observers and event is None:
@@ -122,24 +122,21 @@ class Poller:
         loop = asyncio.get_running_loop()
         while True:
             due = scheduler.next_at()
-            await asyncio.sleep(due - loop.time())
-            await self.enter(poll=True)
+            await self.pause(due - loop.time())
+            while delay := await self._gate.enter(poll=True):
+                await self.pause(delay)
             (watch,) = scheduler.take_due(max(due, loop.time()), limit=1)
             event = await self.poll(scheduler, watch)
             if isinstance(event, Final):
                 return event
 
-    async def enter(self, *, poll: bool) -> None:
+    async def pause(self, seconds: float) -> None:
         """
-        Wait until the gate lets one request through.
+        Sleep, but not longer than the client is open.
 
         Raises:
             ClosedError: The client was closed meanwhile.
         """
-        delay = await self._gate.enter(poll=poll)
-        while delay:
-            if delay == inf:
-                message = "the client was closed"
-                raise ClosedError(message)
-            await asyncio.sleep(delay)
-            delay = await self._gate.enter(poll=poll)
+        if not await self._gate.pause(seconds):
+            message = "the client was closed"
+            raise ClosedError(message)

@@ -4,11 +4,11 @@ The wire itself: the only room that knows aiohttp's client.
 Promises:
 
 1. The server sees exactly the requests counted in ``sends``: aiohttp's own hidden second send
-   of a failed GET is switched off.  One resend is ours, at once, when a kept-alive connection
-   turns out to have been closed by the server.
+   of a failed GET is switched off.  One resend is ours, at once and on a fresh connection, when
+   a kept-alive one turns out to have been closed by the server.
 2. The key is put on in a middleware, for the API's own origin only, so that no frame, request
    record or exception of aiohttp holds it.
-3. What leaves is a ``Response`` or an error of ours, made after the ``except`` block was left:
+3. What leaves is a ``Response`` or an error of ours, raised after the ``except`` block was left:
    no aiohttp object hangs on it.
 4. A body is at most 1 MiB, decompressed; cookies are not kept, redirects not followed, proxies
    and netrc of the environment not used.
@@ -26,8 +26,8 @@ from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
+from ezvideo_async._http import Request, Response
 from ezvideo_async._version import __version__
-from ezvideo_async._wire import Request, Response
 from ezvideo_async.errors import (
     BadResponseError,
     ClosedError,
@@ -114,20 +114,27 @@ class Transport:
         self._closed = False
         self.sends = 0
 
-    async def send(self, request: Request, secret: Secret) -> tuple[Response, Line]:
+    async def send(
+        self, request: Request, secret: Secret, *, fresh: bool = False
+    ) -> tuple[Response, Line]:
         """
         Send one request and read its answer, whatever its status.
+
+        Args:
+            request: What to send.
+            secret: The key to put on it.
+            fresh: Send on no connection that was used before: a stray answer may wait in it.
 
         Raises:
             TransportError: No answer came (also ``RequestTimeoutError``, ``TLSError``).
             BadResponseError: The body is larger than 1 MiB.
-            ClosedError: The transport was closed.
+            ClosedError: The transport, or the borrowed session, was closed.
         """
         line = Line()
-        outcome = await self._try(request, secret, line)
+        outcome = await self._try(request, secret, line, fresh=fresh)
         if line.was_used and _is_stale(outcome):
             line = Line()
-            outcome = await self._try(request, secret, line)
+            outcome = await self._try(request, secret, line, fresh=True)
         if isinstance(outcome, EzVideoError):
             raise outcome
         return outcome, line
@@ -141,22 +148,22 @@ class Transport:
         closing = asyncio.ensure_future(session.close())
         await asyncio.wait([asyncio.shield(closing)], timeout=_CLEANUP)
 
-    async def _try(self, request: Request, secret: Secret, line: Line) -> Response | EzVideoError:
+    async def _try(
+        self, request: Request, secret: Secret, line: Line, *, fresh: bool
+    ) -> Response | EzVideoError:
         started = asyncio.get_running_loop().time()
-        failure: BaseException
         try:
             async with asyncio.timeout(self._request_timeout):
-                return await self._exchange(request, secret, line)
+                return await self._exchange(request, secret, line, fresh=fresh)
         except EzVideoError as error:
             return error.with_traceback(None)
         except _FAILURES as error:
-            failure = error
-        if self._closed:
-            return ClosedError("the client was closed during the request", task_id=request.task_id)
-        waited = asyncio.get_running_loop().time() - started
-        return self._converted(failure, request, secret, waited)
+            waited = asyncio.get_running_loop().time() - started
+            return self._converted(error, request, secret, waited)
 
-    async def _exchange(self, request: Request, secret: Secret, line: Line) -> Response:
+    async def _exchange(
+        self, request: Request, secret: Secret, line: Line, *, fresh: bool
+    ) -> Response:
         async def put_key_on(
             outgoing: aiohttp.ClientRequest, handler: ClientHandlerType
         ) -> aiohttp.ClientResponse:
@@ -164,46 +171,55 @@ class Transport:
             outgoing.headers.pop(hdrs.AUTHORIZATION, None)
             if outgoing.url.origin() == self._origin:
                 outgoing.headers[hdrs.AUTHORIZATION] = secret.authorization()
-            self._follow(outgoing, line)
-            try:
-                return await handler(outgoing)
-            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-                if isinstance(error, aiohttp.ClientConnectorError):
-                    raise  # never sent, never resent
-                failure = error
-            # Of these two alone aiohttp would send the request again: hide them from it.
-            raise _DisconnectedError(str(failure))
+            self._follow(outgoing, line, fresh=fresh)
+            while True:
+                try:
+                    return await handler(outgoing)
+                except _UsedLineError:
+                    continue  # aiohttp has closed it; the pool gives another one, or none
+                except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+                    if isinstance(error, aiohttp.ClientConnectorError):
+                        raise  # never sent, never resent
+                    text = str(error)
+                # Of these two alone aiohttp would send the request again: hide them from it.
+                raise _DisconnectedError(text)
 
         async with self._open_session().request(
             request.method,
             URL(request.url, encoded=True),
             headers=self._headers,
             allow_redirects=False,
+            raise_for_status=False,  # a borrowed session may say otherwise
+            auto_decompress=True,
             timeout=self._timeout,
             middlewares=(put_key_on,),
         ) as answer:
             body = await _read_body(answer, request)
         return Response(
             status=answer.status,
-            headers=_joined(answer.headers),
+            headers=_joined(answer.headers, secret),
             body=secret.scrub_body(body),
         )
 
-    def _follow(self, outgoing: aiohttp.ClientRequest, line: Line) -> None:
+    def _follow(self, outgoing: aiohttp.ClientRequest, line: Line, *, fresh: bool) -> None:
         """Note the connection that the request is given, and whether it was used before."""
         send = outgoing.send
 
         async def noted_send(connection: Any) -> aiohttp.ClientResponse:
-            self.sends += 1
             line.protocol = connection.protocol
             line.was_used = line.protocol in self._used
+            if fresh and line.was_used:
+                raise _UsedLineError
             self._used.add(line.protocol)
+            self.sends += 1
             return await send(connection)
 
         # No public hook tells a request's connection; this holds for borrowed sessions too.
         outgoing.send = noted_send  # type: ignore[assignment,method-assign]
 
     def _open_session(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ClosedError("the client was closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
@@ -218,12 +234,18 @@ class Transport:
 
     def _converted(
         self, failure: BaseException, request: Request, secret: Secret, waited: float
-    ) -> TransportError:
+    ) -> TransportError | ClosedError:
         """Make our own error from what was raised below: by kind, never by its ``status``."""
+        if self._closed:
+            return ClosedError("the client was closed during the request", task_id=request.task_id)
+        if self._session is not None and self._session.closed:
+            return ClosedError("the borrowed session was closed", task_id=request.task_id)
         kind, reason = _judged(failure)
         if reason == "timeout" and waited >= 1.5 * self._request_timeout:
             reason = "local_stall"  # the loop was blocked: the server is not to blame
-        text = secret.scrub(_plain(str(failure)) or type(failure).__name__)
+        # The message of broken HTTP without aiohttp's "400", which the server never sent.
+        told = getattr(failure, "message", None) if reason == "protocol" else None
+        text = _plain(secret.scrub(str(told or failure))) or type(failure).__name__
         host = self._origin.host_port_subcomponent
         error = kind(f"{_PHRASES[reason]} ({host}): {text}", task_id=request.task_id, reason=reason)
         if getattr(failure, "status", None) == 407:  # noqa: PLR2004 -- proxy authentication required
@@ -233,6 +255,10 @@ class Transport:
 
 class _DisconnectedError(aiohttp.ClientError):
     """Stands in for the two errors on which aiohttp would resend."""
+
+
+class _UsedLineError(Exception):
+    """The pool gave a used connection where a fresh one is needed; nothing was sent."""
 
 
 _PHRASES: Final = {
@@ -306,10 +332,10 @@ def _is_packed(answer: aiohttp.ClientResponse) -> bool:
     return hdrs.CONTENT_ENCODING in answer.headers
 
 
-def _joined(headers: Any) -> dict[str, str]:
+def _joined(headers: Any, secret: Secret) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name, value in headers.items():
-        key = name.lower()
+    for name, echoing in headers.items():
+        key, value = name.lower(), secret.scrub(echoing)
         found[key] = f"{found[key]}, {value}" if key in found else value
     return found
 

@@ -1,0 +1,197 @@
+"""
+A server that plays scripts of bytes, one script per connection, and counts what it was sent.
+
+A script is a list of steps.  Bytes are sent as they are, a number is a pause in seconds, a
+function is called with the request read last and gives bytes to send; ``READ``, ``CLOSE``,
+``RESET`` and ``STALL`` are below.  After the last step the connection is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote
+
+from attrs import frozen
+
+from ezvideo_async import AsyncVideoClient
+
+if TYPE_CHECKING:
+    import ssl
+
+KEY = "sk-canary-0123456789abcdef"
+"""The key of all tests: long enough to be masked, and nowhere else in the texts."""
+
+READ = object()
+"""Wait for one whole request."""
+CLOSE = object()
+"""Say FIN."""
+RESET = object()
+"""Say RST."""
+STALL = object()
+"""Say nothing more until the server ends."""
+
+_RST = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds
+
+
+@frozen(kw_only=True)
+class Seen:
+    """One request as it arrived."""
+
+    target: str
+    headers: dict[str, str]
+    lines: tuple[str, ...]
+    at: float
+    connection: int
+
+    @property
+    def task_id(self) -> str:
+        return unquote(self.target.rpartition("/")[2])
+
+
+Step = Any
+Script = list[Step]
+
+
+def answer(body: bytes | dict[str, Any], *headers: str, status: str = "200 OK") -> bytes:
+    """One whole HTTP answer."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + content
+
+
+def task(task_id: str, status: str = "completed", **fields: Any) -> dict[str, Any]:
+    """One task in the API document's shape."""
+    return {"id": task_id, "status": status, **fields}
+
+
+def done(seen: Seen) -> bytes:
+    """Answer that the asked task is completed."""
+    return answer(task(seen.task_id))
+
+
+def running(seen: Seen) -> bytes:
+    """Answer that the asked task is being processed."""
+    return answer(task(seen.task_id, "processing"))
+
+
+def replying(*replies: Any) -> Script:
+    """Read a request before each of the replies, on one connection."""
+    return [step for reply in replies for step in (READ, reply)]
+
+
+DONE: Script = replying(*[done] * 1000)
+"""A connection on which every task is completed."""
+
+
+class RawServer:
+    """
+    Plays one script per connection; the last one is played for all further connections.
+
+    Attributes:
+        connections: How many were accepted.
+        requests: Whole requests that were read.
+    """
+
+    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
+        self._scripts = scripts
+        self._tls = tls
+        self._playing: set[asyncio.Task[None]] = set()
+        self.connections = 0
+        self.requests: list[Seen] = []
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", 0, ssl=self._tls, backlog=1000
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+        loop = asyncio.get_running_loop()
+        self._handler = loop.get_exception_handler()
+        loop.set_exception_handler(self._handle)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for playing in self._playing:
+            playing.cancel()
+        await asyncio.gather(*self._playing, return_exceptions=True)
+        for _round in range(5):
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().set_exception_handler(self._handler)
+
+    def _handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Hand on what the loop tells, but for handshakes that clients broke off."""
+        if "transport creation" not in context["message"]:  # told in debug mode only
+            handle = self._handler or type(loop).default_exception_handler
+            handle(loop, context)
+
+    @property
+    def base_url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/v1"
+
+    @property
+    def times(self) -> list[float]:
+        return [seen.at for seen in self.requests]
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        playing = asyncio.current_task()
+        assert playing is not None
+        self._playing.add(playing)
+        playing.add_done_callback(self._playing.discard)
+        number, self.connections = self.connections, self.connections + 1
+        try:
+            script = self._scripts[min(number, len(self._scripts) - 1)]
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self._play(script, number, reader, writer)
+        except asyncio.CancelledError:
+            pass  # the stream protocol would tell it to the loop as an error
+        finally:
+            writer.transport.abort() if playing.cancelling() else writer.close()
+
+    async def _play(
+        self, script: Script, number: int, reader: asyncio.StreamReader, writer: Any
+    ) -> None:
+        for step in script:
+            if step is READ:
+                seen = _read(await reader.readuntil(b"\r\n\r\n"), number)
+                self.requests.append(seen)
+            elif step is STALL:
+                await asyncio.Event().wait()
+            elif step is CLOSE:
+                writer.close()
+            elif step is RESET:
+                sock = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+                writer.transport.abort()
+            elif isinstance(step, float):
+                await asyncio.sleep(step)
+            else:
+                writer.write(step(seen) if callable(step) else step)
+                await writer.drain()
+
+
+def _read(head: bytes, number: int) -> Seen:
+    start, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return Seen(
+        target=start.split(" ")[1],
+        headers=headers,
+        lines=tuple(lines),
+        at=asyncio.get_running_loop().time(),
+        connection=number,
+    )
+
+
+def client_of(server: Any, **options: Any) -> AsyncVideoClient:
+    """Make a client whose chance is always one half."""
+    options = {"base_url": server.base_url, "rand": lambda: 0.5, **options}
+    return AsyncVideoClient(options.pop("api_key", KEY), **options)
+
+
+def now() -> float:
+    """Virtual seconds since the test began."""
+    return asyncio.get_running_loop().time()
