@@ -61,7 +61,7 @@ nitpick_ignore_regex = [
     # Private bases have no page of their own.
     (r"py:(class|exc)", r"ezvideo_async\.(\w+\.)*_[A-Z]\w*"),
     # Told in prose: a key or a callable that gives one, and what the scheduler hands out.
-    (r"py:class", r"KeySource|(ezvideo_async\._schedule\.)?Watch|Executor"),
+    (r"py:class", r"KeySource|(ezvideo_async\._watch\.)?Watch|Executor"),
     # Type variables have no place to link to.
     (r"py:(class|obj)", r"(ezvideo_async\.\S+\.)?[A-Z]s?"),
 ]

@@ -78,3 +78,11 @@ def checked_base_url(base_url: object) -> str:
 
 def _bad_base_url(trouble: str) -> ConfigError:
     return ConfigError(f"base_url {trouble}; give one like https://www.ezmodel.cloud/v1")
+
+
+def sends_in_clear(base_url: str) -> bool:
+    """Tell whether a checked base url would send the key unencrypted over a network."""
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    is_local = host in {"localhost", "::1"} or host.startswith("127.")
+    return parts.scheme == "http" and not is_local

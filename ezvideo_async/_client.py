@@ -8,6 +8,7 @@ when to ask: that is the scheduler's and the policies' part.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import re
@@ -16,7 +17,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from ezvideo_async._budget import RequestBudget
-from ezvideo_async._checks import checked_base_url, checked_task_id
+from ezvideo_async._checks import checked_base_url, checked_task_id, sends_in_clear
 from ezvideo_async._credentials import Credentials, KeySource
 from ezvideo_async._events import Final, TaskFailed, TaskLost
 from ezvideo_async._exchange import Exchange
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
     from ezvideo_async._observe import Observer
     from ezvideo_async._watcher import TaskWatcher
+
+_log = logging.getLogger("ezvideo_async")
 
 DEFAULT_BASE_URL = "https://www.ezmodel.cloud/v1"
 """The API document's server."""
@@ -101,8 +104,8 @@ class AsyncVideoClient:
         self._retry = retry if retry is not None else RetryPolicy()
         self._budget = budget if budget is not None else RequestBudget()
         self._headers = _checked_headers(headers or {})
-        self.observers = Observers(observers)
-        self.rand = rand
+        self._observers = Observers(observers)
+        self._rand = rand
         self._transport = Transport(
             base_url=self._base_url,
             headers=self._headers,
@@ -112,10 +115,9 @@ class AsyncVideoClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = 0
         self._is_closed = False
-        self.gate: Gate
+        self._gate: Gate
         self._exchange: Exchange
-        self.poller: Poller
-        self._on_close: dict[Callable[[], None], None] = {}
+        self._poller: Poller
 
     def __repr__(self) -> str:
         return f"AsyncVideoClient(base_url={self._base_url!r})"
@@ -146,20 +148,22 @@ class AsyncVideoClient:
             message = "this client was closed; make a new one"
             raise ClosedError(message)
         if self._loop is not None:
-            self.check_usable()
+            self._check_usable()
             message = "this client is entered already"
             raise ClosedError(message)
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
-        self.gate = Gate(self._budget, self.observers, self.rand)
+        self._gate = Gate(self._budget, self._observers, self._rand)
         self._exchange = Exchange(
             base_url=self._base_url,
             credentials=self._credentials,
             transport=self._transport,
-            gate=self.gate,
-            observers=self.observers,
+            gate=self._gate,
+            observers=self._observers,
         )
-        self.poller = Poller(self._exchange, self.gate, self.observers, self.rand)
+        self._poller = Poller(self._exchange, self._gate, self._observers, self._rand)
+        if sends_in_clear(self._base_url):
+            _log.warning("the key goes to %s in clear: use https if it can", self._base_url)
         return self
 
     async def __aexit__(
@@ -177,19 +181,14 @@ class AsyncVideoClient:
         self._is_closed = True
         if self._loop is None:
             return
-        for close in tuple(self._on_close):
-            close()
-        self.gate.close()
+        self._gate.close()
         await self._transport.aclose()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if getattr(self, "_loop", None) is not None and not self._is_closed:
             _warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
 
-    # -- for the watcher, one floor up ------------------------------------------------------------
-
-    def check_usable(self) -> None:
-        """Raise ``ClosedError`` unless the client is open in this event loop and process."""
+    def _check_usable(self) -> None:
         if self._is_closed:
             message = "this client was closed; make a new one"
             raise ClosedError(message)
@@ -202,14 +201,6 @@ class AsyncVideoClient:
         if self._loop is not asyncio.get_running_loop():
             message = "this client belongs to another event loop; make one client per loop"
             raise ClosedError(message)
-
-    def on_close(self, close: Callable[[], None]) -> None:
-        """Have *close* called before the connections are closed."""
-        self._on_close[close] = None
-
-    def off_close(self, close: Callable[[], None]) -> None:
-        """Take back ``on_close``."""
-        self._on_close.pop(close, None)
 
     # -- one task ---------------------------------------------------------------------------------
 
@@ -231,14 +222,14 @@ class AsyncVideoClient:
             ClosedError: The client is not open in this event loop.
         """
         checked_task_id(task_id)
-        self.check_usable()
+        self._check_usable()
         now = asyncio.get_running_loop().time()
         limit = inf if self._retry.deadline is None else now + self._retry.deadline
         failures, throttled = 0, False
         while True:
             self._check_cool_down(task_id, limit)
-            if delay := await self.gate.enter(poll=False):
-                await self.poller.pause(delay)
+            if delay := await self._gate.enter(poll=False):
+                await self._poller.pause(delay)
                 continue
             answer = await self._exchange.ask(task_id)
             if isinstance(answer.outcome, VideoTask):
@@ -249,9 +240,9 @@ class AsyncVideoClient:
             pause = self._delay_before_retry(answer.outcome, max(failures, 1), limit)
             if pause is None:
                 raise answer.outcome
-            if self.observers:
-                self.observers.tell(RetryDue(task_id=task_id, failures=failures, delay=pause))
-            await self.poller.pause(pause)
+            if self._observers:
+                self._observers.tell(RetryDue(task_id=task_id, failures=failures, delay=pause))
+            await self._poller.pause(pause)
 
     def _check_cool_down(self, task_id: str, limit: float) -> None:
         """Fail at once when the server's cool-down is longer than a call waits for one."""
@@ -270,7 +261,7 @@ class AsyncVideoClient:
         throttled = isinstance(error, RateLimitError)
         delay = self._retry.delay(
             failures=failures,
-            rand=self.rand(),
+            rand=self._rand(),
             throttled=throttled,
             retry_after=getattr(error, "retry_after", None),
         )
@@ -316,9 +307,9 @@ class AsyncVideoClient:
         checked_task_id(task_id)
         limit = time_limit("timeout", timeout)
         grace = seconds_between("not_found_grace", not_found_grace, low=0.0)
-        self.check_usable()
+        self._check_usable()
         scheduler = Scheduler(policy or PollPolicy(), not_found_grace=grace)
-        final = await self.poller.until_ended(scheduler, task_id, limit=limit)
+        final = await self._poller.until_ended(scheduler, task_id, limit=limit)
         return outcome_of(final, raise_on_failure=raise_on_failure)
 
     # -- many tasks -------------------------------------------------------------------------------
@@ -334,6 +325,17 @@ class AsyncVideoClient:
 def _or_environment(argument: Any, name: str, default: Any) -> Any:
     """Read a variable in the place of an argument left out; an empty one counts as unset."""
     return (os.environ.get(name) or default) if argument is None else argument
+
+
+def poller_of(client: AsyncVideoClient) -> Poller:
+    """
+    Give the engine of an open client to the watcher, one floor up.
+
+    Raises:
+        ClosedError: The client is not open in this event loop and process.
+    """
+    client._check_usable()  # noqa: SLF001 -- the client's own module
+    return client._poller  # noqa: SLF001 -- the client's own module
 
 
 def outcome_of(final: Final, *, raise_on_failure: bool) -> VideoTask:

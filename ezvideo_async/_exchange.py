@@ -96,10 +96,15 @@ class Exchange:
         except BaseException:
             self._gate.abandon(started=started)
             raise
-        error = answer.outcome if isinstance(answer.outcome, EzVideoError) else None
+        outcome = answer.outcome
+        error = outcome if isinstance(outcome, EzVideoError) else None
         self._gate.finish(error, started=started)
+        elapsed = asyncio.get_running_loop().time() - started
+        if _log.isEnabledFor(logging.DEBUG):
+            told = outcome.status if isinstance(outcome, VideoTask) else outcome
+            _log.debug("%.200a: %s, after %.3f s", task_id, told, elapsed)
         if self._observers:
-            self._tell(task_id, answer, asyncio.get_running_loop().time() - started)
+            self._observers.tell(_signal(task_id, outcome, elapsed))
         return answer
 
     async def _asked(self, task_id: str) -> Answer:
@@ -173,13 +178,11 @@ class Exchange:
         self._logged.add(what)
         return True
 
-    def _tell(self, task_id: str, answer: Answer, elapsed: float) -> None:
-        outcome = answer.outcome
-        if isinstance(outcome, VideoTask):
-            signal: Signal = PollDone(task_id=task_id, status=outcome.status, elapsed=elapsed)
-        else:
-            signal = PollFailed(task_id=task_id, error=outcome, elapsed=elapsed)
-        self._observers.tell(signal)
+
+def _signal(task_id: str, outcome: VideoTask | EzVideoError, elapsed: float) -> Signal:
+    if isinstance(outcome, VideoTask):
+        return PollDone(task_id=task_id, status=outcome.status, elapsed=elapsed)
+    return PollFailed(task_id=task_id, error=outcome, elapsed=elapsed)
 
 
 def _is_named(task: VideoTask, name: str) -> bool:

@@ -74,16 +74,27 @@ class Gate:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._pausing: dict[_Waiter, None] = {}
+        self._on_close: dict[Callable[[], None], None] = {}
         self._is_closed = False
         budget.listen(self._serve)
 
     def close(self) -> None:
         """Stop serving; whoever still waits is woken to find the client closed."""
         self._is_closed = True
+        for closed in tuple(self._on_close):
+            closed()
         self.budget.unlisten(self._serve)
         self._drop_timer()
         for waiter in (*self._calls, *self._looks, *self._pausing):
             waiter.wake(inf)
+
+    def on_close(self, closed: Callable[[], None]) -> None:
+        """Have *closed* called when the gate is closed."""
+        self._on_close[closed] = None
+
+    def off_close(self, closed: Callable[[], None]) -> None:
+        """Take back ``on_close``."""
+        self._on_close.pop(closed, None)
 
     # -- calls and looks --------------------------------------------------------------------------
 

@@ -47,9 +47,9 @@ class Poller:
         self, exchange: Exchange, gate: Gate, observers: Observers, rand: Callable[[], float]
     ) -> None:
         self._exchange = exchange
-        self._gate = gate
-        self._observers = observers
-        self._rand = rand
+        self.gate = gate
+        self.observers = observers
+        self.rand = rand
         self._firewall_pages = 0
         self._firewall_since = 0.0
 
@@ -64,7 +64,7 @@ class Poller:
             EzVideoError: Trouble that would meet every task; the watch stays as it is.
         """
         answer = await self._exchange.ask(watch.task_id)
-        now, unix_now, rand = asyncio.get_running_loop().time(), time.time(), self._rand()
+        now, unix_now, rand = asyncio.get_running_loop().time(), time.time(), self.rand()
         if isinstance(answer.outcome, VideoTask):
             self._firewall_pages = 0
             return scheduler.answered(
@@ -80,9 +80,9 @@ class Poller:
         if is_fatal(error) or isinstance(error, ClosedError):
             raise error
         event = scheduler.failed(watch, error, now=now, unix_now=unix_now, rand=rand)
-        if self._observers and event is None:
+        if self.observers and event is None:
             due = RetryDue(task_id=watch.task_id, failures=watch.errors, delay=watch.due - now)
-            self._observers.tell(due)
+            self.observers.tell(due)
         return event
 
     def _judged(self, error: EzVideoError, now: float) -> EzVideoError:
@@ -109,9 +109,10 @@ class Poller:
             EzVideoError: Trouble that waiting does not heal.
         """
         began = asyncio.get_running_loop().time()
-        (watch,) = scheduler.add([task_id], now=began, rand=self._rand())
+        (watch,) = scheduler.add([task_id], now=began, rand=self.rand())
+        patience = asyncio.timeout_at(None if limit is None else began + limit)
         try:
-            async with asyncio.timeout_at(None if limit is None else began + limit) as patience:
+            async with patience:
                 return await self._final_event(scheduler)
         except TimeoutError:
             if not patience.expired():
@@ -123,7 +124,7 @@ class Poller:
         while True:
             due = scheduler.next_at()
             await self.pause(due - loop.time())
-            while delay := await self._gate.enter(poll=True):
+            while delay := await self.gate.enter(poll=True):
                 await self.pause(delay)
             (watch,) = scheduler.take_due(max(due, loop.time()), limit=1)
             event = await self.poll(scheduler, watch)
@@ -137,6 +138,6 @@ class Poller:
         Raises:
             ClosedError: The client was closed meanwhile.
         """
-        if not await self._gate.pause(seconds):
+        if not await self.gate.pause(seconds):
             message = "the client was closed"
             raise ClosedError(message)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ezvideo_async._events import Event
-    from ezvideo_async._gate import Gate
     from ezvideo_async._polling import Poller
     from ezvideo_async._schedule import Scheduler
     from ezvideo_async._watch import Watch
@@ -47,9 +46,7 @@ class Pump:
 
     Args:
         scheduler: Decides.
-        gate: Permits.
-        poller: Sends one poll and gives its result to the scheduler.
-        rand: Gives numbers in [0, 1); the only source of chance.
+        poller: Sends one poll and gives its result to the scheduler; its gate permits.
         publish: Called with every event.
         forget: Called with every watch whose time of retention is over.
         fail: Called once with what ends everything.
@@ -59,17 +56,14 @@ class Pump:
         self,
         scheduler: Scheduler,
         *,
-        gate: Gate,
         poller: Poller,
-        rand: Callable[[], float],
         publish: Callable[[Watch, Event], None],
         forget: Callable[[Watch], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._scheduler = scheduler
-        self._gate = gate
         self._poller = poller
-        self._rand = rand
+        self._gate = poller.gate
         self._publish = publish
         self._forget = forget
         self._fail = fail
@@ -78,7 +72,7 @@ class Pump:
         self._is_stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
-        self._pauses_seen = gate.budget.pauses
+        self._pauses_seen = poller.gate.budget.pauses
         self._assigned: deque[Watch] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._workers = 0
@@ -185,7 +179,7 @@ class Pump:
 
     def _spread(self, now: float) -> None:
         over = self._gate.budget.release_over(now, self._scheduler.count_ready(now))
-        self._scheduler.spread(now=now, over=over, rand=self._rand())
+        self._scheduler.spread(now=now, over=over, rand=self._poller.rand())
 
     def _send_ready(self, now: float) -> None:
         ready, permits = self._scheduler.count_ready(now), 0

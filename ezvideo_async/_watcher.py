@@ -21,7 +21,7 @@ from attrs import frozen
 
 from ezvideo_async._audience import Audience
 from ezvideo_async._checks import checked_task_id
-from ezvideo_async._client import outcome_of
+from ezvideo_async._client import outcome_of, poller_of
 from ezvideo_async._events import Final
 from ezvideo_async._models import VideoTask
 from ezvideo_async._observe import TaskEnded
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from ezvideo_async._client import AsyncVideoClient
     from ezvideo_async._events import Event
+    from ezvideo_async._polling import Poller
     from ezvideo_async._reader import Subscription
     from ezvideo_async._watch import Watch
 
@@ -124,6 +125,7 @@ class TaskWatcher:
         self._audience = Audience(self._scheduler, progress=progress, is_over=self._is_over)
         self._is_closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._poller: Poller
         self._pump: Pump
         self._has_told_stretch = False
         self._ended: Counter[str] = Counter()
@@ -137,18 +139,16 @@ class TaskWatcher:
         if self._loop is not None:
             message = "a watcher is entered once; make a new one"
             raise ClosedError(message)
-        self._client.check_usable()
+        self._poller = poller_of(self._client)
         self._loop = asyncio.get_running_loop()
         self._pump = Pump(
             self._scheduler,
-            gate=self._client.gate,
-            poller=self._client.poller,
-            rand=self._client.rand,
+            poller=self._poller,
             publish=self._publish,
             forget=self._audience.forget,
             fail=self._fail,
         )
-        self._client.on_close(self._client_closed)
+        self._poller.gate.on_close(self._client_closed)
         self._pump.start()
         self._add(self._first_ids, timeout=self._timeout, tag=None)
         return self
@@ -309,11 +309,11 @@ class TaskWatcher:
 
     def _add(self, task_ids: Sequence[str], *, timeout: float | None, tag: Any) -> None:
         now = self._now()
-        rate = self._client.budget.current_rate(now) * _FIRST_LOOKS_SHARE
+        rate = self._poller.gate.budget.current_rate(now) * _FIRST_LOOKS_SHARE
         self._scheduler.add(
             task_ids,
             now=now,
-            rand=self._client.rand(),
+            rand=self._poller.rand(),
             over=min(self._policy.interval, (len(task_ids) - 1) / rate) if task_ids else 0.0,
             timeout=timeout,
             tag=tag,
@@ -322,7 +322,7 @@ class TaskWatcher:
         self._pump.pump()
 
     def _tell_stretch(self) -> None:
-        count, budget = len(self._scheduler), self._client.budget
+        count, budget = len(self._scheduler), self._poller.gate.budget
         if self._has_told_stretch or count <= budget.rate * self._policy.interval:
             return
         self._has_told_stretch = True
@@ -398,8 +398,8 @@ class TaskWatcher:
         self._audience.publish(watch, event)
         if isinstance(event, Final):
             self._ended[event.kind] += 1
-            if self._client.observers:
-                self._client.observers.tell(TaskEnded(task_id=watch.task_id, kind=event.kind))
+            if self._poller.observers:
+                self._poller.observers.tell(TaskEnded(task_id=watch.task_id, kind=event.kind))
 
     def _fail(self, error: BaseException) -> None:
         """End the watch: no more polls; readers get what is unread, then the error."""
@@ -410,7 +410,7 @@ class TaskWatcher:
         if not isinstance(error, ClosedError):
             _log.error("the watch of %d open tasks ends: %s", len(self._scheduler), error)
         self._pump.stop()
-        self._client.off_close(self._client_closed)
+        self._poller.gate.off_close(self._client_closed)
         self._audience.fail(error)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +12,6 @@ from ezvideo_async.cli._exits import UsageError
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from ezvideo_async import Signal
-
-_log = logging.getLogger("ezvideo_async")
-
-_EVERY_REQUEST = 2  # -vv
 _LONGEST_KEY = 10_000  # characters
 
 
@@ -35,12 +29,7 @@ def client_of(args: Namespace) -> AsyncVideoClient:
         _key(args.api_key_file),
         base_url=args.base_url,
         budget=RequestBudget(rate=args.rate),
-        observers=(_log_signal,) if args.verbose >= _EVERY_REQUEST else (),
     )
-
-
-def _log_signal(signal: Signal) -> None:
-    _log.debug("%r", signal)
 
 
 def _key(file: str | None) -> str:

@@ -30,6 +30,7 @@ class Screen(Protocol):
 
     def __enter__(self) -> Self:
         """Begin to show."""
+        ...
 
     def __exit__(
         self,
@@ -38,9 +39,11 @@ class Screen(Protocol):
         traceback: TracebackType | None,
     ) -> None:
         """End showing, and leave the terminal as it was."""
+        ...
 
     def tell(self, event: Event) -> None:
         """Show an event."""
+        ...
 
 
 def write_line(event: Event) -> None:

@@ -424,7 +424,8 @@ def test_verbose(ezvideo: Any, server: ServerInThread) -> None:
     ran = ezvideo(*WATCH, "-vv", *server.add("completed"))
 
     assert ran.code == 3
-    assert "ezvideo: debug: PollFailed(task_id='vid_" in ran.err
+    assert "ezvideo: debug: 'vid_" in ran.err
+    assert "HTTP 401: the key was refused" in ran.err
     assert "ezvideo: error: the watch of 1 open tasks ends" in ran.err
 
 

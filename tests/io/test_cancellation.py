@@ -86,7 +86,7 @@ async def test_a_call_cancelled_at_any_suspension_leaves_nothing(
             await asyncio.gather(running, return_exceptions=True)
             assert await _settled() == []
             assert client.budget.in_flight == 0
-            assert client.gate._pausing == {}
+            assert client._gate._pausing == {}
             assert (await client.retrieve(task_id)).id == task_id
             if counted.suspensions < k:
                 break

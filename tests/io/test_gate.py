@@ -438,7 +438,7 @@ async def test_an_observer_that_raises_breaks_nothing(caplog: pytest.LogCaptureF
             for _call in range(3):
                 await client.retrieve("t")
 
-            assert len(heard) == len(raised) == client.observers.failures == 3
+            assert len(heard) == len(raised) == client._observers.failures == 3
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 1
     assert "an observer raised" in errors[0].message

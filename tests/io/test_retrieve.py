@@ -334,7 +334,7 @@ async def test_a_call_cancelled_between_tries_leaves_nothing() -> None:
 
             assert len(server.requests) == 1
             assert client.budget.in_flight == 0
-            assert client.gate._pausing == {}
+            assert client._gate._pausing == {}
 
 
 @pytest.mark.parametrize("task_id", ["", " ", ".", "..", "a\nb", "\ud800", "x" * 513, b"t", None])

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from hypothesis import example, given, strategies as st
 
-from ezvideo_async._checks import checked_base_url, checked_task_id
+from ezvideo_async._checks import checked_base_url, checked_task_id, sends_in_clear
 from ezvideo_async._http import Response
 from ezvideo_async._models import TaskStatus, VideoTask
 from ezvideo_async._wire import decode_status, poll_hint, status_request
@@ -691,3 +691,19 @@ def test_wrapping_a_task_changes_nothing(task):
         {"data": {"data": {"data": shape}}, "request_id": "trace"},
     ):
         assert VideoTask.from_dict(wrapped) == task
+
+
+@pytest.mark.parametrize(
+    ("base_url", "in_clear"),
+    [
+        ("https://api.example.test/v1", False),
+        ("http://api.example.test/v1", True),
+        ("http://10.0.0.5:3000/v1", True),
+        ("http://127.0.0.1:8080/v1", False),
+        ("http://localhost/v1", False),
+        ("http://[::1]:8080/v1", False),
+    ],
+)
+def test_a_key_sent_in_clear_is_noticed(base_url, in_clear):
+    """Plain http is safe on this machine only."""
+    assert sends_in_clear(base_url) is in_clear
