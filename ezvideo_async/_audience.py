@@ -67,19 +67,24 @@ class Audience:
         reader = Reader(
             progress=progress,
             is_over=lambda: subscription.has_ended or (watches is None and self._is_over()),
-            fault=lambda: self.fault,
+            fault=lambda: subscription.fault or self.fault,
         )
         subscription = Subscription(
             reader, watches, replay=replay, attach=self._attach, detach=self._detach
         )
         return subscription
 
-    def _attach(self, subscription: Subscription) -> Sequence[Watch]:
+    def _attach(
+        self, subscription: Subscription, watches: Sequence[Watch] | None
+    ) -> Sequence[Watch]:
+        """Begin to tell; those of *watches*, or of all, that are still known."""
         if self.fault is not None:
             raise self.fault.with_traceback(None)
         self._subscriptions[subscription] = None
         self._note_progress()
-        return list(self._scheduler)
+        if watches is None:
+            return list(self._scheduler)
+        return [watch for watch in watches if self._scheduler.get(watch.task_id) is watch]
 
     def _detach(self, subscription: Subscription) -> None:
         self._subscriptions.pop(subscription, None)
@@ -99,6 +104,7 @@ class Audience:
             WaitTimeoutError: *limit* seconds have passed.
             BaseException: What ended the whole watch, or this one without an event.
         """
+        watch.is_claimed = True
         loop = asyncio.get_running_loop()
         began = loop.time()
         ended: asyncio.Future[Final] = loop.create_future()
@@ -162,9 +168,9 @@ class Audience:
 
         An ending that the watcher's own loop has not read stays unread for it, for ever.  Only
         where that loop was never begun, the watcher being a hub for ``wait()`` and
-        ``subscribe()``, does an ending go that one of those has told.
+        ``subscribe()``, does an ending go that concerned one of those.
         """
-        if watch.told and not self._is_read:
+        if watch.is_claimed and not self._is_read:
             self._reader.mailbox.drop(watch)
 
     def fail(self, fault: BaseException) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ezvideo_async._observe import Signal
 
 _NOT_IMPLEMENTED = 501  # an answer about one thing, not an outage
+_OUR_OWN_REASONS = frozenset({"local_stall", "key"})  # our loop, our key provider
 _WINDOW = 30  # seconds over which the breaker judges
 _ENOUGH = 20  # outcomes for a judgement
 _FEW = 10  # failures in a row that open it when there are fewer outcomes
@@ -37,7 +38,7 @@ def verdict(error: EzVideoError | None) -> bool | None:
     if error is None:
         return True
     if isinstance(error, TransportError):
-        return None if error.reason == "local_stall" else False
+        return None if error.reason in _OUR_OWN_REASONS else False
     if isinstance(error, ServerError):
         return error.status == _NOT_IMPLEMENTED
     if isinstance(error, BadResponseError):
@@ -70,7 +71,7 @@ class Breaker:
         return inf if self._probing else self._next_probe
 
     def started(self) -> None:
-        """Note that a request was sent: while open, it is the probe."""
+        """Note that a poll was sent: while open, it is the probe."""
         self._probing = self._opened_at is not None
 
     def abandoned(self, started: float) -> None:
@@ -79,10 +80,17 @@ class Breaker:
             self._probing = False
             self._next_probe = max(self._next_probe, started + self._gap / 2.0)
 
-    def judged(self, *, well: bool, started: float, now: float, rand: float) -> Signal | None:
-        """Take in one verdict; what it changed, mostly None."""
+    def judged(
+        self, *, well: bool, is_poll: bool, started: float, now: float, rand: float
+    ) -> Signal | None:
+        """
+        Take in one verdict; what it changed, mostly None.
+
+        While open, a single call that went well is as good as a probe; one that did not, for
+        a bad task perhaps, tells nothing, and paces no probe.
+        """
         if self._opened_at is not None:
-            if started < self._opened_at:  # a straggler tells nothing new
+            if started < self._opened_at or not (is_poll or well):
                 return None
             return self._judged_open(self._opened_at, well=well, now=now, rand=rand)
         self._in_a_row = 0 if well else self._in_a_row + 1

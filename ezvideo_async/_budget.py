@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 from math import exp, inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ezvideo_async._breaker import Breaker, verdict
 from ezvideo_async._observe import BreakerClosed, CoolDown
@@ -22,8 +22,6 @@ from ezvideo_async._policy import is_number, shown
 from ezvideo_async.errors import ConfigError, EzVideoError, RateLimitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ezvideo_async._observe import Signal
 
 _MAX_RATE = 1_000_000.0
@@ -44,6 +42,23 @@ _RELEASE = 10.0  # seconds over which parked polls come back at least
 _RETRY_TOKENS = 100.0  # AWS's 2026 retry quota at a fifth of its size
 _RETRY_COST = 14.0
 _THROTTLED_RETRY_COST = 5.0
+
+
+class Listener(Protocol):
+    """Who waits for a budget: one of the clients that share it."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while it has something to send."""
+        ...
+
+    def serve(self, due: float) -> bool:
+        """Send what may be sent now, or at *due* if that is later; True when anything was."""
+        ...
+
+    def hear(self, signal: Signal) -> None:
+        """Hear what changed for everybody."""
+        ...
 
 
 class RequestBudget:
@@ -67,7 +82,8 @@ class RequestBudget:
         self._burst = None if burst is None else _checked_burst(burst)
         self._max_in_flight = _checked_in_flight(max_in_flight)
         self._in_flight = 0
-        self._arrival = -inf  # GCRA's theoretical arrival time of the next request
+        self._arrival = -inf  # GCRA's theoretical arrival time of the next request,
+        self._arrival_rate = self._rate  # reckoned at this rate
         self._measured = _MeasuredRate()
         self._cut_at = -inf
         self._cut_to = self._rate
@@ -77,19 +93,25 @@ class RequestBudget:
         self._breaker = Breaker()
         self._pauses = 0
         self._retry_tokens = _RETRY_TOKENS
-        self._listeners: dict[Callable[[], None], None] = {}
+        self._listeners: dict[Listener, None] = {}
 
     def __repr__(self) -> str:
         return f"RequestBudget(rate={self._rate:g}, max_in_flight={self._max_in_flight})"
 
     @property
     def rate(self) -> float:
-        """Requests a second when nothing cuts it; may be set while running."""
+        """Requests a second when nothing cuts it; may be set at any time, in the event loop."""
         return self._rate
 
     @rate.setter
     def rate(self, rate: float) -> None:
         self._rate = _checked_rate(rate)
+        self.notify()
+
+    @property
+    def burst(self) -> float:
+        """Requests that may start at once after a quiet time."""
+        return self._burst_of(self._rate)
 
     @property
     def max_in_flight(self) -> int:
@@ -124,18 +146,34 @@ class RequestBudget:
 
     # -- who waits for it -----------------------------------------------------------------------
 
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Have *listener* called whenever a request has ended: a place may be free."""
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Who shares this budget at the moment."""
+        return tuple(self._listeners)
+
+    @property
+    def is_contended(self) -> bool:
+        """True while anybody waits: who comes now stands in line."""
+        return any(listener.is_waiting for listener in self._listeners)
+
+    def listen(self, listener: Listener) -> None:
+        """Have *listener* served whenever a place may be free."""
         self._listeners[listener] = None
 
-    def unlisten(self, listener: Callable[[], None]) -> None:
+    def unlisten(self, listener: Listener) -> None:
         """Take back ``listen``."""
         self._listeners.pop(listener, None)
 
-    def notify(self) -> None:
-        """Call all listeners."""
-        for listener in tuple(self._listeners):
-            listener()
+    def notify(self, due: float = -inf) -> None:
+        """
+        Serve all listeners; one that was served is served last the next time.
+
+        Args:
+            due: The instant for which a timer was set that fired a hair early.
+        """
+        for listener in self.listeners:
+            if listener.serve(due) and listener in self._listeners:
+                self._listeners[listener] = self._listeners.pop(listener)
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -152,20 +190,35 @@ class RequestBudget:
         """
         if self._in_flight >= self._max_in_flight:
             return inf
+        self._reckon_at_rate(now)
         # Of the full rate: in seconds, the tolerance must not grow when the rate is cut.
-        tolerance = (self._burst_of(self._rate) - 1.0) / self._rate
+        tolerance = (self.burst - 1.0) / self._rate
         ready = max(now, self._arrival - tolerance, self._cool_until)
         return max(ready, self._breaker.probe_at()) if poll else ready
 
-    def start(self, now: float) -> None:
+    def _reckon_at_rate(self, now: float) -> None:
+        """What was sent at another rate is so many requests, not so many seconds."""
+        if self._arrival_rate != self._rate:
+            debt = max(0.0, self._arrival - now) * self._arrival_rate
+            self._arrival, self._arrival_rate = now + debt / self._rate, self._rate
+
+    def start(self, now: float, *, poll: bool = True) -> None:
         """Count one request as sent; ask ``start_at`` first."""
         self._in_flight += 1
+        self._reckon_at_rate(now)
         self._arrival = max(self._arrival, now) + 1.0 / self.current_rate(now)
         self._measured.count(now)
-        self._breaker.started()
+        if poll:
+            self._breaker.started()
 
     def finish(
-        self, error: EzVideoError | None, *, started: float, now: float, rand: float
+        self,
+        error: EzVideoError | None,
+        *,
+        started: float,
+        now: float,
+        rand: float,
+        poll: bool = True,
     ) -> tuple[Signal, ...]:
         """
         Take in how one request ended.
@@ -175,6 +228,7 @@ class RequestBudget:
             started: When it was sent, loop clock.
             now: The loop clock.
             rand: A number in [0, 1); the only source of chance.
+            poll: As it was started.
 
         Returns:
             What changed for everybody: a cool-down, the breaker; mostly nothing.
@@ -186,18 +240,22 @@ class RequestBudget:
         if error is None and started >= self._cool_until:  # not one sent before the 429
             self._throttled_in_a_row = 0
         well = verdict(error)
-        if well is None:
+        if well is not None:
+            judged = self._breaker.judged(
+                well=well, is_poll=poll, started=started, now=now, rand=rand
+            )
+            signals.append(judged)
+        elif poll:
             self._breaker.abandoned(started)
-        else:
-            signals.append(self._breaker.judged(well=well, started=started, now=now, rand=rand))
         changed = tuple(signal for signal in signals if signal is not None)
         self._pauses += sum(not isinstance(signal, BreakerClosed) for signal in changed)
         return changed
 
-    def abandon(self, *, started: float) -> None:
+    def abandon(self, *, started: float, poll: bool = True) -> None:
         """Take in that one request was cancelled: it says nothing about the server."""
         self._in_flight -= 1
-        self._breaker.abandoned(started)
+        if poll:
+            self._breaker.abandoned(started)
 
     def cool_down_left(self, now: float) -> float:
         """Seconds until the server's 429 is over; 0 when there is none."""

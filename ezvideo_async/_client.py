@@ -34,6 +34,7 @@ from ezvideo_async.errors import (
     ConfigError,
     EzVideoError,
     RateLimitError,
+    RequestTimeoutError,
     TaskFailedError,
 )
 
@@ -101,6 +102,7 @@ class AsyncVideoClient:
             _or_environment(base_url, "EZVIDEO_BASE_URL", DEFAULT_BASE_URL)
         )
         self._request_timeout = seconds_between("request_timeout", request_timeout, low=0.001)
+        self._credentials.patience = self._request_timeout
         self._retry = retry if retry is not None else RetryPolicy()
         self._budget = budget if budget is not None else RequestBudget()
         self._headers = _checked_headers(headers or {})
@@ -151,9 +153,9 @@ class AsyncVideoClient:
             self._check_usable()
             message = "this client is entered already"
             raise ClosedError(message)
+        self._gate = Gate(self._budget, self._observers, self._rand)
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
-        self._gate = Gate(self._budget, self._observers, self._rand)
         self._exchange = Exchange(
             base_url=self._base_url,
             credentials=self._credentials,
@@ -227,11 +229,8 @@ class AsyncVideoClient:
         limit = inf if self._retry.deadline is None else now + self._retry.deadline
         failures, throttled = 0, False
         while True:
-            self._check_cool_down(task_id, limit)
-            if delay := await self._gate.enter(poll=False):
-                await self._poller.pause(delay)
-                continue
-            answer = await self._exchange.ask(task_id)
+            await self._enter(task_id, limit)
+            answer = await self._exchange.ask(task_id, poll=False)
             if isinstance(answer.outcome, VideoTask):
                 self._budget.credit_retry(retried=failures > 0, throttled=throttled)
                 return answer.outcome
@@ -243,6 +242,24 @@ class AsyncVideoClient:
             if self._observers:
                 self._observers.tell(RetryDue(task_id=task_id, failures=failures, delay=pause))
             await self._poller.pause(pause)
+
+    async def _enter(self, task_id: str, limit: float) -> None:
+        """Wait for a turn, but not beyond the call's own limit."""
+        patience = asyncio.timeout_at(None if limit == inf else limit)
+        try:
+            async with patience:
+                self._check_cool_down(task_id, limit)
+                while delay := await self._gate.enter(poll=False):
+                    await self._poller.pause(delay)
+                    self._check_cool_down(task_id, limit)
+                return
+        except TimeoutError:
+            if not patience.expired():
+                raise
+        message = (
+            "the client's budget gave this call no turn in time; raise its rate or max_in_flight"
+        )
+        raise RequestTimeoutError(message, task_id=task_id, reason="budget")
 
     def _check_cool_down(self, task_id: str, limit: float) -> None:
         """Fail at once when the server's cool-down is longer than a call waits for one."""
@@ -347,7 +364,7 @@ def outcome_of(final: Final, *, raise_on_failure: bool) -> VideoTask:
         EzVideoError: We stopped looking.
     """
     if isinstance(final, TaskLost):
-        raise final.error
+        raise final.error.with_traceback(None)
     if isinstance(final, TaskFailed) and raise_on_failure:
         raise _failed(final.task)
     return final.task

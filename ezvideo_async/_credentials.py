@@ -7,10 +7,12 @@ Nothing here does network I/O of its own; a key may come from the caller's async
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from inspect import isawaitable
 from typing import NoReturn
 
-from ezvideo_async.errors import ConfigError
+from ezvideo_async.errors import ConfigError, RequestTimeoutError
 
 KeySource = str | Callable[[], Awaitable[str]]
 """A key, or an async callable that gives one and is asked again once after a 401."""
@@ -80,11 +82,15 @@ class Credentials:
     Args:
         source: A text, checked here and now, or an async callable, asked at the first request.
 
+    Attributes:
+        patience: Seconds the callable gets for an answer.
+
     Raises:
         ConfigError: There is no usable key.
     """
 
     def __init__(self, source: KeySource | None) -> None:
+        self.patience = 15.0
         self._provider = source if callable(source) else None
         self._asking = asyncio.Lock()
         try:
@@ -95,7 +101,7 @@ class Credentials:
     async def secret(self) -> Secret:
         """Give the key to send; the callable is asked once, however many wait."""
         if self._secret is None:
-            async with self._asking:
+            async with self._turn():
                 if self._secret is None:
                     self._secret = await self._asked()
         return self._secret
@@ -108,11 +114,36 @@ class Credentials:
         """
         if self._provider is None:
             return None
-        async with self._asking:
+        async with self._turn():
             if self._secret is refused:
                 self._secret = await self._asked()
             return None if self._secret == refused else self._secret
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """
+        Let one at a time ask the callable, and nobody wait for longer than *patience*.
+
+        Raises:
+            RequestTimeoutError: The callable, or those in front, took too long.
+        """
+        patience = asyncio.timeout(self.patience)
+        try:
+            async with patience, self._asking:
+                yield
+        except TimeoutError:
+            if not patience.expired():
+                raise
+        if not patience.expired():
+            return
+        message = f"the api_key callable gave no key within {self.patience:g} s"
+        raise RequestTimeoutError(message, reason="key")
+
     async def _asked(self) -> Secret:
+        """Ask the callable; what it raises is the caller's own, and leaves as it is."""
         assert self._provider is not None
-        return Secret(await self._provider())
+        giving: object = self._provider()
+        if not isawaitable(giving):
+            message = "the api_key callable must be async: async def api_key(): ..."
+            raise ConfigError(message)
+        return Secret(await giving)

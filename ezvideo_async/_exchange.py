@@ -84,21 +84,27 @@ class Exchange:
         self._logged: set[str] = set()
         self._aliases: dict[str, str] = {}
 
-    async def ask(self, task_id: str) -> Answer:
+    async def ask(self, task_id: str, *, poll: bool = True) -> Answer:
         """
         Ask for one task; the gate must have let this request start.
+
+        Args:
+            task_id: The task.
+            poll: As the gate was entered.
 
         Never raises but for cancellation and what the caller's key provider raises.
         """
         started = asyncio.get_running_loop().time()
         try:
             answer = await self._asked(task_id)
+        except EzVideoError as raised:  # there is no key to ask with
+            answer = Answer(raised.with_traceback(None))
         except BaseException:
-            self._gate.abandon(started=started)
+            self._gate.abandon(started=started, poll=poll)
             raise
         outcome = answer.outcome
         error = outcome if isinstance(outcome, EzVideoError) else None
-        self._gate.finish(error, started=started)
+        self._gate.finish(error, started=started, poll=poll)
         elapsed = asyncio.get_running_loop().time() - started
         if _log.isEnabledFor(logging.DEBUG):
             told = outcome.status if isinstance(outcome, VideoTask) else outcome
@@ -128,14 +134,16 @@ class Exchange:
         A pooled connection can hand over the answer to somebody else's request.  The same
         foreign id on a fresh connection is the server's own name for the task.
         """
-        _log.warning("the answer about %.200a was about %.200a: asking again", task_id, foreign)
+        level = logging.WARNING if self._is_news("an answer about another task") else logging.DEBUG
+        _log.log(level, "the answer about %.200a was about %.200a", task_id, foreign)
         secret = await self._credentials.secret()
         answer, line = await self._sent(task_id, secret, foreign, fresh=True)
         if line is not None and _foreign_id(answer) is not None:
             line.close()
         elif isinstance(answer.outcome, VideoTask) and _is_named(answer.outcome, foreign):
             self._aliases[task_id] = foreign
-            _log.warning("taking %.200a for this server's name of %.200a", foreign, task_id)
+            level = logging.WARNING if self._is_news("an alias") else logging.DEBUG
+            _log.log(level, "taking %.200a for the server's name of %.200a", foreign, task_id)
         return answer
 
     async def _sent(

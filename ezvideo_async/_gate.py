@@ -15,7 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ezvideo_async._observe import BreakerClosed, BreakerOpened, CoolDown
-from ezvideo_async.errors import EzVideoError, RateLimitError
+from ezvideo_async.errors import ClosedError, EzVideoError, RateLimitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _AT_ONCE = 0.001  # seconds after which a call comes again that was not let through
 
 _log = logging.getLogger("ezvideo_async")
+
+_WARN_EVERY = 60.0  # seconds
 
 
 class Observers:
@@ -44,7 +46,8 @@ class Observers:
         for observer in self._observers:
             try:
                 observer(signal)
-            except Exception:  # noqa: BLE001 -- the caller's code, which must not end a watch
+            # The caller's code, which must not end a watch, not even by a stray cancellation.
+            except (Exception, asyncio.CancelledError):  # noqa: BLE001 -- see above
                 self.failures += 1
                 if not self._has_logged:
                     self._has_logged = True
@@ -69,21 +72,27 @@ class Gate:
         self._rand = rand
         self._calls: deque[_Waiter] = deque()
         self._looks: deque[_Waiter] = deque()
-        self._watchers: deque[Callable[[], bool]] = deque()
+        self._watchers: deque[Callable[[], int]] = deque()
         self._turns = deque((self._serve_call, self._serve_look, self._serve_watcher))
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._pausing: dict[_Waiter, None] = {}
         self._on_close: dict[Callable[[], None], None] = {}
         self._is_closed = False
-        budget.listen(self._serve)
+        self._warned_at = -inf
+        self.loop = asyncio.get_running_loop()
+        others = [other for other in budget.listeners if isinstance(other, Gate)]
+        if any(other.loop is not self.loop for other in others):
+            message = "this RequestBudget is in use in another event loop; make one for each loop"
+            raise ClosedError(message)
+        budget.listen(self)
 
     def close(self) -> None:
         """Stop serving; whoever still waits is woken to find the client closed."""
         self._is_closed = True
         for closed in tuple(self._on_close):
             closed()
-        self.budget.unlisten(self._serve)
+        self.budget.unlisten(self)
         self._drop_timer()
         for waiter in (*self._calls, *self._looks, *self._pausing):
             waiter.wake(inf)
@@ -111,21 +120,21 @@ class Gate:
         """
         if self._is_closed:
             return inf
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         cool_down = self.budget.cool_down_left(now)
         if poll and cool_down:
             return cool_down + self._rand() * self.budget.release_over(now, 0)
-        if not self._is_contended and self.budget.start_at(now, poll=poll) <= now:
-            self.budget.start(now)
+        if not self.budget.is_contended and self.budget.start_at(now, poll=poll) <= now:
+            self.budget.start(now, poll=poll)
             return 0.0
         waiter = _Waiter()
         (self._looks if poll else self._calls).append(waiter)
-        self._serve()
+        self.budget.notify()
         try:
             return await waiter.woken
         except asyncio.CancelledError:
             if waiter.started is not None:
-                self.abandon(started=waiter.started)
+                self.abandon(started=waiter.started, poll=poll)
             raise
 
     async def pause(self, seconds: float) -> bool:
@@ -133,7 +142,7 @@ class Gate:
         if self._is_closed:
             return False
         waiter = _Waiter()
-        timer = asyncio.get_running_loop().call_later(seconds, waiter.wake, 0.0)
+        timer = self.loop.call_later(seconds, waiter.wake, 0.0)
         self._pausing[waiter] = None
         try:
             return await waiter.woken < inf
@@ -142,65 +151,78 @@ class Gate:
             del self._pausing[waiter]
 
     @property
-    def _is_contended(self) -> bool:
+    def is_waiting(self) -> bool:
+        """True while somebody stands in line here."""
         return bool(self._calls or self._looks or self._watchers)
 
     # -- watchers ---------------------------------------------------------------------------------
 
     def try_start(self, now: float) -> bool:
         """Count one poll as started if it may be sent now and nobody waits."""
-        if self._is_contended or self.budget.start_at(now) > now:
+        if self.budget.is_contended or self.budget.start_at(now) > now:
             return False
         self.budget.start(now)
         return True
 
-    def want(self, send_one: Callable[[], bool]) -> None:
+    def want(self, send_one: Callable[[], int]) -> None:
         """
-        Ask to be called when a poll may start.
+        Ask to be called when a poll may start, until there is nothing more to send.
 
         Args:
-            send_one: Called with the poll counted as started; gives False when it has nothing
-                to send after all.
+            send_one: Called with the poll counted as started; gives how many polls were ready,
+                the one it sent included: 0 when it has nothing to send after all.
         """
         if send_one not in self._watchers:
             self._watchers.append(send_one)
-        self._serve()
+            self.budget.notify()
 
-    def unwant(self, send_one: Callable[[], bool]) -> None:
+    def unwant(self, send_one: Callable[[], int]) -> None:
         """Take back ``want``."""
         if send_one in self._watchers:
             self._watchers.remove(send_one)
 
     # -- how it ended -----------------------------------------------------------------------------
 
-    def finish(self, error: EzVideoError | None, *, started: float) -> None:
+    def finish(self, error: EzVideoError | None, *, started: float, poll: bool = True) -> None:
         """Tell the budget how a request ended, and everybody what follows."""
-        now = asyncio.get_running_loop().time()
-        signals = self.budget.finish(error, started=started, now=now, rand=self._rand())
+        now = self.loop.time()
+        signals = self.budget.finish(error, started=started, now=now, rand=self._rand(), poll=poll)
         for signal in signals:
-            self._announce(signal, now)
+            self._log_signal(signal, now)
+            for listener in self.budget.listeners:
+                listener.hear(signal)
         if isinstance(error, RateLimitError):
             self._send_calls_back()
         self.budget.notify()
 
-    def abandon(self, *, started: float) -> None:
+    def abandon(self, *, started: float, poll: bool = True) -> None:
         """Tell the budget that a request was cancelled."""
-        self.budget.abandon(started=started)
+        self.budget.abandon(started=started, poll=poll)
         self.budget.notify()
 
-    def _announce(self, signal: Signal, now: float) -> None:
+    def hear(self, signal: Signal) -> None:
+        """Send home who waits here when a pause begins or ends, and tell the observers."""
+        match signal:
+            case CoolDown(seconds=seconds):
+                self._send_looks_home(after=seconds)
+                self._send_calls_back()
+            case BreakerClosed():
+                self._send_looks_home()
+        self._observers.tell(signal)
+
+    def _log_signal(self, signal: Signal, now: float) -> None:
         match signal:
             case CoolDown(seconds=seconds, rate=rate):
-                self._send_looks_home(now, after=seconds)
-                _log.warning(
-                    "rate limited: no request for %.1f s, then %.1f a second", seconds, rate
+                # A server with a low limit says 429 again and again: one line a minute.
+                level = logging.DEBUG if now - self._warned_at < _WARN_EVERY else logging.WARNING
+                self._warned_at = now if level == logging.WARNING else self._warned_at
+                _log.log(
+                    level, "rate limited: no request for %.1f s, then %.1f a second", seconds, rate
                 )
             case BreakerOpened(failures=failures):
                 _log.warning("the server is out after %d failures: one probe at a time", failures)
             case BreakerClosed(outage=outage):
                 _log.info("the server answers again after %.1f s", outage)
-                self._send_looks_home(now)
-        self._observers.tell(signal)
 
     def _send_calls_back(self) -> None:
         """Let the calls in line see how long the cool-down is: they may not have the time."""
@@ -208,25 +230,27 @@ class Gate:
             waiter.wake(_AT_ONCE)
         self._calls.clear()
 
-    def _send_looks_home(self, now: float, *, after: float = 0.0) -> None:
+    def _send_looks_home(self, *, after: float = 0.0) -> None:
         """Spread the looks that wait in the line: the end of a pause is no starting gun."""
         looks = [waiter for waiter in self._looks if not waiter.woken.done()]
         self._looks.clear()
-        over = self.budget.release_over(now, len(looks))
+        over = self.budget.release_over(self.loop.time(), len(looks))
         for place, waiter in enumerate(looks):
             waiter.wake(after + over * (place + self._rand()) / len(looks))
 
     # -- taking turns -----------------------------------------------------------------------------
 
-    def _serve(self) -> None:
-        """Let through whoever may start now; set the timer for the next one."""
-        if self._is_contended:
-            now = asyncio.get_running_loop().time()
-            while any(self._take_turn(now) for _ in range(len(self._turns))):
-                pass
-            self._set_timer(now)
-        else:
+    def serve(self, due: float = -inf) -> bool:
+        """Let through whoever may start now, and set the timer for the next one."""
+        if not self.is_waiting:
             self._drop_timer()
+            return False
+        now = max(self.loop.time(), due)
+        has_served = False
+        while any(self._take_turn(now) for _ in range(len(self._turns))):
+            has_served = True
+        self._set_timer(now)
+        return has_served
 
     def _take_turn(self, now: float) -> bool:
         serve = self._turns[0]
@@ -244,7 +268,7 @@ class Gate:
             line.popleft()
         if not line or self.budget.start_at(now, poll=poll) > now:
             return False
-        self.budget.start(now)
+        self.budget.start(now, poll=poll)
         waiter = line.popleft()
         waiter.started = now
         waiter.wake(0.0)
@@ -254,8 +278,10 @@ class Gate:
         while self._watchers and self.budget.start_at(now) <= now:
             send_one = self._watchers.popleft()
             self.budget.start(now)
-            if send_one():
+            ready = send_one()
+            if ready > 1:  # whoever has no more leaves: a permit unused is lost to the rate
                 self._watchers.append(send_one)
+            if ready:
                 return True
             self.budget.abandon(started=now)
         return False
@@ -268,7 +294,7 @@ class Gate:
             self._drop_timer()
             self._timer_at = at
             if at < inf:
-                self._timer = asyncio.get_running_loop().call_at(at, self._timer_fired)
+                self._timer = self.loop.call_at(at, self._timer_fired)
 
     def _drop_timer(self) -> None:
         if self._timer is not None:
@@ -276,8 +302,10 @@ class Gate:
         self._timer, self._timer_at = None, inf
 
     def _timer_fired(self) -> None:
+        # Some loops round timers down: what was set for now is due now.
+        due = self._timer_at
         self._timer, self._timer_at = None, inf
-        self._serve()
+        self.budget.notify(due)
 
 
 class _Waiter:

@@ -52,7 +52,7 @@ class Mailbox:
         previous = self._heard.get(watch, event.previous)
         return None if previous == event.current else evolve(event, previous=previous)
 
-    def take(self) -> tuple[Watch, Event]:
+    def take(self) -> Event:
         """Read the oldest: its event, numbered 1, 2, 3 and so on for this reader."""
         watch, event = self._unread.popitem(last=False)
         if event.is_final:
@@ -60,7 +60,7 @@ class Mailbox:
         elif event.task is not None:
             self._heard[watch] = event.task.progress
         self._seq += 1
-        return watch, evolve(event, seq=self._seq)
+        return evolve(event, seq=self._seq)
 
     def drop(self, watch: Watch) -> None:
         """Forget a watch, and what is unread of it."""

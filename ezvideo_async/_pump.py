@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ezvideo_async.errors import EzVideoError
+from ezvideo_async.errors import ClosedError, EzVideoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -115,7 +115,8 @@ class Pump:
             raise interrupted
 
     async def _run(self) -> None:
-        fault: BaseException | None = None
+        # A stray cancellation in a poll ends the group without a word.
+        fault: BaseException = ClosedError("the watch was cancelled by something else")
         try:
             async with anyio.create_task_group() as workers:
                 while True:
@@ -126,16 +127,19 @@ class Pump:
                     self._workers_to_start = 0
         except BaseExceptionGroup as group:
             fault = _only(group)
-        if fault is not None and not self._is_stopped:
-            self._fail(fault)
+        finally:
+            if not self._is_stopped:
+                self._fail(fault)
 
     # -- driving ----------------------------------------------------------------------------------
 
     def pump(self) -> None:
         """Give up what expired, send what is due and permitted, and set the timer."""
+        self._pump_until(self._loop.time())
+
+    def _pump_until(self, now: float) -> None:
         if self._is_stopped:
             return
-        now = self._loop.time()
         for watch, event in self._scheduler.expired(now, unix_now=time.time()):
             self._publish(watch, event)
         for watch in self._scheduler.forgotten():
@@ -146,7 +150,7 @@ class Pump:
 
     def arm(self) -> None:
         """Set the timer for what comes next, unless it comes no sooner than what is set."""
-        at = self._scheduler.next_at()
+        at = max(self._scheduler.next_at(), self._loop.time())
         if at < self._timer_at and not self._is_stopped:
             self._disarm()
             self._timer_at = at
@@ -165,21 +169,24 @@ class Pump:
                 _log.info(
                     "polls are %.1f s late: the loop was blocked or the machine slept", now - due
                 )
-                self._spread(now)
-            self.pump()
+                self._spread(now, over=self._scheduler.policy.interval, again=False)
+            # Some loops round timers down: what was set for now is due now.
+            self._pump_until(max(now, due))
         except Exception as error:  # noqa: BLE001 -- a callback's error would end in a log
             self._fail(error)
 
     def _spread_after_pause(self, now: float) -> None:
         """Let what a cool-down or an outage has held back come back slowly."""
         budget = self._gate.budget
-        if budget.pauses != self._pauses_seen and budget.is_open and not budget.cool_down_left(now):
-            self._pauses_seen = budget.pauses
-            self._spread(now)
+        if budget.pauses == self._pauses_seen or not budget.is_open or budget.cool_down_left(now):
+            return
+        self._pauses_seen = budget.pauses
+        ready = self._scheduler.count_ready(now)
+        if ready > budget.burst:
+            self._spread(now, over=budget.release_over(now, ready), again=True)
 
-    def _spread(self, now: float) -> None:
-        over = self._gate.budget.release_over(now, self._scheduler.count_ready(now))
-        self._scheduler.spread(now=now, over=over, rand=self._poller.rand())
+    def _spread(self, now: float, *, over: float, again: bool) -> None:
+        self._scheduler.spread(now=now, over=over, rand=self._poller.rand(), again=again)
 
     def _send_ready(self, now: float) -> None:
         ready, permits = self._scheduler.count_ready(now), 0
@@ -192,14 +199,14 @@ class Pump:
         if self._scheduler.count_ready(now):
             self._gate.want(self._send_one)
 
-    def _send_one(self) -> bool:
-        """Use one permit of the gate's, if anything is still due."""
+    def _send_one(self) -> int:
+        """Use one permit of the gate's; how many were ready, 0 for an unused permit."""
         now = self._loop.time()
         self._spread_after_pause(now)
-        taken = self._scheduler.take_due(now, limit=1)
-        self._assign(taken)
+        ready = self._scheduler.count_ready(now)
+        self._assign(self._scheduler.take_due(now, limit=1))
         self.arm()
-        return bool(taken)
+        return ready
 
     def _assign(self, watches: Iterable[Watch]) -> None:
         for watch in watches:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from ezvideo_async._events import ProgressChanged, StatusChanged
 from ezvideo_async._mailbox import Mailbox
+from ezvideo_async.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +40,7 @@ class Reader:
         fault: Callable[[], BaseException | None],
     ) -> None:
         self.progress = progress
-        self.mailbox = Mailbox()
+        self.mailbox: Mailbox = Mailbox()
         self._is_over = is_over
         self._fault = fault
         self._woken: asyncio.Future[None] | None = None
@@ -75,9 +76,7 @@ class Reader:
             finally:
                 self._woken = None
         # Nothing is awaited from here on: a cancelled read has taken nothing.
-        watch, event = self.mailbox.take()
-        watch.told = watch.told or event.is_final
-        return event
+        return self.mailbox.take()
 
     def _raise_if_finished(self) -> None:
         if self._is_over():
@@ -101,20 +100,28 @@ class Subscription:
         watches: Sequence[Watch] | None,
         *,
         replay: bool,
-        attach: Callable[[Subscription], Sequence[Watch]],
+        attach: Callable[[Subscription, Sequence[Watch] | None], Sequence[Watch]],
         detach: Callable[[Subscription], None],
     ) -> None:
         self._reader = reader
-        self._open = None if watches is None else {watch for watch in watches if watch.is_open}
         self._watches = watches
         self._replay = replay
         self._attach = attach
         self._detach = detach
+        self._is_entered = False
+        self._is_left = False
+        self._open: set[Watch] = set()
 
     async def __aenter__(self) -> Self:
-        known = self._attach(self)
-        if self._replay:
-            for watch in known if self._watches is None else self._watches:
+        if self._is_entered:
+            message = "a subscription is entered once; subscribe again"
+            raise ClosedError(message)
+        known = self._attach(self, self._watches)
+        self._is_entered = True
+        self._open = {watch for watch in known if watch.is_open}
+        for watch in known:
+            watch.is_claimed = watch.is_claimed or self._watches is not None
+            if self._replay:
                 self._tell_state(watch)
         return self
 
@@ -124,12 +131,25 @@ class Subscription:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_left = True
         self._detach(self)
+        self._reader.wake()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
+        """
+        Give the next event.
+
+        Raises:
+            StopAsyncIteration: Each of its ids has ended.
+            ClosedError: It was not entered, or has been left.
+            EzVideoError: What ended the whole watch.
+        """
+        if not self._is_entered:
+            message = "enter the subscription first: async with watcher.subscribe(...) as events"
+            raise ClosedError(message)
         return await self._reader.read()
 
     @property
@@ -140,7 +160,12 @@ class Subscription:
     @property
     def has_ended(self) -> bool:
         """True when each of its ids has ended; never for a subscription to all ids."""
-        return self._open is not None and not self._open
+        return self._watches is not None and not self._open
+
+    @property
+    def fault(self) -> ClosedError | None:
+        """What a read gets after ``async with``."""
+        return ClosedError("the subscription was left") if self._is_left else None
 
     def _tell_state(self, watch: Watch) -> None:
         if watch.final is not None:
@@ -160,7 +185,7 @@ class Subscription:
 
     def put(self, watch: Watch, event: Event) -> None:
         """Take in an event if it is about one of this subscription's ids."""
-        if self._open is None:
+        if self._watches is None:
             self._reader.put(watch, event)
         elif watch in self._open:
             if event.is_final:
@@ -170,8 +195,7 @@ class Subscription:
     def drop(self, watch: Watch) -> None:
         """Forget a discarded watch."""
         self._reader.mailbox.drop(watch)
-        if self._open is not None:
-            self._open.discard(watch)
+        self._open.discard(watch)
         self._reader.wake()
 
     def wake(self) -> None:

@@ -63,6 +63,7 @@ class Scheduler:
         self._heap: list[tuple[float, int, Watch]] = []
         self._tickets = count(1)
         self._ready: OrderedDict[Watch, None] = OrderedDict()
+        self._overdue: OrderedDict[Watch, None] = OrderedDict()  # ready, and spread before
         self._ready_deadline = inf  # no ready id's deadline is earlier
         self._expired: list[Watch] = []
         self._forgotten: list[Watch] = []
@@ -78,6 +79,11 @@ class Scheduler:
     def __iter__(self) -> Iterator[Watch]:
         """All known watches, ended ones included, in the order they were added."""
         return iter(self._watches.values())
+
+    @property
+    def policy(self) -> PollPolicy:
+        """When to ask again."""
+        return self._policy
 
     def get(self, task_id: str) -> Watch | None:
         """The watch of an id; None when it is not known (any more)."""
@@ -120,7 +126,7 @@ class Scheduler:
         """
         deadline = inf if timeout is None else now + timeout
         fresh = [task_id for task_id in dict.fromkeys(task_ids) if not self._is_watched(task_id)]
-        watches = [Watch(task_id, now=now, deadline=deadline, tag=tag) for task_id in fresh]
+        watches = [Watch(task_id, added=now, deadline=deadline, tag=tag) for task_id in fresh]
         for place, watch in enumerate(watches):
             self._watches.pop(watch.task_id, None)
             self._watches[watch.task_id] = watch
@@ -151,14 +157,25 @@ class Scheduler:
             self._wait(watch, self._earliest(watch, now))
         return True
 
-    def spread(self, *, now: float, over: float, rand: float) -> None:
-        """Lay all ready ids evenly over the next *over* seconds: after a pause, no burst."""
+    def spread(self, *, now: float, over: float, rand: float, again: bool = True) -> None:
+        """
+        Lay the ready ids evenly over the next *over* seconds, those first that wait longest.
+
+        Args:
+            now: The loop clock.
+            over: Seconds.
+            rand: A number in [0, 1), which shifts them all.
+            again: False leaves alone what was spread before and not sent since.
+        """
         self._advance(now)
-        overdue = list(self._ready)
-        self._ready.clear()
-        self._ready_deadline = inf
-        for place, watch in enumerate(overdue):
-            self._wait(watch, now + over * (place + rand) / len(overdue))
+        queues = (self._overdue, self._ready) if again else (self._ready,)
+        waiting = [watch for queue in queues for watch in queue]
+        for queue in queues:
+            queue.clear()
+        self._ready_deadline = min((watch.deadline for watch in self._overdue), default=inf)
+        waiting.sort(key=lambda watch: watch.waiting_since)
+        for place, watch in enumerate(waiting):
+            self._wait(watch, now + over * (place + rand) / len(waiting))
 
     # -- who is due -----------------------------------------------------------------------------
 
@@ -168,14 +185,14 @@ class Scheduler:
         while heap and heap[0][1] != heap[0][2].ticket:
             heappop(heap)
         earliest = heap[0][0] if heap else inf
-        if self._ready:
+        if self._ready or self._overdue:
             earliest = min(earliest, self._ready_deadline)
         return min(earliest, self._expired[0].deadline) if self._expired else earliest
 
     def count_ready(self, now: float) -> int:
         """How many ids are due by *now* and wait for a slot."""
         self._advance(now)
-        return len(self._ready)
+        return len(self._ready) + len(self._overdue)
 
     def take_due(self, now: float, *, limit: int) -> list[Watch]:
         """
@@ -187,10 +204,11 @@ class Scheduler:
         """
         self._advance(now)
         taken: list[Watch] = []
-        while self._ready and len(taken) < limit:
-            watch, _ = self._ready.popitem(last=False)
+        while len(taken) < limit and (queue := self._overdue or self._ready):
+            watch, _ = queue.popitem(last=False)
             watch.state = State.IN_FLIGHT
             watch.started = now
+            watch.waiting_since = inf
             watch.again = False
             taken.append(watch)
         return taken
@@ -226,16 +244,21 @@ class Scheduler:
             self._expired.append(watch)
         else:
             watch.state = State.READY
-            if not self._ready:
+            if not self._ready and not self._overdue:
                 self._ready_deadline = inf
-            self._ready[watch] = None
+            # One that was spread comes before those that came due after it.
+            queue = self._ready if watch.waiting_since == inf else self._overdue
+            watch.waiting_since = min(watch.waiting_since, watch.due)
+            queue[watch] = None
             self._ready_deadline = min(self._ready_deadline, watch.deadline)
 
     def _sweep_ready(self, now: float) -> None:
-        for watch in [watch for watch in self._ready if watch.deadline <= now]:
-            del self._ready[watch]
-            self._expired.append(watch)
-        self._ready_deadline = min((watch.deadline for watch in self._ready), default=inf)
+        for queue in (self._overdue, self._ready):
+            for watch in [watch for watch in queue if watch.deadline <= now]:
+                del queue[watch]
+                self._expired.append(watch)
+        ready = (*self._overdue, *self._ready)
+        self._ready_deadline = min((watch.deadline for watch in ready), default=inf)
 
     def _forget(self, watch: Watch) -> None:
         if self._watches.get(watch.task_id) is watch:
@@ -307,7 +330,10 @@ class Scheduler:
         asked = getattr(error, "retry_after", None)
         if watch.again and asked is None:
             delay = 0.0
-        if now >= watch.deadline or (asked is not None and now + asked >= watch.deadline):
+        longest = self._policy.retry_after_max
+        if now >= watch.deadline or (
+            asked is not None and now + min(asked, longest) >= watch.deadline
+        ):
             return self._lose(watch, "deadline", now, unix_now)
         self._wait(watch, self._due(watch, now, delay))
         return None
@@ -348,6 +374,7 @@ class Scheduler:
     def _close(self, watch: Watch) -> None:
         if watch.state is State.READY:
             self._ready.pop(watch, None)
+            self._overdue.pop(watch, None)
         watch.state = State.ENDED
         watch.ticket = 0
         self._open -= 1

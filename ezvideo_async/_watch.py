@@ -10,6 +10,8 @@ from enum import Enum, auto
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from attrs import define, field
+
 from ezvideo_async._events import (
     ProgressChanged,
     StatusChanged,
@@ -51,49 +53,53 @@ class State(Enum):
     ENDED = auto()
 
 
+@define(eq=False, weakref_slot=False)
 class Watch:
-    """What is known of one watched id, from ``add`` to its final event and a while after."""
+    """
+    What is known of one watched id, from ``add`` to its final event and a while after.
 
-    __slots__ = (
-        "added",
-        "again",
-        "changed",
-        "deadline",
-        "due",
-        "errors",
-        "final",
-        "last_error",
-        "misses",
-        "seen_at",
-        "stalled",
-        "started",
-        "state",
-        "tag",
-        "task",
-        "task_id",
-        "ticket",
-        "told",
-    )
+    Attributes:
+        task_id: The id as it was added.
+        tag: Handed back with every event.
+        added: When it was added, loop clock.
+        deadline: When it is given up, loop clock.
+        due: When it is asked for next, while it waits.
+        waiting_since: When it first came due since it was last sent; ``inf`` when it has not.
+        started: When the last request was sent.
+        again: ``refresh()`` came while a request was in flight.
+        task: The last state seen.
+        seen_at: When that was, Unix seconds.
+        changed: When status or progress last changed, loop clock.
+        stalled: ``TaskStalled`` was told since.
+        errors: Failures in a row.
+        misses: "Not found" in a row, after the task was seen.
+        last_error: The last failure, until the next answer.
+        final: The final event.
+        is_claimed: Somebody waits for it, or reads it by a subscription.
+    """
 
-    def __init__(self, task_id: str, *, now: float, deadline: float, tag: Any) -> None:
-        self.task_id = task_id
-        self.tag = tag
-        self.added = now
-        self.deadline = deadline
-        self.state = State.WAITING
-        self.ticket = 0
-        self.due = now  # when it is asked for next, while it waits
-        self.started = -inf  # when the last request was sent
-        self.again = False  # asked for by refresh() while in flight
-        self.task: VideoTask | None = None
-        self.seen_at = 0.0  # when that state was seen, Unix seconds
-        self.changed = now  # when status or progress last changed
-        self.stalled = False
-        self.errors = 0  # in a row
-        self.misses = 0  # "not found" in a row, after the task was seen
-        self.last_error: EzVideoError | None = None
-        self.final: Event | None = None
-        self.told = False  # somebody has read the final event
+    task_id: str
+    added: float = field(kw_only=True)
+    deadline: float = field(kw_only=True, default=inf)
+    tag: Any = field(kw_only=True, default=None)
+    state: State = field(init=False, default=State.WAITING)
+    ticket: int = field(init=False, default=0)
+    due: float = field(init=False, default=-inf)
+    waiting_since: float = field(init=False, default=inf)
+    started: float = field(init=False, default=-inf)
+    again: bool = field(init=False, default=False)
+    task: VideoTask | None = field(init=False, default=None)
+    seen_at: float = field(init=False, default=0.0)
+    changed: float = field(init=False)
+    stalled: bool = field(init=False, default=False)
+    errors: int = field(init=False, default=0)
+    misses: int = field(init=False, default=0)
+    last_error: EzVideoError | None = field(init=False, default=None)
+    final: Event | None = field(init=False, default=None)
+    is_claimed: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.changed = self.added
 
     @property
     def is_open(self) -> bool:

@@ -250,9 +250,9 @@ class TaskWatcher:
             watch = self._known(task_id)
         if isinstance(watch.final, Final):
             final = watch.final
+            watch.is_claimed = True
         else:
             final = await self._audience.final_of(watch, limit)
-        watch.told = True
         return outcome_of(final, raise_on_failure=raise_on_failure)
 
     def snapshot(self) -> Mapping[str, VideoTask | None]:

@@ -129,7 +129,8 @@ class TransportError(EzVideoError):
 
     Attributes:
         reason: ``dns``, ``connect``, ``disconnected``, ``protocol``, ``payload``, ``proxy``,
-            ``timeout`` or ``tls``.
+            ``timeout``, ``tls``, ``local_stall`` (our own loop was blocked), ``budget`` (our
+            own budget gave no turn in time) or ``key`` (the key's callable took too long).
     """
 
     def __init__(

@@ -44,12 +44,12 @@ async def test_calls_looks_and_watchers_take_turns() -> None:
         sent.append(kind)
         gate.finish(None, started=now())
 
-    def send_one() -> bool:
-        if sent.count("watcher") == 5:
-            return False
-        sent.append("watcher")
-        asyncio.get_running_loop().call_soon(lambda: gate.finish(None, started=now()))
-        return True
+    def send_one() -> int:
+        left = 5 - sent.count("watcher")
+        if left:
+            sent.append("watcher")
+            asyncio.get_running_loop().call_soon(lambda: gate.finish(None, started=now()))
+        return left
 
     await gate.enter(poll=False)
     gate.finish(None, started=now())
@@ -102,9 +102,9 @@ async def test_a_want_is_one_and_can_be_taken_back() -> None:
     gate = gate_of(rate=1.0, burst=1)
     heard: list[float] = []
 
-    def send_one() -> bool:
+    def send_one() -> int:
         heard.append(now())
-        return len(heard) < 2
+        return max(0, 3 - len(heard))
 
     await gate.enter(poll=False)
     gate.want(send_one)

@@ -125,7 +125,7 @@ async def test_a_server_with_its_own_name_for_a_task_is_believed(
         assert len(server.requests) == 1 + 3
         assert client.requests_sent == 4
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
-    assert "'video_t' for this server's name of 't'" in caplog.text
+    assert "'video_t' for the server's name of 't'" in caplog.text
 
 
 async def test_an_alias_is_forgotten_with_its_task() -> None:

@@ -141,20 +141,106 @@ def test_repr_tells_the_limits():
     )
 
 
-def test_listeners_hear_until_they_take_it_back():
+class Waiting:
+    """Waits for a budget, for a number of turns."""
+
+    def __init__(self, name, log, *, turns=0):
+        self.name, self.log, self.turns = name, log, turns
+
+    is_waiting = False
+
+    def serve(self, due):
+        assert due == -inf
+        self.log.append(self.name)
+        self.turns -= 1
+        return self.turns >= 0
+
+    def hear(self, signal):
+        raise AssertionError(signal)
+
+
+def test_listeners_are_served_until_they_take_it_back():
     """Each once, in the order in which they came; taking back twice is nothing."""
-    budget, heard = RequestBudget(), []
-    first, second = lambda: heard.append(1), lambda: heard.append(2)
+    budget, log = RequestBudget(), []
+    first, second = Waiting(1, log), Waiting(2, log)
 
-    budget.listen(first)
-    budget.listen(second)
-    budget.listen(first)
+    for listener in (first, second, first):
+        budget.listen(listener)
     budget.notify()
     budget.unlisten(first)
     budget.unlisten(first)
     budget.notify()
 
-    assert heard == [1, 2, 2]
+    assert log == [1, 2, 2]
+    assert budget.listeners == (second,)
+
+
+def test_who_was_served_is_served_last_the_next_time():
+    """Clients that share a budget take turns, also when there is one place for all."""
+    budget, log = RequestBudget(), []
+    for listener in (Waiting(1, log, turns=1), Waiting(2, log), Waiting(3, log)):
+        budget.listen(listener)
+
+    budget.notify()
+    budget.notify()
+
+    assert log == [1, 2, 3, 2, 3, 1]
+
+
+def test_a_rate_that_is_set_is_told_at_once():
+    """Who waits for a slow budget need not wait for the old turn."""
+    budget, log = RequestBudget(rate=1.0), []
+    budget.listen(Waiting(1, log))
+
+    budget.rate = 100.0
+
+    assert log == [1]
+
+
+def test_a_raised_rate_counts_for_what_was_sent_before():
+    """What was sent is so many requests, not so many seconds of the old rate."""
+    budget = RequestBudget(rate=1.0, burst=50)
+    for _ in range(50):
+        budget.start(0.0)
+    assert budget.start_at(0.0) == 1.0
+
+    budget.rate = 100.0
+
+    assert budget.start_at(0.0) == pytest.approx(0.01)
+
+
+def test_a_call_that_fails_paces_no_probe():
+    """While polls are parked, single calls for a bad task neither probe nor hold probes up."""
+    budget = RequestBudget()
+    for _ in range(20):
+        budget.start(0.0)
+        budget.finish(OUT, started=0.0, now=0.0, rand=0.0)
+    probe_at = budget.start_at(0.0)
+
+    for now in (0.5, 1.0, 1.5):
+        budget.start(now, poll=False)
+        assert budget.start_at(now) == probe_at
+        budget.finish(OUT, started=now, now=now, rand=0.0, poll=False)
+    budget.start(2.0, poll=False)
+    budget.abandon(started=2.0, poll=False)
+    budget.start(2.1, poll=False)
+    budget.finish(
+        BadResponseError("x", reason="not_json"), started=2.1, now=2.1, rand=0.0, poll=False
+    )
+
+    assert (budget.is_open, budget.start_at(2.2), budget.in_flight) == (False, probe_at, 0)
+
+
+def test_a_call_that_goes_well_ends_the_outage():
+    """A server that answers one caller is back for all."""
+    budget = RequestBudget()
+    for _ in range(20):
+        budget.start(0.0)
+        budget.finish(OUT, started=0.0, now=0.0, rand=0.0)
+    budget.start(1.0, poll=False)
+    (signal,) = budget.finish(None, started=1.0, now=1.5, rand=0.0, poll=False)
+
+    assert (type(signal), signal.outage, budget.is_open) == (BreakerClosed, 1.5, True)
 
 
 steps = st.lists(

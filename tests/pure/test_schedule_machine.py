@@ -53,9 +53,15 @@ class Known:
     deadline: float
     started: float = -inf
     in_flight: bool = False
+    is_spread: bool = False
     state: tuple[TaskStatus, int | None] | None = None
     ended: bool = False
     kinds: list[str] = field(factory=list)
+
+    @property
+    def turn(self):
+        """What was spread comes before what came due after it."""
+        return (not self.is_spread, self.watch.due)
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -116,14 +122,15 @@ class SchedulerMachine(RuleBasedStateMachine):
 
         assert len(taken) == min(limit, len(due))
         by_watch = {id(known.watch): known for known in due}
+        turns = []
         for watch in taken:
             known = by_watch.pop(id(watch))
             assert self.now - known.started >= MIN_INTERVAL - 1e-9
-            known.in_flight, known.started = True, self.now
-        longest = [watch.due for watch in taken]
-        assert longest == sorted(longest)
+            turns.append(known.turn)
+            known.in_flight, known.is_spread, known.started = True, False, self.now
+        assert turns == sorted(turns)
         if taken:
-            assert all(known.watch.due >= longest[-1] for known in by_watch.values())
+            assert all(known.turn >= turns[-1] for known in by_watch.values())
 
     @rule(place=st.integers(0, 9), state=states, retry=hints, poll=hints, rand=rands)
     def answer(self, place, state, retry, poll, rand):
@@ -184,6 +191,8 @@ class SchedulerMachine(RuleBasedStateMachine):
 
         self.scheduler.spread(now=self.now, over=over, rand=rand)
 
+        for known in overdue:
+            known.is_spread = True
         assert all(
             self.now <= known.watch.due <= min(self.now + over, known.deadline) for known in overdue
         )

@@ -122,8 +122,7 @@ async def test_a_closed_watcher_is_closed_for_everybody():
     async with fake_client(server) as client:
         async with client.watch(["vid_1", "vid_2"]) as watcher:
             subscription = watcher.subscribe("vid_2")
-            async with subscription:
-                await asyncio.sleep(1)
+            await asyncio.sleep(1)
         kinds = {(await anext(watcher)).kind for _ in range(2)}
         with pytest.raises(ClosedError, match="the watcher was closed") as caught:
             await anext(watcher)
@@ -314,3 +313,111 @@ async def test_a_firewalls_page_is_not_believed_at_once():
 
     assert caught.value.open_ids == ("vid_1",)
     assert lasted >= 60.0
+
+
+# -- subscriptions --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replay", [True, False])
+async def test_a_subscription_whose_id_ended_before_it_was_entered_ends(replay):
+    """Between ``subscribe`` and ``async with`` an id may end: told if wanted, and over."""
+    server = server_of(vid_1="completed")
+    async with fake_client(server) as client, client.watch(keep_open=True) as watcher:
+        watcher.add("vid_1")
+        subscription = watcher.subscribe("vid_1", replay=replay)
+        await asyncio.sleep(1)
+        async with subscription as events:
+            kinds = [event.kind for event in await read_all(events)]
+
+    assert kinds == (["task_completed"] if replay else [])
+
+
+async def test_a_subscription_whose_id_was_discarded_before_it_was_entered_ends():
+    """There is nothing to tell of an id that is no longer watched."""
+    server = server_of(vid_1="processing")
+    async with fake_client(server) as client, client.watch(keep_open=True) as watcher:
+        watcher.add("vid_1")
+        subscription = watcher.subscribe("vid_1")
+        await asyncio.sleep(1)
+        watcher.discard("vid_1")
+        async with subscription as events:
+            assert await read_all(events) == []
+
+
+async def test_a_subscription_is_entered_once_and_read_inside():
+    """Reading outside of ``async with``, and entering again, are refused."""
+    server = server_of(vid_1="processing")
+    async with fake_client(server) as client, client.watch(["vid_1"]) as watcher:
+        subscription = watcher.subscribe()
+        with pytest.raises(ClosedError, match="enter the subscription first"):
+            await anext(subscription)
+        async with subscription:
+            await anext(subscription)
+            reading = asyncio.ensure_future(anext(subscription))
+            await asyncio.sleep(1)
+        with pytest.raises(ClosedError, match="the subscription was left"):
+            await reading
+        with pytest.raises(ClosedError, match="entered once"):
+            await subscription.__aenter__()
+
+
+# -- stray cancellations --------------------------------------------------------------------------
+
+
+async def test_a_poll_cancelled_from_below_is_no_silent_end():
+    """A key provider that awaits a cancelled task of its own ends the watch with an exception."""
+    server = server_of(vid_1="processing")
+    async with fake_client(server) as client, client.watch(["vid_1"]) as watcher:
+        await anext(watcher)
+
+        async def cancelled(_request, _secret, **_options):
+            raise asyncio.CancelledError
+
+        server.send = cancelled
+        with pytest.raises(ClosedError, match="cancelled by something else") as caught:
+            await anext(watcher)
+        assert client.budget.in_flight == 0
+
+    assert caught.value.open_ids == ("vid_1",)
+
+
+async def test_a_runner_cancelled_by_the_application_is_no_silent_end():
+    """A shutdown that cancels every task but its own is told to the reader."""
+    server = server_of(vid_1="processing")
+    async with fake_client(server) as client, client.watch(["vid_1"]) as watcher:
+        await anext(watcher)
+        for task in asyncio.all_tasks():
+            if task.get_name() == "ezvideo_async watcher":
+                task.cancel()
+        with pytest.raises(ClosedError, match="cancelled by something else"):
+            await anext(watcher)
+
+        assert client.budget.in_flight == 0
+
+
+async def test_an_observer_that_is_cancelled_breaks_nothing():
+    """Whatever an observer raises, the watch goes on."""
+
+    def observe(_signal):
+        raise asyncio.CancelledError
+
+    server = server_of(vid_1="processing")
+    async with fake_client(server, observers=[observe]) as client:
+        async with client.watch(["vid_1"]) as watcher:
+            await asyncio.sleep(12)
+            server.tasks["vid_1"].status = "completed"
+            kinds = [event.kind for event in await read_all(watcher)]
+
+    assert kinds[-1] == "task_completed"
+
+
+async def test_a_raised_error_does_not_grow_with_its_readers():
+    """A thousand waits for one lost task leave no trail in its exception."""
+    async with fake_client(server_of()) as client, client.watch(keep_open=True) as watcher:
+        depths = []
+        for _ in range(10):
+            with pytest.raises(TaskNotFoundError) as caught:
+                await watcher.wait("vid_1")
+            depths.append(len(caught.traceback))
+
+    assert len(set(depths[1:])) == 1

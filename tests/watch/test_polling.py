@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+from collections import deque
+from contextlib import AsyncExitStack
+from itertools import pairwise
 
 import pytest
 
 from ezvideo_async import (
+    AsyncVideoClient,
     BreakerClosed,
     BreakerOpened,
+    ClosedError,
     ConfigError,
     CoolDown,
+    EzVideoError,
     PollPolicy,
     RequestBudget,
+    RequestTimeoutError,
+    RetryPolicy,
     TaskLost,
     TaskNotFoundError,
     WaitTimeoutError,
@@ -448,3 +457,213 @@ async def test_bad_options_are_refused_before_anything_is_sent(options):
             client.watch(ids(1), **options)
 
     assert server.asked() == []
+
+
+# -- the loop and its neighbours ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocked", [1.5, 3.0, 10.0])
+async def test_a_loop_that_is_always_busy_still_polls(blocked):
+    """Blocked again and again, ids are polled late, but each within a few blockings."""
+    server = server_of(20)
+    loop = asyncio.get_running_loop()
+    async with fake_client(server) as client, client.watch(ids(20)):
+        await asyncio.sleep(10)
+        began = loop.time()
+        for _ in range(round(300 / blocked)):
+            loop._now += blocked
+            await asyncio.sleep(0.1)
+        lasted = loop.time() - began
+
+    counts = [sum(at > began for at in server.asked(task_id)) for task_id in ids(20)]
+
+    assert min(counts) >= 0.3 * lasted / (5.0 + 2 * blocked)
+
+
+async def test_a_deadline_that_passes_in_flight_blames_nobody(caplog):
+    """A slow answer after the deadline is no blocked loop: healthy ids keep their pace."""
+    caplog.set_level(logging.INFO, "ezvideo_async")
+    server = server_of(20)
+    server.tasks["vid_slow"] = FakeTask(status="processing", latency=9.0)
+    async with fake_client(server) as client, client.watch(ids(20), policy=STEADY) as watcher:
+        for _ in range(10):
+            watcher.add("vid_slow", timeout=7.0)
+            await asyncio.sleep(10)
+    gaps = [two - one for task_id in ids(20) for one, two in pairwise(server.asked(task_id))]
+
+    assert max(gaps) == pytest.approx(5.0)
+    assert caplog.records == []
+
+
+async def test_watchers_with_little_to_send_waste_no_rate():
+    """Ninety watchers of one id get as much done as one watcher of ninety."""
+    server = server_of(90)
+    budget = RequestBudget(rate=20.0)
+    async with fake_client(server, budget=budget) as client, AsyncExitStack() as stack:
+        for task_id in ids(90):
+            await stack.enter_async_context(client.watch([task_id]))
+        await asyncio.sleep(100)
+
+    assert client.requests_sent >= 0.9 * 18.0 * 100
+
+
+async def test_clients_that_share_a_budget_share_it():
+    """Neither of two clients, each with more to ask than the budget allows, goes without."""
+    budget = RequestBudget(rate=10.0, max_in_flight=4)
+    one, two = server_of(200), server_of(200)
+    async with fake_client(one, budget=budget) as first, fake_client(two, budget=budget) as second:
+        async with first.watch(ids(200)), second.watch(ids(200)):
+            await asyncio.sleep(100)
+
+    assert len(one.asked()) == pytest.approx(len(two.asked()), rel=0.1)
+    assert len(one.asked()) + len(two.asked()) == pytest.approx(1000, rel=0.05)
+
+
+async def test_an_outage_is_over_for_all_clients_of_a_budget():
+    """The looks of one client are spread when the other one finds the server well again."""
+    budget = RequestBudget(rate=1000.0)
+    one, two = server_of(1), server_of(300)
+    one.outage = two.outage = "500"
+    async with fake_client(one, budget=budget) as first, fake_client(two, budget=budget) as second:
+        waiting = [asyncio.ensure_future(second.wait(task_id)) for task_id in ids(300)]
+        await asyncio.sleep(60)
+        one.outage = two.outage = None
+        healed = asyncio.get_running_loop().time()
+        await first.retrieve("vid_00000")
+        await asyncio.sleep(60)
+        for wait in waiting:
+            wait.cancel()
+        await asyncio.wait(waiting)
+
+    after = [at for at in two.asked() if at >= healed]
+
+    assert peak(after, 1.0) <= 3 * 300 / 10.0
+    assert len({task_id for task_id in ids(300) if max(two.asked(task_id)) >= healed}) == 300
+
+
+async def test_polls_come_back_although_one_task_always_fails():
+    """While the breaker is open, calls for a bad task do not keep the probes away."""
+    server = server_of(20)
+    server.tasks["vid_bad"] = FakeTask(fault="500")
+    async with fake_client(server) as client, client.watch(ids(20)) as watcher:
+        await asyncio.sleep(10)
+        server.outage = "500"
+        await asyncio.sleep(60)
+        assert not client.budget.is_open
+        server.outage = None
+        for _ in range(20):
+            with contextlib.suppress(EzVideoError):
+                await client.retrieve("vid_bad")
+            await asyncio.sleep(5)
+        assert client.budget.is_open
+        assert watcher.stats.open == 20
+
+
+async def test_an_old_pause_does_not_delay_a_new_id():
+    """A cool-down long ago is over: an id added now is looked at now."""
+    server = server_of(1, status="completed")
+    async with fake_client(server) as client, client.watch(keep_open=True) as watcher:
+        server.outage = "429"
+        watcher.add("vid_00000")
+        await asyncio.sleep(1)
+        watcher.discard("vid_00000")
+        server.outage = None
+        await asyncio.sleep(3600)
+        began = asyncio.get_running_loop().time()
+        await watcher.wait("vid_00000")
+
+        assert asyncio.get_running_loop().time() == began
+
+
+async def test_a_low_limit_serves_all_alike_and_logs_little(caplog):
+    """A server that allows 10 requests a second: no id is forgotten, one warning a minute."""
+    server = server_of(100)
+    recent = deque()
+
+    async def limited(request, secret, **options):
+        at = asyncio.get_running_loop().time()
+        while recent and recent[0] <= at - 1.0:
+            recent.popleft()
+        server.tasks[request.task_id].fault = "429-bare" if len(recent) >= 10 else None
+        recent.append(at)
+        return await FakeTransport.send(server, request, secret, **options)
+
+    server.send = limited
+    chance = random.Random(3)
+    async with fake_client(server, rand=chance.random) as client, client.watch(ids(100)):
+        await asyncio.sleep(1800)
+    gaps = [two - one for task_id in ids(100) for one, two in pairwise(server.asked(task_id))]
+
+    assert max(gaps) <= 90.0
+    assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) <= 31
+
+
+async def test_a_hanging_key_provider_does_not_hang_the_watch():
+    """A provider gets the time of one request; deadlines hold meanwhile."""
+
+    async def hanging():
+        await asyncio.Event().wait()
+        return "never"
+
+    server = server_of(3)
+    client = AsyncVideoClient(hanging, base_url="https://api.example.test/v1")
+    client._transport = server
+    async with client, client.watch(ids(3), timeout=60.0) as watcher:
+        events = await read_all(watcher)
+
+        assert asyncio.get_running_loop().time() <= 80.0
+        assert client.budget.in_flight == 0
+    assert [event.reason for event in events] == ["deadline"] * 3
+
+
+async def test_a_provider_that_is_not_async_is_a_clear_error():
+    """A plain function in place of an async one is said to be that."""
+    client = AsyncVideoClient(lambda: "key", base_url="https://api.example.test/v1")
+    client._transport = server_of(1)
+    async with client:
+        with pytest.raises(ConfigError, match="must be async"):
+            await client.retrieve("vid_00000")
+
+
+async def test_a_huge_retry_after_does_not_lose_a_task():
+    """A Retry-After of a day is asked again after ten minutes, not taken for the end."""
+    server = server_of(1)
+    server.headers = {"retry-after": "90000"}
+    async with fake_client(server) as client, client.watch(ids(1), timeout=3600.0) as watcher:
+        await asyncio.sleep(1000)
+        server.headers = {}
+        server.tasks["vid_00000"].status = "completed"
+        events = await read_all(watcher)
+
+    assert [event.kind for event in events] == ["status_changed", "task_completed"]
+
+
+async def test_a_call_has_its_turn_within_its_deadline():
+    """``retrieve`` does not stand in line for longer than its policy's deadline."""
+    server = server_of(1, latency=10_000.0)
+    budget = RequestBudget(max_in_flight=1)
+    retry = RetryPolicy(deadline=30.0)
+    async with fake_client(server, budget=budget, retry=retry) as client:
+        first = asyncio.ensure_future(client.retrieve("vid_00000"))
+        await asyncio.sleep(0)
+        with pytest.raises(RequestTimeoutError, match="no turn in time"):
+            await client.retrieve("vid_00000")
+        assert asyncio.get_running_loop().time() == 30.0
+        first.cancel()
+        await asyncio.wait([first])
+        assert budget.in_flight == 0
+
+
+def test_a_budget_belongs_to_one_event_loop():
+    """A second event loop gets a clear error instead of hanging."""
+    budget = RequestBudget()
+
+    async def enter():
+        await AsyncVideoClient("key", budget=budget).__aenter__()
+
+    with asyncio.Runner() as one, asyncio.Runner() as two:
+        client = AsyncVideoClient("key", budget=budget)
+        one.run(client.__aenter__())
+        with pytest.raises(ClosedError, match="another event loop"):
+            two.run(enter())
+        one.run(client.aclose())
