@@ -146,4 +146,9 @@ class Credentials:
         if not isawaitable(giving):
             message = "the api_key callable must be async: async def api_key(): ..."
             raise ConfigError(message)
-        return Secret(await giving)
+        try:
+            return Secret(await giving)
+        except StopAsyncIteration:
+            pass  # would end the caller's ``async for`` without a word
+        message = "the api_key callable raised StopAsyncIteration"
+        raise ConfigError(message)

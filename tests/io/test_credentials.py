@@ -289,3 +289,14 @@ async def test_a_fork_of_the_error_needs_no_client() -> None:
                 await client.retrieve("t")
 
     assert raised.value.message == "Incorrect API key: ***."
+
+
+async def test_a_provider_cannot_end_a_loop_without_a_word() -> None:
+    """StopAsyncIteration from a key provider is an error, not the end of the caller's loop."""
+
+    async def exhausted() -> str:
+        raise StopAsyncIteration
+
+    async with AsyncVideoClient(exhausted, base_url="https://api.example.test/v1") as client:
+        with pytest.raises(ConfigError, match="StopAsyncIteration"):
+            await client.retrieve("t")
