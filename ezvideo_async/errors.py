@@ -30,7 +30,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from ezvideo_async._models import VideoTask
@@ -67,16 +67,14 @@ class EzVideoError(Exception):
             were added.  Watch them again and nothing is lost.
     """
 
+    _is_retryable: ClassVar[bool] = False
+
     def __init__(
-        self,
-        message: str = "",
-        *,
-        task_id: str | None = None,
-        retryable: bool = False,
+        self, message: str = "", *, task_id: str | None = None, retryable: bool | None = None
     ) -> None:
         super().__init__(message)
         self.task_id = task_id
-        self.retryable = retryable
+        self.retryable: bool = self._is_retryable if retryable is None else retryable
         self.open_ids: tuple[str, ...] = ()
 
 
@@ -88,7 +86,7 @@ class _AnsweredError(EzVideoError):
         message: str = "",
         *,
         task_id: str | None = None,
-        retryable: bool = False,
+        retryable: bool | None = None,
         status: int | None = None,
         reason: str | None = None,
         code: str | None = None,
@@ -133,44 +131,32 @@ class TransportError(EzVideoError):
             own budget gave no turn in time) or ``key`` (the key's callable took too long).
     """
 
+    _is_retryable: ClassVar[bool] = True
+    _reason: ClassVar[str] = "connect"
+
     def __init__(
         self,
         message: str = "",
         *,
         task_id: str | None = None,
-        retryable: bool = True,
-        reason: str = "connect",
+        retryable: bool | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message, task_id=task_id, retryable=retryable)
-        self.reason = reason
+        self.reason: str = self._reason if reason is None else reason
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
     """One request took longer than its limit; the task itself goes on."""
 
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        task_id: str | None = None,
-        retryable: bool = True,
-        reason: str = "timeout",
-    ) -> None:
-        super().__init__(message, task_id=task_id, retryable=retryable, reason=reason)
+    _reason = "timeout"
 
 
 class TLSError(TransportError):
     """The server's certificate or TLS set-up was refused; asking again does not help."""
 
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        task_id: str | None = None,
-        retryable: bool = False,
-        reason: str = "tls",
-    ) -> None:
-        super().__init__(message, task_id=task_id, retryable=retryable, reason=reason)
+    _is_retryable = False
+    _reason = "tls"
 
 
 class BadResponseError(_AnsweredError):
@@ -184,39 +170,21 @@ class BadResponseError(_AnsweredError):
         code: The code in the body; None when there is none.
         message: The sentence in the body; None when there is none.
         request_id: The answer's request id.
+        answered_id: The id the answer was about, when it was about another task.
         body_excerpt: Up to 500 characters of a body that is not JSON; None for a JSON body.
     """
+
+    _is_retryable = True
 
     def __init__(
         self,
         message: str = "",
         *,
-        task_id: str | None = None,
-        retryable: bool = True,
-        status: int | None = None,
-        reason: str | None = None,
         paths: tuple[str, ...] = (),
-        code: str | None = None,
-        server_message: str | None = None,
-        error_type: str | None = None,
-        request_id: str | None = None,
-        retry_after: float | None = None,
-        body_excerpt: str | None = None,
         answered_id: str | None = None,
+        **answered: Any,
     ) -> None:
-        super().__init__(
-            message,
-            task_id=task_id,
-            retryable=retryable,
-            status=status,
-            reason=reason,
-            code=code,
-            server_message=server_message,
-            error_type=error_type,
-            request_id=request_id,
-            retry_after=retry_after,
-            body_excerpt=body_excerpt,
-        )
+        super().__init__(message, **answered)
         self.paths = paths
         self.answered_id = answered_id
 
@@ -292,6 +260,8 @@ class WaitTimeoutError(EzVideoError, TimeoutError):
         waited: Seconds waited.
     """
 
+    _is_retryable = True
+
     def __init__(
         self,
         message: str = "",
@@ -301,7 +271,7 @@ class WaitTimeoutError(EzVideoError, TimeoutError):
         last_error: EzVideoError | None = None,
         waited: float = 0.0,
     ) -> None:
-        super().__init__(message, task_id=task_id, retryable=True)
+        super().__init__(message, task_id=task_id)
         self.task = task
         self.last_error = last_error
         self.waited = waited
