@@ -47,7 +47,7 @@ class Observers:
             try:
                 observer(signal)
             # The caller's code, which must not end a watch, not even by a stray cancellation.
-            except (Exception, asyncio.CancelledError):  # noqa: BLE001 -- see above
+            except (Exception, asyncio.CancelledError):  # noqa: BLE001, ASYNC103 -- see above
                 self.failures += 1
                 if not self._has_logged:
                     self._has_logged = True

@@ -109,7 +109,7 @@ class Pump:
         while runner is not None and not runner.done() and self._loop.time() < limit:
             try:
                 await asyncio.wait([runner], timeout=limit - self._loop.time())
-            except asyncio.CancelledError as cancelled:
+            except asyncio.CancelledError as cancelled:  # noqa: ASYNC103 -- raised below
                 interrupted = cancelled
         if interrupted is not None:
             raise interrupted
