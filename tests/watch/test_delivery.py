@@ -223,6 +223,40 @@ async def test_polls_do_not_wait_for_the_reader():
     assert server.asked() == [5.0 * number for number in range(20)]
 
 
+@given(
+    st.lists(scripts, min_size=1, max_size=4),
+    st.lists(st.tuples(st.floats(0.0, 30.0), st.integers(0, 3)), max_size=6),
+)
+def test_however_slowly_one_reads_little_waits_and_no_ending_is_lost(scripts, reads):
+    """Reads at any moments find one event per id at most; in the end every ending is read."""
+
+    async def main():
+        server = FakeTransport()
+        ids = IDS[: len(scripts)]
+        async with fake_client(server) as client:
+            playing = [
+                asyncio.ensure_future(play(server, task_id, script))
+                for task_id, script in zip(ids, scripts, strict=True)
+            ]
+            events = []
+            async with client.watch(ids, policy=STEADY, progress=True) as watcher:
+                for seconds, count in reads:
+                    await asyncio.sleep(seconds)
+                    assert watcher.stats.unread <= len(ids)
+                    for _ in range(min(count, watcher.stats.unread)):
+                        events += [await anext(watcher)]
+                events += await read_all(watcher)
+            await asyncio.gather(*playing)
+            return ids, events, server
+
+    ids, events, server = run(main)
+
+    assert Counter(event.task_id for event in events if event.is_final) == Counter(ids)
+    for task_id in ids:
+        told = [event for event in events if event.task_id == task_id]
+        assert told[-1].task.raw_status == server.tasks[task_id].status
+
+
 # -- 4: late readers ------------------------------------------------------------------------------
 
 
@@ -244,6 +278,32 @@ async def test_a_late_subscription_gets_the_state_first_without_a_request():
         TaskStatus.PROCESSING,
     )
     assert isinstance(second, TaskCompleted)
+
+
+@given(scripts, st.floats(0.1, 45.0))
+def test_who_comes_late_at_any_moment_knows_at_once_what_is_known(script, seconds):
+    """The first event of a late subscription is the state seen last, for no request."""
+
+    async def main():
+        server = FakeTransport()
+        async with fake_client(server) as client:
+            playing = asyncio.ensure_future(play(server, "vid_0", script))
+            async with client.watch(["vid_0"], policy=STEADY, keep_open=True) as watcher:
+                await asyncio.sleep(seconds)
+                known, sent = watcher.snapshot()["vid_0"], client.requests_sent
+                async with watcher.subscribe("vid_0") as events:
+                    first = await anext(events)
+                task = await watcher.wait("vid_0", raise_on_failure=False)
+                if known.is_terminal:
+                    assert client.requests_sent == sent
+            await playing
+            return known, first, task
+
+    known, first, task = run(main)
+
+    assert first.task is known
+    assert first.is_final == known.is_terminal
+    assert task.raw_status == script[-1][0]
 
 
 async def test_a_subscription_ends_with_its_ids():
@@ -402,6 +462,48 @@ def _refuse_key(server):
     server.send = refuse
 
 
+@given(
+    st.lists(st.floats(0.0, 40.0), min_size=1, max_size=5),
+    st.one_of(st.none(), st.floats(0.1, 60.0)),
+)
+def test_iteration_ends_with_the_last_id_or_with_the_open_ones_named(durations, refused_after):
+    """At any moment: a loop ends when all have ended, or raises and names who has not."""
+
+    async def main():
+        server = FakeTransport()
+        ids = IDS[: len(durations)]
+        ended, open_ids = [], None
+
+        async def finish(task_id, duration):
+            server.tasks[task_id] = FakeTask(status="processing")
+            await asyncio.sleep(duration)
+            server.tasks[task_id].status = "completed"
+
+        async with fake_client(server) as client:
+            playing = [
+                asyncio.ensure_future(finish(task_id, duration))
+                for task_id, duration in zip(ids, durations, strict=True)
+            ]
+            if refused_after is not None:
+                asyncio.get_running_loop().call_later(refused_after, _refuse_key, server)
+            async with client.watch(ids, policy=STEADY) as watcher:
+                try:
+                    ended += [event.task_id async for event in watcher if event.is_final]
+                except AuthenticationError as error:
+                    open_ids = error.open_ids
+                    finals = watcher.stats.completed
+                else:
+                    finals = len(ended)
+            await asyncio.gather(*playing)
+            return ids, finals, open_ids
+
+    ids, finals, open_ids = run(main)
+
+    assert finals + len(open_ids or ()) == len(ids)
+    assert open_ids is None or refused_after is not None
+    assert open_ids != ()
+
+
 async def test_an_internal_fault_is_raised_to_every_reader():
     """A bug below is no silent end: loop, subscription and waiter get it, no group around it."""
 
@@ -520,7 +622,7 @@ def test_a_cancelled_read_loses_nothing(waits, scripts):
             for seconds in waits:
                 with contextlib.suppress(TimeoutError, StopAsyncIteration):
                     async with asyncio.timeout(seconds):
-                        events.append(await anext(watcher))
+                        events += [await anext(watcher)]
             events += await read_all(watcher)
             await asyncio.gather(*playing)
             return [event.seq for event in events], Counter(
@@ -582,6 +684,48 @@ async def test_the_callers_context_does_not_leak_into_polls():
             watcher.refresh("vid_0")
             watcher.feed(VideoTask.from_dict({"id": "vid_0", "status": "pending"}))
             await asyncio.sleep(20)
+
+    assert set(spans) == {"none"}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "refresh", "feed", "wait"]), st.floats(0.0, 9.0)),
+        max_size=10,
+    )
+)
+def test_whoever_calls_no_context_gets_into_a_poll(calls):
+    """Calls from any number of requests, each with a span of its own: polls know none of them."""
+    spans = []
+
+    class Spying(FakeTransport):
+        async def send(self, request, secret, **options):
+            spans.append(trace_span.get())
+            return await super().send(request, secret, **options)
+
+    async def main():
+        server = Spying()
+        server.tasks.update({task_id: FakeTask(status="processing") for task_id in IDS})
+        async with fake_client(server) as client:
+            trace_span.set("the application")
+            async with client.watch(["vid_0"]) as watcher:
+                for number, (call, seconds) in enumerate(calls):
+                    trace_span.set(f"request {number}")
+                    task_id = IDS[number]
+                    match call:
+                        case "add":
+                            watcher.add(task_id)
+                        case "refresh":
+                            watcher.refresh("vid_0")
+                        case "feed":
+                            watcher.feed(VideoTask.from_dict({"id": "vid_0", "status": "queued"}))
+                        case _:
+                            with contextlib.suppress(TimeoutError):
+                                await watcher.wait(task_id, timeout=1.0)
+                    await asyncio.sleep(seconds)
+                await asyncio.sleep(6)
+
+    run(main)
 
     assert set(spans) == {"none"}
 
