@@ -153,7 +153,7 @@ class RequestBudget:
 
     @property
     def is_contended(self) -> bool:
-        """True while anybody waits: who comes now stands in line."""
+        """True while anybody waits; who comes now stands in line."""
         return any(listener.is_waiting for listener in self._listeners)
 
     def listen(self, listener: Listener) -> None:
