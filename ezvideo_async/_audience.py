@@ -34,13 +34,20 @@ class Audience:
         scheduler: Knows the watches; is told whether anybody wants progress.
         progress: Whether the watcher's own loop does.
         is_over: Says whether nothing can come any more.
+        is_hub: Whether the watcher goes on when all its ids have ended.
     """
 
     def __init__(
-        self, scheduler: Scheduler, *, progress: bool, is_over: Callable[[], bool]
+        self,
+        scheduler: Scheduler,
+        *,
+        progress: bool,
+        is_over: Callable[[], bool],
+        is_hub: bool,
     ) -> None:
         self._scheduler = scheduler
         self._is_over = is_over
+        self._is_hub = is_hub
         self._subscriptions: dict[Subscription, None] = {}
         self._waiting: dict[Watch, list[asyncio.Future[Final]]] = {}
         self._is_read = False
@@ -167,10 +174,10 @@ class Audience:
         Let go of an ending whose time of retention is over.
 
         An ending that the watcher's own loop has not read stays unread for it, for ever.  Only
-        where that loop was never begun, the watcher being a hub for ``wait()`` and
-        ``subscribe()``, does an ending go that concerned one of those.
+        in a hub, a watcher that does not end by itself and whose loop was never begun, does an
+        ending go, if somebody waited for it or subscribed to it by its id.
         """
-        if watch.is_claimed and not self._is_read:
+        if self._is_hub and watch.is_claimed and not self._is_read:
             self._reader.mailbox.drop(watch)
 
     def fail(self, fault: BaseException) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from ezvideo_async._observe import BreakerClosed, BreakerOpened
 from ezvideo_async.errors import (
     BadResponseError,
+    ClosedError,
+    ConfigError,
     EzVideoError,
     PermissionDeniedError,
     ServerError,
@@ -34,9 +36,11 @@ _PROBE_GAP_MAX = 30.0  # seconds
 
 
 def verdict(error: EzVideoError | None) -> bool | None:
-    """Tell whether the server is well (True), in trouble (False), or nothing (None)."""
+    """Tell whether the server is well (True) or in trouble (False); None when it tells neither."""
     if error is None:
         return True
+    if isinstance(error, ClosedError) or (isinstance(error, ConfigError) and error.status is None):
+        return None  # ours: the server was not heard
     if isinstance(error, TransportError):
         return None if error.reason in _OUR_OWN_REASONS else False
     if isinstance(error, ServerError):

@@ -4,7 +4,8 @@ How much one client may ask: rate, requests in flight, cool-down, breaker.
 No await, no clock, no randomness of its own; arithmetic on ``now`` (loop clock, seconds).
 Rules:
 
-1. Sends in any window of w seconds: at most ``burst + rate * w`` (GCRA: one float of state).
+1. Starts in any window of w seconds: at most ``burst + rate * w`` (GCRA: one float of state).
+   A resend over a fresh connection, or with a renewed key, belongs to its start.
 2. A 429 stops everybody until its ``Retry-After`` is over and cuts the rate to 0.7 of what was
    measured; the rate grows back in a line within a minute.
 3. When the server is out, polls stop but for one probe at a time.  The breaker paces, it never
@@ -60,10 +61,16 @@ class Listener(Protocol):
         """Hear what changed for everybody."""
         ...
 
+    def recheck(self) -> None:
+        """See how long the cool-down is now."""
+        ...
+
 
 class RequestBudget:
     """
-    What one server is asked at most; share one among clients of the same server and key.
+    What one server is asked at most.
+
+    Share one among all clients of the same server and key in one event loop.
 
     Args:
         rate: Requests a second, above 0 and at most 1,000,000.
@@ -111,7 +118,7 @@ class RequestBudget:
     @property
     def burst(self) -> float:
         """Requests that may start at once after a quiet time."""
-        return self._burst_of(self._rate)
+        return max(1.0, self._rate * _BURST_SECONDS) if self._burst is None else self._burst
 
     @property
     def max_in_flight(self) -> int:
@@ -124,9 +131,9 @@ class RequestBudget:
         return self._in_flight
 
     @property
-    def is_open(self) -> bool:
-        """False while the server is taken for out and only probes are sent."""
-        return not self._breaker.is_open
+    def is_server_out(self) -> bool:
+        """True while the server is taken for out and only probes are sent."""
+        return self._breaker.is_open
 
     @property
     def pauses(self) -> int:
@@ -134,7 +141,11 @@ class RequestBudget:
         return self._pauses
 
     def current_rate(self, now: float) -> float:
-        """Requests a second allowed at *now*: less than ``rate`` for a minute after a 429."""
+        """
+        Requests a second allowed at *now*.
+
+        Less than ``rate`` from a 429 until a minute after its cool-down.
+        """
         share = (now - self._regrows_from) / _REGROWTH
         if share >= 1.0 or self._cut_to >= self._rate:
             return self._rate
@@ -278,9 +289,6 @@ class RequestBudget:
             return min(retry_after, _RETRY_AFTER_MAX)
         doubled = 2.0 ** min(self._throttled_in_a_row - 1, 10)
         return min(_COOL_DOWN_MAX, (1.0 + rand) * doubled)
-
-    def _burst_of(self, rate: float) -> float:
-        return max(1.0, rate * _BURST_SECONDS) if self._burst is None else self._burst
 
     # -- retries within one call ----------------------------------------------------------------
 

@@ -27,7 +27,8 @@ from ezvideo_async._observe import RetryDue
 from ezvideo_async._policy import PollPolicy, RetryPolicy, seconds_between, time_limit
 from ezvideo_async._polling import Poller
 from ezvideo_async._schedule import Scheduler
-from ezvideo_async._transport import Transport, is_local_stall
+from ezvideo_async._transport import Transport
+from ezvideo_async._watch import is_local_stall
 from ezvideo_async.errors import (
     BadRequestError,
     ClosedError,
@@ -266,7 +267,7 @@ class AsyncVideoClient:
         now = asyncio.get_running_loop().time()
         left = self._budget.cool_down_left(now)
         if left > min(self._retry.retry_after_max, limit - now):
-            message = f"the server asked for no requests for another {left:.0f} s"
+            message = f"rate limited (429): no request for another {left:.0f} s"
             raise RateLimitError(
                 message, task_id=task_id, retryable=True, retry_after=left, status=429
             )
@@ -298,7 +299,7 @@ class AsyncVideoClient:
         """
         Wait until a task has ended: looks first, sleeps after.
 
-        A failed request never ends the wait; the deadline does, and cancels the request in
+        Passing trouble never ends the wait; the deadline does, and cancels the request in
         flight.  Waiting again with the same id costs nothing but requests.
 
         Args:
@@ -317,7 +318,8 @@ class AsyncVideoClient:
             TaskNotFoundError: The server does not know the task (any more).
             AuthenticationError: The key was refused; PermissionDeniedError, ConfigError and
                 TLSError likewise: trouble that waiting does not heal.
-            BadRequestError: The server refuses to answer for this task.
+            BadRequestError: The server refuses to answer for this task; ServerError when it does
+                so with a 501.
             InvalidTaskIdError: Before anything is sent.
             ClosedError: The client is not open in this event loop.
         """

@@ -140,7 +140,7 @@ class Credentials:
         raise RequestTimeoutError(message, reason="key")
 
     async def _asked(self) -> Secret:
-        """Ask the callable; what it raises is the caller's own, and leaves as it is."""
+        """Ask the callable; what it raises leaves as it is, but for ``StopAsyncIteration``."""
         assert self._provider is not None
         giving: object = self._provider()
         if not isawaitable(giving):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ezvideo_async")
 
 _WORDS_REMEMBERED = 1000
-"""So many unknown words and aliases are told apart in the log; a server may send any number."""
+"""So many unknown words are logged, once each; a server may send any number."""
 
 
 @frozen

@@ -3,7 +3,8 @@ Waiting for the budget: who may send next, in fair turns.
 
 The budget says when a request may start; the gate lets requests through one by one.  Calls of
 ``retrieve()``, looks of ``wait()`` and watchers take turns, so that none starves another: the
-first two wait in lines, a watcher says that it wants to send and is called when it may.
+first two wait in lines, a watcher says that it wants to send and is called when it may.  Clients
+that share a budget have a gate each, and the budget serves them in turn.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 0.001  # seconds after which a call comes again that was not let through
 
-_log = logging.getLogger("ezvideo_async")
+_WARN_EVERY = 60.0  # seconds between two warnings of a 429: a low limit gives them all day
 
-_WARN_EVERY = 60.0  # seconds
+_log = logging.getLogger("ezvideo_async")
 
 
 class Observers:
@@ -192,7 +193,8 @@ class Gate:
             for listener in self.budget.listeners:
                 listener.hear(signal)
         if isinstance(error, RateLimitError):
-            self._send_calls_back()
+            for listener in self.budget.listeners:
+                listener.recheck()
         self.budget.notify()
 
     def abandon(self, *, started: float, poll: bool = True) -> None:
@@ -205,7 +207,6 @@ class Gate:
         match signal:
             case CoolDown(seconds=seconds):
                 self._send_looks_home(after=seconds)
-                self._send_calls_back()
             case BreakerClosed():
                 self._send_looks_home()
         self._observers.tell(signal)
@@ -224,7 +225,7 @@ class Gate:
             case BreakerClosed(outage=outage):
                 _log.info("the server answers again after %.1f s", outage)
 
-    def _send_calls_back(self) -> None:
+    def recheck(self) -> None:
         """Let the calls in line see how long the cool-down is: they may not have the time."""
         for waiter in self._calls:
             waiter.wake(_AT_ONCE)

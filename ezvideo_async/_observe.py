@@ -1,8 +1,8 @@
 """
 What instruments hear: one record per thing that happened, one callable that takes them.
 
-No await, no clock, no randomness, no I/O.  Records hold no key and no url; they are built only
-when somebody listens.
+No await, no clock, no randomness, no I/O.  Records hold no key and no url; those of single
+requests are built only when somebody listens.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 @frozen(kw_only=True)
 class PollDone:
-    """A request was answered with a task; *elapsed* in seconds, from sending to reading."""
+    """
+    A request was answered with a task.
+
+    *elapsed* is in seconds, from the start to the reading, resends included.
+    """
 
     task_id: str
     status: TaskStatus

@@ -80,7 +80,7 @@ class Poller:
         if is_fatal(error) or isinstance(error, ClosedError):
             raise error
         event = scheduler.failed(watch, error, now=now, unix_now=unix_now, rand=rand)
-        if self.observers and event is None:
+        if self.observers and watch.is_open:
             due = RetryDue(task_id=watch.task_id, failures=watch.errors, delay=watch.due - now)
             self.observers.tell(due)
         return event

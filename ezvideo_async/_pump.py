@@ -178,7 +178,7 @@ class Pump:
     def _spread_after_pause(self, now: float) -> None:
         """Let what a cool-down or an outage has held back come back slowly."""
         budget = self._gate.budget
-        if budget.pauses == self._pauses_seen or not budget.is_open or budget.cool_down_left(now):
+        if budget.pauses == self._pauses_seen or budget.is_server_out or budget.cool_down_left(now):
             return
         self._pauses_seen = budget.pauses
         ready = self._scheduler.count_ready(now)

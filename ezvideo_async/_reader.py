@@ -120,7 +120,8 @@ class Subscription:
         self._is_entered = True
         self._open = {watch for watch in known if watch.is_open}
         for watch in known:
-            watch.is_claimed = watch.is_claimed or self._watches is not None
+            if self._watches is not None:
+                watch.is_claimed = True
             if self._replay:
                 self._tell_state(watch)
         return self
@@ -160,7 +161,7 @@ class Subscription:
     @property
     def has_ended(self) -> bool:
         """True when each of its ids has ended; never for a subscription to all ids."""
-        return self._watches is not None and not self._open
+        return self._is_entered and self._watches is not None and not self._open
 
     @property
     def fault(self) -> ClosedError | None:

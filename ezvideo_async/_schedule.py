@@ -5,7 +5,8 @@ No await, no clock, no randomness of its own: ``now`` is the loop clock in secon
 the wall clock, ``rand`` a number in [0, 1).  Rules:
 
 1. An id is waiting (in the heap), ready (due, waiting for a slot), in flight, or ended.  It is
-   never in flight twice, and never started twice within ``min_interval``.
+   never in flight twice, and never started twice within ``min_interval``, also when it is added
+   again after its end.  One that was discarded and is added again is a new one.
 2. Ready ids are served in the order they came due, so that a lack of slots or rate stretches
    the interval of all alike.
 3. A failed request is simply due later.  Only an answer, the deadline, or a server that does
@@ -22,8 +23,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ezvideo_async._events import Final
-from ezvideo_async._watch import State, Watch
-from ezvideo_async.errors import EzVideoError, RateLimitError, TaskNotFoundError, TransportError
+from ezvideo_async._watch import State, Watch, is_local_stall
+from ezvideo_async.errors import EzVideoError, RateLimitError, TaskNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -128,9 +129,11 @@ class Scheduler:
         fresh = [task_id for task_id in dict.fromkeys(task_ids) if not self._is_watched(task_id)]
         watches = [Watch(task_id, added=now, deadline=deadline, tag=tag) for task_id in fresh]
         for place, watch in enumerate(watches):
-            self._watches.pop(watch.task_id, None)
+            earlier = self._watches.pop(watch.task_id, None)
+            watch.started = -inf if earlier is None else earlier.started
             self._watches[watch.task_id] = watch
-            self._wait(watch, now + over * (place + rand) / len(watches))
+            first_look = now + over * (place + rand) / len(watches)
+            self._wait(watch, max(first_look, self._earliest(watch, now)))
         self._open += len(watches)
         return watches
 
@@ -140,9 +143,10 @@ class Scheduler:
 
     def discard(self, task_id: str) -> bool:
         """Stop watching and forget an id; False when it was not being watched."""
-        watch = self._watches.pop(task_id, None)
+        watch = self._watches.get(task_id)
         if watch is None or not watch.is_open:
             return False
+        del self._watches[task_id]
         self._close(watch)
         return True
 
@@ -299,9 +303,9 @@ class Scheduler:
         event = self._seen(watch, task, now, unix_now)
         if watch.is_open:
             delay = self._policy.delay(rand=rand, retry_after=retry_after, poll_after=poll_after)
-            self._wait(
-                watch, self._earliest(watch, now) if watch.again else self._due(watch, now, delay)
-            )
+            soon = watch.again and retry_after is None
+            due = self._earliest(watch, now) if soon else self._due(watch, now, delay)
+            self._wait(watch, due)
         return event
 
     def fed(self, task: VideoTask, *, now: float, unix_now: float) -> Event | None:
@@ -343,7 +347,7 @@ class Scheduler:
 
     def _delay_after(self, watch: Watch, error: EzVideoError, rand: float) -> float:
         asked = getattr(error, "retry_after", None)
-        if isinstance(error, TaskNotFoundError) or _is_our_own_doing(error):
+        if isinstance(error, TaskNotFoundError) or is_local_stall(error):
             return self._policy.delay(rand=rand, retry_after=asked)
         watch.errors += 1
         delay = self._policy.delay(rand=rand, errors=watch.errors, retry_after=asked)
@@ -378,8 +382,3 @@ class Scheduler:
         watch.state = State.ENDED
         watch.ticket = 0
         self._open -= 1
-
-
-def _is_our_own_doing(error: EzVideoError) -> bool:
-    """Tell a time-out of a blocked loop: nothing is known against the server."""
-    return isinstance(error, TransportError) and error.reason == "local_stall"

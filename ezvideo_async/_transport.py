@@ -146,7 +146,9 @@ class Transport:
         if session is None or not self._owns_session:
             return
         closing = asyncio.ensure_future(session.close())
-        await asyncio.wait([asyncio.shield(closing)], timeout=_CLEANUP)
+        closed, _ = await asyncio.wait([closing], timeout=_CLEANUP)
+        for ended in closed:
+            ended.exception()  # seen: nobody could act on it
 
     async def _try(
         self, request: Request, secret: Secret, line: Line, *, fresh: bool
@@ -154,17 +156,15 @@ class Transport:
         started = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._request_timeout):
-                return await self._exchange(request, secret, line, fresh=fresh)
+                return await self._sent(request, secret, line, fresh=fresh)
         except EzVideoError as error:
             return error.with_traceback(None)
         except _FAILURES as error:
             waited = asyncio.get_running_loop().time() - started
             return self._converted(error, request, secret, waited)
 
-    async def _exchange(
-        self, request: Request, secret: Secret, line: Line, *, fresh: bool
-    ) -> Response:
-        async def put_key_on(
+    async def _sent(self, request: Request, secret: Secret, line: Line, *, fresh: bool) -> Response:
+        async def send_once(
             outgoing: aiohttp.ClientRequest, handler: ClientHandlerType
         ) -> aiohttp.ClientResponse:
             # A borrowed session may hold a default key: ours, or none for a foreign origin.
@@ -192,7 +192,7 @@ class Transport:
             raise_for_status=False,  # a borrowed session may say otherwise
             auto_decompress=True,
             timeout=self._timeout,
-            middlewares=(put_key_on,),
+            middlewares=(send_once,),
         ) as answer:
             body = await _read_body(answer, request)
         return Response(
@@ -298,11 +298,6 @@ def _judged(failure: BaseException) -> tuple[type[TransportError], str]:
         ((kind, reason) for raised, kind, reason in _KINDS if isinstance(failure, raised)),
         (TransportError, "protocol"),
     )
-
-
-def is_local_stall(error: EzVideoError) -> bool:
-    """Tell a time-out that is our own doing: the loop was blocked while the answer lay there."""
-    return isinstance(error, TransportError) and error.reason == "local_stall"
 
 
 def _is_stale(outcome: object) -> bool:

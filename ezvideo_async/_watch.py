@@ -75,7 +75,7 @@ class Watch:
         misses: "Not found" in a row, after the task was seen.
         last_error: The last failure, until the next answer.
         final: The final event.
-        is_claimed: Somebody waits for it, or reads it by a subscription.
+        is_claimed: Somebody waited for it, or subscribed to it by its id, even if they have left.
     """
 
     task_id: str
@@ -181,7 +181,7 @@ class Watch:
     # -- what a failure means ---------------------------------------------------------------------
 
     def loss_by(self, error: EzVideoError, *, now: float, not_found_grace: float) -> str | None:
-        """Name why this failure ends the watch; None when it does not."""
+        """Count this failure if it is a miss; name why it ends the watch, None if it does not."""
         if isinstance(error, TaskNotFoundError):
             return self._loss_of_missing(error, now, not_found_grace)
         if isinstance(error, BadRequestError):
@@ -233,3 +233,8 @@ def is_fatal(error: EzVideoError) -> bool:
     if isinstance(error, TransportError) and error.reason == "proxy":
         return not error.retryable
     return isinstance(error, refused) and not error.retryable
+
+
+def is_local_stall(error: EzVideoError) -> bool:
+    """Tell a time-out that is our own doing: the loop was blocked while the answer lay there."""
+    return isinstance(error, TransportError) and error.reason == "local_stall"

@@ -88,7 +88,8 @@ class TaskWatcher:
         client: An entered client; it outlives the watcher.
         task_ids: The first ids.
         policy: When to ask; None is ``PollPolicy()``.
-        timeout: Seconds until an id is given up with ``TaskLost``; None for never.
+        timeout: Seconds until an id is given up with ``TaskLost``, at once if the server, refusing,
+            asks to wait for longer; None for never.
         progress: Whether changes of progress alone are told.
         keep_open: True for a watcher that goes on when all ids have ended.
         not_found_grace: Seconds after ``add`` in which "not found" is taken for "not yet".
@@ -115,14 +116,19 @@ class TaskWatcher:
         self._first_ids = _checked_ids(task_ids)
         self._policy = policy if policy is not None else PollPolicy()
         self._timeout = time_limit("timeout", timeout)
-        self._keep_open = keep_open
+        self._ends_by_itself = bool(self._first_ids) and not keep_open
         self._scheduler = Scheduler(
             self._policy,
             not_found_grace=seconds_between("not_found_grace", not_found_grace, low=0.0),
             retain_ended=seconds_between("retain_ended", retain_ended, low=0.0),
             progress=progress,
         )
-        self._audience = Audience(self._scheduler, progress=progress, is_over=self._is_over)
+        self._audience = Audience(
+            self._scheduler,
+            progress=progress,
+            is_over=self._is_over,
+            is_hub=not self._ends_by_itself,
+        )
         self._is_closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._poller: Poller
@@ -171,8 +177,7 @@ class TaskWatcher:
         self._fail(ClosedError("the client was closed while a watch ran"))
 
     def _is_over(self) -> bool:
-        ends_by_itself = bool(self._first_ids) and not self._keep_open
-        return not self._scheduler and (self._is_closing or ends_by_itself)
+        return not self._scheduler and (self._is_closing or self._ends_by_itself)
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -240,6 +245,7 @@ class TaskWatcher:
             TaskFailedError: The task ended without a video.
             WaitTimeoutError: The time was up, or the watcher's own limit for this id.
             TaskNotFoundError: The server does not know the task (any more).
+            ClosedError: The id was discarded, or the watcher is not open.
             EzVideoError: What ended the whole watch.
         """
         limit = time_limit("timeout", timeout)
@@ -349,7 +355,9 @@ class TaskWatcher:
 
     def refresh(self, task_id: str) -> bool:
         """
-        Look soon, as ``min_interval`` allows: a webhook came.
+        Look soon, as ``min_interval`` allows, even before a ``Retry-After`` of this id is over.
+
+        For when a webhook came: what it tells is worth a request.
 
         Returns:
             False when the id is not being watched.

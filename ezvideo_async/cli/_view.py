@@ -139,7 +139,7 @@ class View:
     def _pace(self) -> str:
         """Say how fast requests go out, or what holds them back."""
         budget, now = self._client.budget, self._now()
-        if not budget.is_open:
+        if budget.is_server_out:
             return "the server is out, probing"
         cool_down = budget.cool_down_left(now)
         if cool_down > 0:

@@ -13,6 +13,7 @@ from ezvideo_async.errors import (
     AuthenticationError,
     BadRequestError,
     BadResponseError,
+    ClosedError,
     ConfigError,
     PermissionDeniedError,
     RateLimitError,
@@ -228,7 +229,20 @@ def test_a_call_that_fails_paces_no_probe():
         BadResponseError("x", reason="not_json"), started=2.1, now=2.1, rand=0.0, poll=False
     )
 
-    assert (budget.is_open, budget.start_at(2.2), budget.in_flight) == (False, probe_at, 0)
+    assert (budget.is_server_out, budget.start_at(2.2), budget.in_flight) == (True, probe_at, 0)
+
+
+@pytest.mark.parametrize("ours", [ClosedError("closed"), ConfigError("no key")])
+def test_trouble_of_our_own_tells_nothing_about_the_server(ours):
+    """A client that is closed, or a key that can't be had, neither opens nor ends an outage."""
+    budget = RequestBudget()
+    for _ in range(20):
+        budget.start(0.0)
+        budget.finish(OUT, started=0.0, now=0.0, rand=0.0)
+    budget.start(10.0)
+
+    assert budget.finish(ours, started=10.0, now=10.0, rand=0.0) == ()
+    assert budget.is_server_out
 
 
 def test_a_call_that_goes_well_ends_the_outage():
@@ -240,7 +254,7 @@ def test_a_call_that_goes_well_ends_the_outage():
     budget.start(1.0, poll=False)
     (signal,) = budget.finish(None, started=1.0, now=1.5, rand=0.0, poll=False)
 
-    assert (type(signal), signal.outage, budget.is_open) == (BreakerClosed, 1.5, True)
+    assert (type(signal), signal.outage, budget.is_server_out) == (BreakerClosed, 1.5, False)
 
 
 steps = st.lists(
@@ -462,7 +476,7 @@ def test_only_trouble_of_the_server_opens_the_breaker(error, opens):
         budget = RequestBudget(rate=1000.0)
         for _ in range(40):
             send(budget, error, at=5.0 * repeated)
-        assert budget.is_open is not opens
+        assert budget.is_server_out is opens
 
 
 def test_twenty_failures_in_a_row_open_it():
@@ -474,7 +488,7 @@ def test_twenty_failures_in_a_row_open_it():
     signals = [send(budget, OUT, at=1.0) for _ in range(20)]
 
     assert signals == [()] * 19 + [(BreakerOpened(failures=20),)]
-    assert (budget.is_open, budget.pauses) == (False, 1)
+    assert (budget.is_server_out, budget.pauses) == (True, 1)
 
 
 def test_ten_in_a_row_open_it_when_there_are_few_outcomes():
@@ -494,7 +508,7 @@ def test_nine_in_ten_failing_open_it():
     for place in range(20):
         send(budget, None if place in {3, 12} else OUT, at=1.0)
 
-    assert not budget.is_open
+    assert budget.is_server_out
 
 
 def test_fewer_than_nine_in_ten_do_not():
@@ -503,7 +517,7 @@ def test_fewer_than_nine_in_ten_do_not():
     for place in range(200):
         send(budget, None if place % 20 in {3, 9, 15} else OUT, at=1.0 + place / 100)
 
-    assert budget.is_open
+    assert not budget.is_server_out
 
 
 def test_every_second_answer_failing_never_opens_it():
@@ -512,7 +526,7 @@ def test_every_second_answer_failing_never_opens_it():
 
     for place in range(1000):
         assert send(budget, OUT if place % 2 else None, at=place / 10) == ()
-    assert budget.is_open
+    assert not budget.is_server_out
 
 
 def test_answers_older_than_half_a_minute_do_not_count():
@@ -523,7 +537,7 @@ def test_answers_older_than_half_a_minute_do_not_count():
     for place in range(19):
         send(budget, None if place == 9 else OUT, at=31.0 + place / 100)
 
-    assert budget.is_open
+    assert not budget.is_server_out
     assert send(budget, OUT, at=32.0) == (BreakerOpened(failures=10),)
 
 
@@ -556,7 +570,7 @@ def test_an_answer_to_a_probe_closes_it(answer):
     signals = send(budget, answer, at=102.5)
 
     assert BreakerClosed(outage=2.5) in signals
-    assert budget.is_open
+    assert not budget.is_server_out
     if answer is not LIMITED:
         assert budget.start_at(102.5) == 102.5
 
@@ -584,7 +598,7 @@ def test_stragglers_do_not_disturb(straggler):
     budget.abandon(started=99.0)
 
     assert not any(isinstance(signal, BreakerClosed) for signal in signals)
-    assert not budget.is_open
+    assert budget.is_server_out
     assert budget.start_at(101.0) == before or straggler is LIMITED
 
 
@@ -599,7 +613,7 @@ def test_a_probe_without_a_verdict_is_followed_by_another_after_half_a_gap(answe
     else:
         budget.finish(answer, started=102.5, now=102.5, rand=0.0)
 
-    assert not budget.is_open
+    assert budget.is_server_out
     assert budget.start_at(102.5) == 105.0
 
 

@@ -338,15 +338,27 @@ def test_refresh_makes_an_id_due():
 
 
 def test_refresh_of_an_id_in_flight_comes_with_its_answer():
-    """The answer may be older than the news: asked again as soon as the floor allows."""
+    """The answer may be older than the news: asked again soon, unless the server names a time."""
     driver = Driver("a")
     driver.take(10.0)
 
     assert driver.scheduler.refresh("a", now=10.1)
-    driver.answer(PENDING, now=10.2, retry_after=60.0)
+    driver.answer(PENDING, now=10.2, poll_after=30.0)
     assert driver.next_at == 11.0
-    driver.poll(PENDING, now=11.0)
-    assert driver.next_at == 16.0
+    driver.take(11.0)
+    driver.scheduler.refresh("a", now=11.1)
+    driver.answer(PENDING, now=11.2, retry_after=60.0)
+    assert driver.next_at == 71.2
+
+
+def test_an_ended_id_added_again_is_not_asked_for_at_once():
+    """The floor between two requests for an id outlives its watch."""
+    driver = Driver("a")
+    driver.poll(COMPLETED, now=10.0)
+
+    driver.scheduler.add(["a"], now=10.25, rand=0.5)
+
+    assert driver.next_at == 11.0
 
 
 def test_refresh_of_an_id_in_flight_outlives_a_failure():
