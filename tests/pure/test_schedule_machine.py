@@ -97,10 +97,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert [watch.task_id for watch in fresh] == expected
         for watch in fresh:
             deadline = inf if timeout is None else self.now + timeout
-            assert self.now <= watch.due <= min(self.now + over, deadline)
-            if watch.task_id in self.model:
-                self.dropped.append(self.model.pop(watch.task_id))
-            self.model[watch.task_id] = Known(watch, deadline)
+            earlier = self.model.pop(watch.task_id, None)
+            started = -inf if earlier is None else earlier.started
+            latest = max(self.now + over, started + MIN_INTERVAL)
+            assert self.now <= watch.due <= min(latest, deadline)
+            if earlier is not None:
+                self.dropped.append(earlier)
+            self.model[watch.task_id] = Known(watch, deadline, started)
 
     @rule(name=ids)
     def discard(self, name):
