@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ezvideo_async import AsyncVideoClient, RequestBudget
-from ezvideo_async.cli._exits import UsageError
+from ezvideo_async import (
+    AsyncVideoClient,
+    BadResponseError,
+    PollFailed,
+    RequestBudget,
+    ServerError,
+    TransportError,
+)
+from ezvideo_async.cli._clean import clean
+from ezvideo_async.cli._exits import UsageError, say
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
+
+    from ezvideo_async import Observer, Signal
 
 _LONGEST_KEY = 10_000  # characters
+_SAY_EVERY = 60.0  # seconds
+_OF_THE_SERVER = (TransportError, ServerError, BadResponseError)
 
 
-def client_of(args: Namespace) -> AsyncVideoClient:
+class Trouble:
+    """
+    An observer that says why no answers come: the first failure, then one a minute.
+
+    A mistyped host must not look like a task that takes long.
+    """
+
+    def __init__(self) -> None:
+        self._said_at = -inf
+
+    def __call__(self, signal: Signal) -> None:
+        """Hear of one thing that happened."""
+        if not isinstance(signal, PollFailed) or not isinstance(signal.error, _OF_THE_SERVER):
+            return
+        now = asyncio.get_running_loop().time()
+        if now - self._said_at >= _SAY_EVERY:
+            self._said_at = now
+            say(f"ezvideo: {clean(str(signal.error))}; still trying")
+
+
+def client_of(args: Namespace, *, observers: Sequence[Observer] = ()) -> AsyncVideoClient:
     """
     Make the client that the options ask for.
 
@@ -29,6 +64,7 @@ def client_of(args: Namespace) -> AsyncVideoClient:
         _key(args.api_key_file),
         base_url=args.base_url,
         budget=RequestBudget(rate=args.rate),
+        observers=observers,
     )
 
 

@@ -67,6 +67,9 @@ def _listed(content: bytes, source: str) -> list[str]:
     ids = [line.strip() for line in lines if not line.lstrip().startswith("#")]
     if not any(ids):
         raise UsageError(f"{source} holds no task ids; write one a line")
+    odd = next((task_id for task_id in ids if len(task_id.split()) > 1), None)
+    if odd is not None:
+        raise UsageError(f"{source}: {clean(odd[:80])!r} holds a blank; write one task id a line")
     return [task_id for task_id in ids if task_id]
 
 

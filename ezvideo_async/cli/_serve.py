@@ -15,7 +15,7 @@ from ezvideo_async.testing import FakeVideoServer
 if TYPE_CHECKING:
     from argparse import Namespace
 
-_SHOWN = 5  # ids to try
+_SHOWN = 10  # ids that one line holds
 _OUTCOMES = ("completed", "completed", "failed", "completed", "cancelled")
 _FIRST, _APART, _LATEST = 20.0, 10.0, 120.0  # seconds until tasks end
 
@@ -45,6 +45,8 @@ async def _serve(server: FakeVideoServer, *, tasks: int, dialect: str) -> int:
         say("in another terminal type:")
         print(f"export EZVIDEO_BASE_URL={server.base_url} EZVIDEO_API_KEY=any")
         print(f"ezvideo watch {shlex.join(ids[:_SHOWN])}", flush=True)
+        if tasks > _SHOWN:
+            say(f"and so on: the last one is {ids[-1]}")
         for_ever: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         return await for_ever
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ezvideo_async import EzVideoError, PollPolicy
 from ezvideo_async.cli._clean import clean
-from ezvideo_async.cli._connect import client_of
+from ezvideo_async.cli._connect import Trouble, client_of
 from ezvideo_async.cli._exits import exit_code_of, say
 from ezvideo_async.cli._ids import ids_of, resume_command
 from ezvideo_async.cli._run import run
@@ -31,7 +31,7 @@ def command(args: Namespace) -> int:
         EzVideoError: An id or option can't be used; nothing has been sent.
     """
     # Before the loop runs: reading stdin would hold up the signals.
-    client, tally = client_of(args), Tally(ids_of(args))
+    client, tally = client_of(args, observers=(Trouble(),)), Tally(ids_of(args))
     return run(_watch(args, client, tally), verbose=args.verbose)
 
 

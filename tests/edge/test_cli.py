@@ -275,6 +275,10 @@ def test_typed_ids(ezvideo: Any, server: ServerInThread, monkeypatch: pytest.Mon
     [
         (b"", "stdin holds no task ids; write one a line"),
         (b"# nothing\n\n", "stdin holds no task ids; write one a line"),
+        (
+            b"vid_1\nvid_2 by bob\n",
+            "stdin: 'vid_2 by bob' holds a blank; write one task id a line",
+        ),
         (b"\xff\xfe", "stdin is not UTF-8 text; write one task id a line"),
         (b"..\n", "'..' can't be a task id: it would change the path of the url"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import shlex
 import unicodedata
@@ -14,6 +15,8 @@ from rich.cells import cell_len
 
 from ezvideo_async import (
     InvalidTaskIdError,
+    PollDone,
+    PollFailed,
     PollPolicy,
     RequestBudget,
     StatusChanged,
@@ -25,12 +28,14 @@ from ezvideo_async import (
     TaskStalled,
     TaskStatus,
     TaskWatcher,
+    TransportError,
     VideoTask,
 )
 from ezvideo_async._checks import checked_task_id
 from ezvideo_async.cli import _frame
 from ezvideo_async.cli._args import INTERVAL, RATE, TIMEOUT, parsed
 from ezvideo_async.cli._clean import clean
+from ezvideo_async.cli._connect import Trouble
 from ezvideo_async.cli._exits import UsageError
 from ezvideo_async.cli._ids import ids_of, resume_command
 from ezvideo_async.cli._tally import Tally
@@ -373,3 +378,25 @@ def test_completion_without_shtab(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(UsageError, match=r"pip install 'ezvideo_async\[cli\]'"):
         parsed(["--print-completion", "bash"])
+
+
+# --- trouble -------------------------------------------------------------------------------------
+
+
+async def test_trouble_is_said_at_once_and_then_once_a_minute(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A mistyped host does not look like a slow task; a task of its own trouble is no trouble."""
+    trouble = Trouble()
+    dead = PollFailed(task_id="vid_1", error=TransportError("no \x1bconnection"), elapsed=0.0)
+    gone = PollFailed(task_id="vid_2", error=TaskNotFoundError("not found"), elapsed=0.0)
+    for _ in range(25):
+        trouble(gone)
+        trouble(PollDone(task_id="vid_3", status=TaskStatus.PENDING, elapsed=0.0))
+        trouble(dead)
+        await asyncio.sleep(5.0)
+
+    said = capsys.readouterr()
+
+    assert said.out == ""
+    assert said.err.splitlines() == [f"ezvideo: {clean(str(dead.error))}; still trying"] * 3
