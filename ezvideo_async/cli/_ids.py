@@ -67,7 +67,7 @@ def _listed(content: bytes, source: str) -> list[str]:
     ids = [line.strip() for line in lines if not line.lstrip().startswith("#")]
     if not any(ids):
         raise UsageError(f"{source} holds no task ids; write one a line")
-    odd = next((task_id for task_id in ids if len(task_id.split()) > 1), None)
+    odd = next(filter(_has_blank, ids), None)
     if odd is not None:
         raise UsageError(f"{source}: {clean(odd[:80])!r} holds a blank; write one task id a line")
     return [task_id for task_id in ids if task_id]
@@ -95,7 +95,11 @@ def _can_be_typed(task_id: str) -> bool:
 
 def _listed_as(task_id: str) -> str:
     stripped = task_id.strip()
-    return "" if stripped.startswith("#") else stripped
+    return "" if stripped.startswith("#") or _has_blank(stripped) else stripped
+
+
+def _has_blank(task_id: str) -> bool:
+    return len(task_id.split()) > 1
 
 
 def _with_ids(command: Iterable[str], ids: Sequence[str]) -> str:
