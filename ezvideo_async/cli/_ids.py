@@ -48,7 +48,12 @@ def _from_stdin() -> list[str]:
         raise UsageError("stdin is closed; pipe task ids into it, one a line")
     if sys.stdin.isatty():
         say("ezvideo: type task ids, one a line; Ctrl-D ends the list")
-    return _listed(sys.stdin.buffer.read(), "stdin")
+    ids = _listed(sys.stdin.buffer.read(), "stdin")
+    # Legal in an id, but rather a line of a log; a file may hold what we wrote there ourselves.
+    odd = next((task_id for task_id in ids if len(task_id.split()) > 1), None)
+    if odd is not None:
+        raise UsageError(f"stdin: {clean(odd[:80])!r} holds a blank; write one task id a line")
+    return ids
 
 
 def _from_file(path: Path) -> list[str]:
@@ -67,9 +72,6 @@ def _listed(content: bytes, source: str) -> list[str]:
     ids = [line.strip() for line in lines if not line.lstrip().startswith("#")]
     if not any(ids):
         raise UsageError(f"{source} holds no task ids; write one a line")
-    odd = next(filter(_has_blank, ids), None)
-    if odd is not None:
-        raise UsageError(f"{source}: {clean(odd[:80])!r} holds a blank; write one task id a line")
     return [task_id for task_id in ids if task_id]
 
 
@@ -95,11 +97,7 @@ def _can_be_typed(task_id: str) -> bool:
 
 def _listed_as(task_id: str) -> str:
     stripped = task_id.strip()
-    return "" if stripped.startswith("#") or _has_blank(stripped) else stripped
-
-
-def _has_blank(task_id: str) -> bool:
-    return len(task_id.split()) > 1
+    return "" if stripped.startswith("#") else stripped
 
 
 def _with_ids(command: Iterable[str], ids: Sequence[str]) -> str:
