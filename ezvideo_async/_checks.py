@@ -1,18 +1,27 @@
 """
-What may be sent at all: task ids and base urls, checked before anything is.
+What may be sent at all: task ids, base urls and headers, checked before anything is.
 
 No await, no clock, no randomness, no I/O.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ezvideo_async.errors import ConfigError, InvalidTaskIdError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 MAX_ID_CHARACTERS = 512
 """Longer ids are somebody's mistake, and slow to quote."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]{0,4000}\Z")
+_OUR_HEADERS = frozenset({"authorization", "host", "content-length", "transfer-encoding"})
 
 
 def checked_task_id(task_id: object) -> str:
@@ -86,3 +95,23 @@ def sends_in_clear(base_url: str) -> bool:
     host = parts.hostname or ""
     is_local = host in {"localhost", "::1"} or host.startswith("127.")
     return parts.scheme == "http" and not is_local
+
+
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """
+    Let usable headers pass.
+
+    Raises:
+        ConfigError: A name or value can't be sent, or is ours to set.
+    """
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.match(name):
+            message = f"headers: {name!a} is no header name"
+            raise ConfigError(message)
+        if name.lower() in _OUR_HEADERS:
+            message = f"headers: {name} is set by the client itself; pass the key as api_key"
+            raise ConfigError(message)
+        if not isinstance(value, str) or not _HEADER_VALUE.match(value):
+            message = f"headers: the value of {name} must be printable ASCII text"
+            raise ConfigError(message)
+    return dict(headers)

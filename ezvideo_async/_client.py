@@ -11,13 +11,17 @@ import asyncio
 import logging
 import os
 import random
-import re
 import warnings
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from ezvideo_async._budget import RequestBudget
-from ezvideo_async._checks import checked_base_url, checked_task_id, sends_in_clear
+from ezvideo_async._checks import (
+    checked_base_url,
+    checked_headers,
+    checked_task_id,
+    sends_in_clear,
+)
 from ezvideo_async._credentials import Credentials, KeySource
 from ezvideo_async._events import Final, TaskFailed, TaskLost
 from ezvideo_async._exchange import Exchange
@@ -32,7 +36,6 @@ from ezvideo_async._watch import is_local_stall
 from ezvideo_async.errors import (
     BadRequestError,
     ClosedError,
-    ConfigError,
     EzVideoError,
     RateLimitError,
     RequestTimeoutError,
@@ -52,10 +55,6 @@ _log = logging.getLogger("ezvideo_async")
 
 DEFAULT_BASE_URL = "https://www.ezmodel.cloud/v1"
 """The API document's server."""
-
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]{0,4000}\Z")
-_OUR_HEADERS = frozenset({"authorization", "host", "content-length", "transfer-encoding"})
 
 
 class AsyncVideoClient:
@@ -106,7 +105,7 @@ class AsyncVideoClient:
         self._credentials.patience = self._request_timeout
         self._retry = retry if retry is not None else RetryPolicy()
         self._budget = budget if budget is not None else RequestBudget()
-        self._headers = _checked_headers(headers or {})
+        self._headers = checked_headers(headers or {})
         self._observers = Observers(observers)
         self._rand = rand
         self._transport = Transport(
@@ -377,23 +376,3 @@ def _failed(task: VideoTask) -> TaskFailedError:
     told = ": ".join(part for part in (error.code, error.message) if part)
     why = f": {told[:200]!a}" if told else ", and the server does not say why"
     return TaskFailedError(f"task {task.id!a} failed{why}", task_id=task.id, task=task)
-
-
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """
-    Let usable headers pass.
-
-    Raises:
-        ConfigError: A name or value can't be sent, or is ours to set.
-    """
-    for name, value in headers.items():
-        if not isinstance(name, str) or not _HEADER_NAME.match(name):
-            message = f"headers: {name!a} is no header name"
-            raise ConfigError(message)
-        if name.lower() in _OUR_HEADERS:
-            message = f"headers: {name} is set by the client itself; pass the key as api_key"
-            raise ConfigError(message)
-        if not isinstance(value, str) or not _HEADER_VALUE.match(value):
-            message = f"headers: the value of {name} must be printable ASCII text"
-            raise ConfigError(message)
-    return dict(headers)

@@ -232,7 +232,7 @@ def _judge(response: Response, told: Told) -> tuple[_Kind, str, bool]:
     status, code = response.status, (told.code or "").lower()
     if status == 404 and _is_wrong_route(response, told.message):  # noqa: PLR2004 -- HTTP
         return errors.ConfigError, "no such route (does base_url end with /v1?)", False
-    if status in {404, 410} or (status < 500 and code in dialects.NOT_FOUND_CODES):  # noqa: PLR2004
+    if status in {404, 410} or (status < 500 and code in dialects.NOT_FOUND_CODES):  # noqa: PLR2004 -- HTTP
         return errors.TaskNotFoundError, _NO_TASK, False
     if status in _PASSING or status >= 500:  # noqa: PLR2004 -- HTTP
         return errors.ServerError, "the server is in trouble", status not in _HOPELESS
