@@ -101,17 +101,16 @@ class AsyncVideoClient:
         self._base_url = checked_base_url(
             _or_environment(base_url, "EZVIDEO_BASE_URL", DEFAULT_BASE_URL)
         )
-        self._request_timeout = seconds_between("request_timeout", request_timeout, low=0.001)
-        self._credentials.patience = self._request_timeout
+        patience = seconds_between("request_timeout", request_timeout, low=0.001)
+        self._credentials.patience = patience
         self._retry = retry if retry is not None else RetryPolicy()
         self._budget = budget if budget is not None else RequestBudget()
-        self._headers = checked_headers(headers or {})
         self._observers = Observers(observers)
         self._rand = rand
         self._transport = Transport(
             base_url=self._base_url,
-            headers=self._headers,
-            request_timeout=self._request_timeout,
+            headers=checked_headers(headers or {}),
+            request_timeout=patience,
             session=session,
         )
         self._loop: asyncio.AbstractEventLoop | None = None

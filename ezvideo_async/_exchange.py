@@ -99,7 +99,7 @@ class Exchange:
             answer = await self._asked(task_id)
         except EzVideoError as raised:  # there is no key to ask with
             answer = Answer(raised.with_traceback(None))
-        except BaseException:
+        except BaseException:  # cancelled, or the key provider's own: the permit goes back
             self._gate.abandon(started=started, poll=poll)
             raise
         outcome = answer.outcome

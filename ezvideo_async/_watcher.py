@@ -114,11 +114,10 @@ class TaskWatcher:
     ) -> None:
         self._client = client
         self._first_ids = _checked_ids(task_ids)
-        self._policy = policy if policy is not None else PollPolicy()
         self._timeout = time_limit("timeout", timeout)
         self._ends_by_itself = bool(self._first_ids) and not keep_open
         self._scheduler = Scheduler(
-            self._policy,
+            policy if policy is not None else PollPolicy(),
             not_found_grace=seconds_between("not_found_grace", not_found_grace, low=0.0),
             retain_ended=seconds_between("retain_ended", retain_ended, low=0.0),
             progress=progress,
@@ -320,7 +319,9 @@ class TaskWatcher:
             task_ids,
             now=now,
             rand=self._poller.rand(),
-            over=min(self._policy.interval, (len(task_ids) - 1) / rate) if task_ids else 0.0,
+            over=min(self._scheduler.policy.interval, (len(task_ids) - 1) / rate)
+            if task_ids
+            else 0.0,
             timeout=timeout,
             tag=tag,
         )
@@ -329,12 +330,12 @@ class TaskWatcher:
 
     def _tell_stretch(self) -> None:
         count, budget = len(self._scheduler), self._poller.gate.budget
-        if self._has_told_stretch or count <= budget.rate * self._policy.interval:
+        if self._has_told_stretch or count <= budget.rate * self._scheduler.policy.interval:
             return
         self._has_told_stretch = True
         _log.info(
             "%d tasks at %g requests a second: each is asked for every %.1f s instead of %.1f s",
-            count, budget.rate, count / budget.rate, self._policy.interval,
+            count, budget.rate, count / budget.rate, self._scheduler.policy.interval,
         )  # fmt: skip
 
     def discard(self, task_id: str) -> bool:
