@@ -3,7 +3,7 @@ A server that plays scripts of bytes, one script per connection, and counts what
 
 A script is a list of steps.  Bytes are sent as they are, a number is a pause in seconds, a
 function is called with the request read last and gives bytes to send; ``READ``, ``CLOSE``,
-``RESET`` and ``STALL`` are below.  After the last step the connection is closed.
+``CUT``, ``RESET`` and ``STALL`` are below.  After the last step the connection is closed.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ READ = object()
 """Wait for one whole request."""
 CLOSE = object()
 """Say FIN."""
+CUT = object()
+"""Say FIN without the end of TLS, its close_notify."""
 RESET = object()
 """Say RST."""
 STALL = object()
@@ -163,6 +165,8 @@ class RawServer:
                 await asyncio.Event().wait()
             elif step is CLOSE:
                 writer.close()
+            elif step is CUT:
+                writer.transport.abort()
             elif step is RESET:
                 sock = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
