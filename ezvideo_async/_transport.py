@@ -45,10 +45,14 @@ if TYPE_CHECKING:
     from ezvideo_async._credentials import Secret
 
 MAX_BODY_BYTES: Final = 1 << 20
-_CONNECT_TIMEOUT: Final = 5.0  # seconds, as openai-python: a SYN black hole shows by then
+_CONNECT_TIMEOUT: Final = 5.0  # seconds, as openai-python: a black hole shows by then
 _KEEP_ALIVE: Final = 15.0  # seconds; servers close idle connections from about then on
 _DNS_CACHE: Final = 10  # seconds until a failover is seen
 _CLEANUP: Final = 2.0  # seconds that closing may take
+_LIMITS_IN_QUEUE: Final = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
+_LIMITS: Final = aiohttp.ClientTimeout(
+    total=None, connect=_CONNECT_TIMEOUT, sock_connect=_CONNECT_TIMEOUT
+)
 _TEXT: Final = 200  # characters of a library's error text
 
 _FAILURES: Final = (
@@ -109,8 +113,8 @@ class Transport:
         self._request_timeout = request_timeout
         self._session = session
         self._owns_session = session is None
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
         self._used: WeakSet[Any] = WeakSet()
+        self._under_way = 0
         self._closed = False
         self.sends = 0
 
@@ -154,6 +158,7 @@ class Transport:
         self, request: Request, secret: Secret, line: Line, *, fresh: bool
     ) -> Response | EzVideoError:
         started = asyncio.get_running_loop().time()
+        self._under_way += 1
         try:
             async with asyncio.timeout(self._request_timeout):
                 return await self._sent(request, secret, line, fresh=fresh)
@@ -162,6 +167,8 @@ class Transport:
         except _FAILURES as error:
             waited = asyncio.get_running_loop().time() - started
             return self._converted(error, request, secret, waited)
+        finally:
+            self._under_way -= 1
 
     async def _sent(self, request: Request, secret: Secret, line: Line, *, fresh: bool) -> Response:
         async def send_once(
@@ -184,14 +191,15 @@ class Transport:
                 # Of these two alone aiohttp would send the request again: hide them from it.
                 raise _DisconnectedError(text)
 
-        async with self._open_session().request(
+        session = self._open_session()
+        async with session.request(
             request.method,
             URL(request.url, encoded=True),
             headers=self._headers,
             allow_redirects=False,
             raise_for_status=False,  # a borrowed session may say otherwise
             auto_decompress=True,
-            timeout=self._timeout,
+            timeout=self._limits(session.connector),
             middlewares=(send_once,),
         ) as answer:
             body = await _read_body(answer, request)
@@ -200,6 +208,17 @@ class Transport:
             headers=_joined(answer.headers, secret),
             body=secret.scrub_body(body),
         )
+
+    def _limits(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientTimeout:
+        """
+        Limit the connect, from the name look-up on.
+
+        aiohttp counts the wait for a place in the pool too.  So there is no such limit when a
+        borrowed pool has fewer places than we have requests under way: the whole try's is enough.
+        """
+        places = (connector.limit, connector.limit_per_host) if connector is not None else ()
+        has_place = self._under_way <= min(filter(None, places), default=self._under_way)
+        return _LIMITS if has_place else _LIMITS_IN_QUEUE
 
     def _follow(self, outgoing: aiohttp.ClientRequest, line: Line, *, fresh: bool) -> None:
         """Note the connection that the request is given, and whether it was used before."""

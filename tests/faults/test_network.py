@@ -277,6 +277,28 @@ async def test_a_name_may_come_into_being(owner: str) -> None:
 
 @pytest.mark.fault("N2")
 @SESSIONS
+async def test_a_name_server_that_hangs_is_left_after_the_connects_limit(owner: str) -> None:
+    """A look-up of 30 s ends the try after 5, and keeps nobody else waiting."""
+    wires().patience = 30.0
+    async with (
+        RawServer(DONE) as server,
+        client_for(server.base_url, owner) as other,
+        client_for("http://api.test/v1", owner, retry=ONCE) as client,
+    ):
+        hanging = asyncio.ensure_future(failed(client))
+        await asyncio.sleep(1.0)
+        assert (await other.retrieve("t")).succeeded
+        assert now() == 1.0
+        raised = await hanging
+
+        assert type(raised) is RequestTimeoutError
+        assert (raised.reason, raised.retryable) == ("timeout", True)
+        assert now() == 5.0
+        assert client.requests_sent == 0
+
+
+@pytest.mark.fault("N2")
+@SESSIONS
 async def test_a_late_answer_of_the_name_server_is_used(owner: str) -> None:
     """A look-up that takes longer than a try is not begun anew by the next one."""
     wires().patience = 30.0
@@ -286,6 +308,20 @@ async def test_a_late_answer_of_the_name_server_is_used(owner: str) -> None:
         assert await completed(client) == list(IDS)
         assert now() < 60.0
         assert client.requests_sent == len(server.requests) == 3
+
+
+async def test_a_small_pool_may_keep_requests_waiting_longer() -> None:
+    """The wait for a place in a lent session's pool is not taken for a connect that hangs."""
+    slow = [READ, 4.0, done] * 3
+    async with (
+        RawServer(slow) as server,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
+        client_at(server.base_url, session=session, retry=ONCE) as client,
+    ):
+        await asyncio.gather(*(client.retrieve(name) for name in IDS))
+
+        assert now() == 12.0
+        assert server.connections == 1
 
 
 # -- connects (N4, N5) ----------------------------------------------------------------------------
