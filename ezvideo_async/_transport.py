@@ -10,7 +10,8 @@ Promises:
    record or exception of aiohttp holds it.
 3. What leaves is a ``Response`` or an error of ours, raised after the ``except`` block was left:
    no aiohttp object hangs on it.
-4. A body is at most 1 MiB, decompressed; cookies are not kept, redirects not followed, proxies
+4. What lies in a kept connection before a request is sent is never taken for its answer.
+5. A body is at most 1 MiB, decompressed; cookies are not kept, redirects not followed, proxies
    and netrc of the environment not used.
 """
 
@@ -227,7 +228,8 @@ class Transport:
         async def noted_send(connection: Any) -> aiohttp.ClientResponse:
             line.protocol = connection.protocol
             line.was_used = line.protocol in self._used
-            if fresh and line.was_used:
+            # What lies in a connection before we have asked is no answer to us.
+            if line.was_used and (fresh or line.protocol.should_close):
                 raise _UsedLineError
             self._used.add(line.protocol)
             self.sends += 1
@@ -277,7 +279,7 @@ class _DisconnectedError(aiohttp.ClientError):
 
 
 class _UsedLineError(Exception):
-    """The pool gave a used connection where a fresh one is needed; nothing was sent."""
+    """The pool gave a used connection that will not do; nothing was sent."""
 
 
 _PHRASES: Final = {

@@ -43,7 +43,9 @@ from tests.raw_server import (
     answer,
     done,
     now,
+    replying,
     running,
+    task,
 )
 
 if TYPE_CHECKING:
@@ -443,6 +445,72 @@ async def test_a_connection_that_ends_at_reuse_is_resent_on_once(end: object, ow
         assert [seen.task_id for seen in server.requests] == ["a", "b", "b"]
         assert client.requests_sent == 3
         assert now() == 0.0
+
+
+def _refusal(status: str, code: str) -> bytes:
+    return answer({"error": {"code": code, "message": "m"}}, status=status)
+
+
+STRAYS: dict[str, bytes] = {
+    "another task": answer(task("EVIL", "failed")),
+    "the same task": answer(task("a", "failed")),
+    "key refused": _refusal("401 No", "invalid_api_key"),
+    "payment": _refusal("402 Pay", "quota"),
+    "task unknown": _refusal("404 No", "task_not_found"),
+    "bad request": _refusal("400 No", "task_not_exist"),
+    "cool-down": answer(b"{}", "Retry-After: 600", status="429 Many"),
+    "elsewhere": answer(b"", "Location: https://evil.test/", status="302 Found"),
+    "idle too long": answer(b"", "Connection: close", status="408 Request Timeout"),
+    "half an answer": b"HTTP/1.1 401 No\r\nContent-Length: 99\r\n\r\n{",
+    "half a head": b"HTTP/1.1 401 No\r\nContent-Le",
+    "an interim answer": b"HTTP/1.1 103 Hints\r\n\r\n",
+    "garbage": b"\x00\xff garbage\r\n\r\n",
+    "line ends": b"\r\n\r\n",
+}
+NO_HTTP = {"garbage", "line ends"}
+
+
+@pytest.mark.fault("N17")
+@SESSIONS
+@pytest.mark.parametrize(
+    ("kind", "pause"),
+    [
+        *[pytest.param(kind, [0.5], id=f"{kind}, later") for kind in STRAYS],
+        # what is no HTTP right behind an answer spoils it for one of aiohttp's parsers
+        *[pytest.param(kind, [], id=kind) for kind in STRAYS if kind not in NO_HTTP],
+    ],
+)
+async def test_what_lies_in_an_idle_connection_is_nobodys_answer(
+    kind: str, pause: Script, owner: str
+) -> None:
+    """Bytes that were there before the request are not taken for its answer."""
+    script = [READ, running, *pause, STRAYS[kind], READ, running, READ, running]
+    async with (
+        RawServer(script, replying(running, running)) as server,
+        client_for(server.base_url, owner, retry=ONCE) as client,
+    ):
+        for _look in range(3):
+            found = await client.retrieve("a")
+            await asyncio.sleep(1.0)
+
+            assert found.raw["status"] == "processing"
+        assert [seen.task_id for seen in server.requests] == ["a"] * 3
+        assert client.requests_sent == 3
+
+
+@pytest.mark.fault("N17")
+@SESSIONS
+@pytest.mark.parametrize("kind", STRAYS)
+async def test_no_watch_ends_by_a_stray_answer(kind: str, owner: str) -> None:
+    """Pushed on three idle connections: no id is lost, nobody is stopped, nothing is resent."""
+    script = [READ, 1.0, running, 1.0, STRAYS[kind], READ, done]
+    async with (
+        RawServer(*[script] * 3, DONE) as server,
+        client_for(server.base_url, owner) as client,
+    ):
+        assert await completed(client) == list(IDS)
+        assert client.requests_sent == len(server.requests) == 6
+        assert now() < 12.0
 
 
 # -- TLS (N18-N20) --------------------------------------------------------------------------------
