@@ -54,6 +54,7 @@ _LIMITS_IN_QUEUE: Final = aiohttp.ClientTimeout(total=None, sock_connect=_CONNEC
 _LIMITS: Final = aiohttp.ClientTimeout(
     total=None, connect=_CONNECT_TIMEOUT, sock_connect=_CONNECT_TIMEOUT
 )
+_PROXY_LOGIN: Final = 407
 _TEXT: Final = 200  # characters of a library's error text
 
 _FAILURES: Final = (
@@ -203,6 +204,8 @@ class Transport:
             timeout=self._limits(session.connector),
             middlewares=(send_once,),
         ) as answer:
+            if answer.status == _PROXY_LOGIN:  # only a proxy says so, and not about the task
+                raise aiohttp.ClientHttpProxyError(answer.request_info, (), status=answer.status)
             body = await _read_body(answer, request)
         return Response(
             status=answer.status,
@@ -269,7 +272,7 @@ class Transport:
         text = _plain(secret.scrub(str(told or failure))) or type(failure).__name__
         host = self._origin.host_port_subcomponent
         error = kind(f"{_PHRASES[reason]} ({host}): {text}", task_id=request.task_id, reason=reason)
-        if getattr(failure, "status", None) == 407:  # noqa: PLR2004 -- proxy authentication required
+        if getattr(failure, "status", None) == _PROXY_LOGIN:
             error.retryable = False
         return error
 

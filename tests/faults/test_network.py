@@ -753,6 +753,20 @@ async def test_a_tunnel_that_wants_a_login_is_final(use: Any) -> None:
 
 
 @pytest.mark.fault("N21")
+@pytest.mark.parametrize("use", [failed, refused])
+async def test_a_proxy_for_plain_http_that_wants_a_login_is_final(use: Any) -> None:
+    """A 407 in the place of the answer: one request, a watcher ends."""
+    async with (
+        RawServer(replying(LOGIN)) as proxy,
+        behind(f"http://127.0.0.1:{proxy.port}", base_url="http://api.test/v1") as client,
+    ):
+        raised = await use(client)
+
+        assert not raised.retryable
+        assert client.requests_sent == len(proxy.requests) == 1
+
+
+@pytest.mark.fault("N21")
 async def test_a_tunnel_that_fails_is_tried_again(authority: trustme.CA) -> None:
     """A 502 on CONNECT passes: a watcher gets its endings through the tunnel afterwards."""
     async with (
