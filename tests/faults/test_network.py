@@ -1,7 +1,7 @@
 """
 The faults of the network, on real sockets, each over an own and over a borrowed session.
 
-The loop of these tests knows host names of its own and counts connects; see ``WiredLoop``.
+Virtual time; what needs the real one, or a network of its own, is played elsewhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 import trustme
 
-from ezvideo_async import AsyncVideoClient, PollFailed, RetryPolicy, TaskCompleted
+from ezvideo_async import AsyncVideoClient, PollFailed
 from ezvideo_async.errors import (
     BadResponseError,
     EzVideoError,
@@ -28,13 +28,24 @@ from ezvideo_async.errors import (
     TLSError,
     TransportError,
 )
-from ezvideo_async.testing import FakeVideoServer, VirtualClockLoop
+from ezvideo_async.testing import FakeVideoServer
 from tests.faults.catalog import NETWORK
+from tests.faults.wires import (
+    IDS,
+    ONCE,
+    Resolver,
+    WiredLoop,
+    client_at,
+    client_for,
+    completed,
+    failed,
+    refused,
+    wires,
+)
 from tests.raw_server import (
     CLOSE,
     CUT,
     DONE,
-    KEY,
     READ,
     RESET,
     STALL,
@@ -51,104 +62,11 @@ from tests.raw_server import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-ONCE = RetryPolicy(attempts=1)
-IDS = ("a", "b", "c")
-
-
-class WiredLoop(VirtualClockLoop):
-    """
-    A loop that has its own name server and counts connects.
-
-    Attributes:
-        names: The address and port of each host name; other names do not exist.
-        patience: Virtual seconds a look-up takes.
-        connects: Addresses that a connection was tried to.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: dict[str, tuple[str, int]] = {}
-        self.patience = 0.0
-        self.connects: list[Any] = []
-
-    async def getaddrinfo(self, host: Any, port: Any, **_options: Any) -> list[Any]:
-        """Look up a name, slowly; the base class would do so in a thread."""
-        if str(host).replace(".", "").isdigit():
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
-        await asyncio.sleep(self.patience)
-        if host not in self.names:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", self.names[host])]
-
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        """Connect, and count it."""
-        self.connects.append(address)
-        await super().sock_connect(sock, address)
-
-
-class Resolver(aiohttp.abc.AbstractResolver):
-    """For lent sessions, which may bring their own: the loop's names."""
-
-    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[Any]:
-        """Look up a name as the loop does."""
-        return await aiohttp.ThreadedResolver().resolve(host, port, family)
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     """Every test of this module runs on a loop with a network of its own."""
     return "asyncio", {"loop_factory": WiredLoop}
-
-
-def wires() -> WiredLoop:
-    """The running loop."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, WiredLoop)
-    return loop
-
-
-def client_at(base_url: str, **options: Any) -> AsyncVideoClient:
-    """Make a client whose chance is always one half."""
-    return AsyncVideoClient(KEY, base_url=base_url, rand=lambda: 0.5, **options)
-
-
-@asynccontextmanager
-async def client_for(base_url: str, owner: str, **options: Any) -> AsyncIterator[AsyncVideoClient]:
-    """Enter a client with a session of its own, or with a lent one."""
-    async with contextlib.AsyncExitStack() as stack:
-        if owner == "lent":
-            session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver()))
-            options["session"] = await stack.enter_async_context(session)
-        yield await stack.enter_async_context(client_at(base_url, **options))
-
-
-async def failed(client: AsyncVideoClient, task_id: str = "t") -> Any:
-    """The error that retrieving a task ends with."""
-    with pytest.raises(EzVideoError) as raised:
-        await client.retrieve(task_id)
-    return raised.value
-
-
-async def completed(client: AsyncVideoClient) -> list[str]:
-    """Watch three ids until all have ended; tell which were completed, one name per final event."""
-    async with client.watch(IDS) as watcher:
-        finals = [event async for event in watcher if event.is_final]
-    assert {type(event) for event in finals} == {TaskCompleted}
-    return sorted(event.task_id for event in finals)
-
-
-async def refused(client: AsyncVideoClient) -> Any:
-    """The error that watching three ids ends with, none of them ended."""
-    events = []
-    with pytest.raises(EzVideoError) as raised:
-        async with client.watch(IDS) as watcher:
-            events += [event async for event in watcher]
-    assert raised.value.open_ids == IDS
-    assert events == []
-    return raised.value
 
 
 SESSIONS = pytest.mark.parametrize("owner", ["own", "lent"])
@@ -270,7 +188,7 @@ async def test_a_name_that_does_not_exist_is_told(owner: str) -> None:
 async def test_a_name_may_come_into_being(owner: str) -> None:
     """Watched ids outlive a name server's trouble."""
     async with RawServer(DONE) as server, client_for("http://api.test/v1", owner) as client:
-        wires().call_later(60.0, wires().names.update, {"api.test": ("127.0.0.1", server.port)})
+        wires().call_later(60.0, wires().names.update, {"api.test": [("127.0.0.1", server.port)]})
 
         assert await completed(client) == list(IDS)
         assert now() > 60.0
@@ -305,7 +223,7 @@ async def test_a_late_answer_of_the_name_server_is_used(owner: str) -> None:
     """A look-up that takes longer than a try is not begun anew by the next one."""
     wires().patience = 30.0
     async with RawServer(DONE) as server, client_for("http://api.test/v1", owner) as client:
-        wires().names["api.test"] = ("127.0.0.1", server.port)
+        wires().names["api.test"] = [("127.0.0.1", server.port)]
 
         assert await completed(client) == list(IDS)
         assert now() < 60.0
@@ -609,8 +527,8 @@ async def test_a_watcher_outlives_a_handshake_that_stalls(authority: trustme.CA)
         RawServer(DONE, tls=certified(authority, "api.test")) as working,
         trusting("https://api.test/v1", authority) as client,
     ):
-        wires().names["api.test"] = ("127.0.0.1", stalling.port)
-        back = {"api.test": ("127.0.0.1", working.port)}
+        wires().names["api.test"] = [("127.0.0.1", stalling.port)]
+        back = {"api.test": [("127.0.0.1", working.port)]}
         wires().call_later(20.0, wires().names.update, back)
 
         assert await completed(client) == list(IDS)
