@@ -16,8 +16,8 @@ POLICY = PollPolicy(interval=0.02, min_interval=0.01)
 
 async def _used() -> None:
     async with FakeVideoServer() as server, client_of(server) as client:
+        assert not (await client.retrieve(server.add_task(duration=60.0))).is_terminal
         task_id = server.add_task(duration=0.05)
-        assert not (await client.retrieve(task_id)).is_terminal
         assert (await client.wait(task_id, policy=POLICY)).succeeded
         async with client.watch([server.add_task(duration=0.05)], policy=POLICY) as watcher:
             assert [event async for event in watcher][-1].is_final
