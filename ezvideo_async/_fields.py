@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ezvideo_async import _dialects as dialects
 from ezvideo_async._models import TaskStatus, utc
-from ezvideo_async._strict_json import decode_json
+from ezvideo_async._strict_json import MAX_DEPTH, decode_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -214,8 +214,9 @@ def _is_splittable(url: str) -> bool:
 def read_metadata(value: object) -> JSONObject:
     """Read an object, or an object written as JSON in a text; all else is empty."""
     if isinstance(value, str):
+        body = value.encode("utf-8", "surrogatepass")
         try:
-            value = decode_json(value.encode("utf-8", "surrogatepass"))
+            value = decode_json(body, max_depth=MAX_DEPTH - 1)  # ``to_dict`` puts a level around it
         except ValueError:
             return {}
     return {shared(key): value[key] for key in value} if is_object(value) else {}

@@ -202,13 +202,22 @@ class VideoTask:
 
         Raises:
             BadResponseError: *data* is not a task; ``paths`` says where.
-            TypeError, ValueError: *data* holds something that JSON cannot.
+            TypeError, ValueError: *data* holds something that JSON cannot, or more than 100 levels.
         """
         # The reader lives two floors up, where the dialects are known.
         from ezvideo_async._parse import read_task  # noqa: PLC0415 -- imports go down only
 
-        body = json.dumps(dict(data)).encode()
+        body = _written(data).encode()
         return read_task(decode_json(body), body=body, task_id=task_id, base_url=base_url)
+
+
+def _written(data: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(data))
+    except RecursionError:
+        pass
+    message = "nested too deeply"
+    raise ValueError(message)
 
 
 def _unix_seconds(at: datetime | None) -> int | None:

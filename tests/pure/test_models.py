@@ -13,6 +13,7 @@ from hypothesis import given
 
 from ezvideo_async._models import TaskError, TaskStatus, VideoTask, utc, without_query
 from ezvideo_async._parse import read_task
+from ezvideo_async._strict_json import decode_json
 from ezvideo_async.errors import BadResponseError
 from tests import strategies
 
@@ -187,6 +188,31 @@ def test_from_dict_refuses_what_is_no_task():
         VideoTask.from_dict({"id": "vid_1", "status": b"done"})
     with pytest.raises(ValueError):
         VideoTask.from_dict({"id": "vid_1", "status": "done", "x": 10**5000})
+
+
+@pytest.mark.parametrize("levels", [100, 5_000, 100_000])
+def test_from_dict_refuses_what_is_nested_too_deeply(levels):
+    """With a ValueError, also beyond the recursion limit."""
+    nested = []
+    for _ in range(levels):
+        nested = [nested]
+
+    with pytest.raises(ValueError, match="nested too deeply"):
+        VideoTask.from_dict({"id": "vid_1", "status": "done", "x": nested})
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_the_deepest_answer_that_is_read_can_be_copied(as_text):
+    """It pickles, copies and survives its own shape, also when the metadata came as a text."""
+    nested = '{"a":' * 99 + "1" + "}" * 99
+    metadata = nested if as_text else json.loads(nested)
+    body = json.dumps({"id": "v", "status": "completed", "metadata": metadata}).encode()
+
+    task = read_task(decode_json(body), body=body)
+
+    assert task.metadata == json.loads(nested)
+    assert task == pickle.loads(pickle.dumps(task)) == copy.deepcopy(task)
+    assert task == VideoTask.from_dict(json.loads(json.dumps(task.to_dict())))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from ezvideo_async._strict_json import decode_json
+from ezvideo_async._strict_json import MAX_DEPTH, decode_json
 from tests.strategies import json_values
 
 
@@ -51,6 +51,8 @@ def test_json_is_read(body, value):
         b'{"status": "failed", "\\u0073tatus": "completed"}',
         b"9" * 5000,
         b"[" * 100_000,
+        b"[" * 101 + b"]" * 101,
+        b'[{"b": 1}, ' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"]",
         b'{"a":' * 100_000,
         b"[" * 100_000 + b"]" * 100_000,
         b"<html>",
@@ -61,6 +63,17 @@ def test_what_is_no_strict_json_is_a_value_error(body):
     """Whatever is wrong with it: nesting and thousands of digits too, and keys that stand twice."""
     with pytest.raises(ValueError):
         decode_json(body)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('["[{",', "]")])
+def test_a_value_is_at_most_a_hundred_levels_deep(opening, closing):
+    """Any number side by side, and brackets in texts, are no depth."""
+    deepest = opening * MAX_DEPTH + "1" + closing * MAX_DEPTH
+    body = f"[{','.join([deepest[len(opening) : -len(closing)]] * 3)}]".encode()
+
+    assert json.loads(body) == decode_json(body)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        decode_json(b"[" + body + b"]")
 
 
 @given(st.binary(max_size=60))
