@@ -26,6 +26,7 @@ from ezvideo_async._credentials import Credentials, KeySource
 from ezvideo_async._events import Final, TaskFailed, TaskLost
 from ezvideo_async._exchange import Exchange
 from ezvideo_async._gate import Gate, Observers
+from ezvideo_async._http import without_queries
 from ezvideo_async._models import TaskError, VideoTask
 from ezvideo_async._observe import RetryDue
 from ezvideo_async._policy import PollPolicy, RetryPolicy, seconds_between, time_limit
@@ -372,6 +373,6 @@ def outcome_of(final: Final, *, raise_on_failure: bool) -> VideoTask:
 
 def _failed(task: VideoTask) -> TaskFailedError:
     error = task.error or TaskError()
-    told = ": ".join(part for part in (error.code, error.message) if part)
+    told = without_queries(": ".join(part for part in (error.code, error.message) if part))
     why = f": {told[:200]!a}" if told else ", and the server does not say why"
     return TaskFailedError(f"task {task.id!a} failed{why}", task_id=task.id, task=task)

@@ -25,7 +25,7 @@ _SENTENCE_CHARACTERS = 200
 
 @frozen
 class Told:
-    """What an error body tells."""
+    """What an error body tells; queries of urls are left out, for signed ones are keys."""
 
     code: str | None = None
     message: str | None = None
@@ -56,10 +56,14 @@ def _says_no_error(told: Told) -> bool:
 def _told_at(level: Mapping[str, Any]) -> Told:
     nested = read_error(level)
     return Told(
-        code=nested.code or scalar_text(level.get("code")),
-        message=nested.message or _flat_message(level),
-        error_type=_error_type(level),
+        code=_without_queries(nested.code or scalar_text(level.get("code"))),
+        message=_without_queries(nested.message or _flat_message(level)),
+        error_type=_without_queries(_error_type(level)),
     )
+
+
+def _without_queries(text: str | None) -> str | None:
+    return None if text is None else without_queries(text)
 
 
 def _flat_message(level: Mapping[str, Any]) -> str | None:
@@ -95,8 +99,7 @@ def sentence(start: str, told: Told) -> str:
 
 
 def _plain(text: str) -> str:
-    cut = without_queries(text[: 2 * _SENTENCE_CHARACTERS])
-    cut = cut if len(cut) <= _SENTENCE_CHARACTERS else cut[:_SENTENCE_CHARACTERS] + "…"
+    cut = text if len(text) <= _SENTENCE_CHARACTERS else text[:_SENTENCE_CHARACTERS] + "…"
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in cut
     )

@@ -116,6 +116,18 @@ async def test_a_failure_without_a_reason_says_so() -> None:
         assert str(raised.value) == "task 't' failed, and the server does not say why"
 
 
+async def test_a_failure_tells_no_query_of_a_signed_url() -> None:
+    """Where the video was is told, the key to it is not; ``.task`` has all."""
+    told = "no access to https://cdn.example.test/in.png?sig=s3cr3t"
+    script = replying(answer({"id": "t", "status": "failed", "error": {"message": told}}))
+    async with RawServer(script) as server, client_of(server) as client:
+        with pytest.raises(TaskFailedError, match=r"cdn\.example\.test/in\.png\?") as raised:
+            await client.wait("t")
+
+        assert "s3cr3t" not in str(raised.value)
+        assert raised.value.task.error.message == told
+
+
 # -- the deadline ---------------------------------------------------------------------------------
 
 

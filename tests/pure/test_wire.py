@@ -444,7 +444,35 @@ def test_the_sentence_is_one_printable_line():
     assert "s3cr3t" not in sentence
     assert len(sentence) < 500
     assert sentence.endswith("…")
-    assert error_of(told, status=400).message == told["message"]
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 503])
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"error": {"message": f"see {SIGNED} now", "code": SIGNED, "type": SIGNED}},
+        {"error": f"see {SIGNED} now", "code": SIGNED},
+        {"message": f"see {SIGNED} now", "code": SIGNED, "data": None},
+        {"detail": [{"loc": ["body"], "msg": f"see {SIGNED} now"}]},
+    ],
+)
+def test_no_attribute_of_an_error_holds_a_signed_urls_query(told, status):
+    """What the server said is kept in full but for the queries of its urls."""
+    error = error_of(told, status=status)
+
+    assert error.message.endswith("see https://cdn.example.test/v.mp4?… now")
+    assert "s3cr3t" not in f"{error}{vars(error)!r}"
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("part", ["http://", "https:\\/\\/", "http://h?", "http:// ", "?#"])
+def test_a_megabyte_of_urls_is_cut_in_linear_time(part):
+    """Whatever a server repeats, with or without a query, reading it does not take minutes."""
+    message = part * ((1 << 20) // len(part))
+
+    error = error_of(json.dumps({"error": {"message": message}}), status=400)
+
+    assert error.message.startswith(part[:7])
 
 
 # -- successes that are none ----------------------------------------------------------------
