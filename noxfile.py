@@ -119,6 +119,15 @@ def props(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Fuzz all subjects with both HTTP parsers; `-- --scale 0.01` for a part of it."""
+    install(session, "--editable", ".[cli]", group="tests")
+    session.run("python", "-m", "tests.fuzz.run", *session.posargs)
+    session.env["AIOHTTP_NO_EXTENSIONS"] = "1"
+    session.run("python", "-m", "tests.fuzz.run", "streams", "headers", "ids", *session.posargs)
+
+
+@nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """Watch 200 tasks of a fake server; needs no account."""
     install(session, ".[cli]")
