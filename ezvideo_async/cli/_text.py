@@ -75,12 +75,17 @@ def failed_because(task: VideoTask) -> str:
     """Say why a task failed, as far as the server did."""
     error = task.error
     told = ": ".join(part for part in (error.code, error.message) if part) if error else ""
-    return cut(clean(told), _LONGEST) or "the server does not say why"
+    return _short(told) or "the server does not say why"
 
 
 def lost_because(event: TaskLost) -> str:
     """Say why a task is looked for no more."""
-    return _LOST.get(event.reason) or cut(clean(str(event.error)), _LONGEST)
+    return _LOST.get(event.reason) or _short(str(event.error))
+
+
+def _short(told: str) -> str:
+    """Clean and cut what a server said; of a megabyte only as much as is shown is cleaned."""
+    return cut(clean(told[: _LONGEST + 1]), _LONGEST)
 
 
 def cut(text: str, longest: int) -> str:

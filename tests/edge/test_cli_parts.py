@@ -39,7 +39,14 @@ from ezvideo_async.cli._connect import Trouble
 from ezvideo_async.cli._exits import UsageError
 from ezvideo_async.cli._ids import ids_of, resume_command
 from ezvideo_async.cli._tally import Tally
-from ezvideo_async.cli._text import detail_of, duration, event_line, task_line, word_of
+from ezvideo_async.cli._text import (
+    detail_of,
+    duration,
+    event_line,
+    failed_because,
+    task_line,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -139,6 +146,17 @@ def test_rows_stay_in_the_frame(texts: list[tuple[str, str]], width: int) -> Non
 
     assert all(line.cell_len <= width for line in lines)
     assert not any("\n" in line.plain for line in lines)
+
+
+@given(st.text(st.characters(), min_size=1, max_size=4), st.integers(0, 600))
+def test_a_long_reason_is_cut_as_if_all_of_it_were_clean(text: str, length: int) -> None:
+    """At most 500 characters are shown, the last of which then is an ellipsis."""
+    told = (text * length)[:length] or text
+
+    shown = clean(told)
+
+    expected = shown if len(shown) <= 500 else shown[:499] + "…"
+    assert expected == failed_because(failed("vid_1", told).task)
 
 
 @pytest.mark.parametrize("width", [80, 200])
