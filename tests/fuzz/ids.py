@@ -15,11 +15,13 @@ from ezvideo_async._checks import checked_task_id
 from ezvideo_async._wire import status_request
 from ezvideo_async.testing import VirtualClockLoop
 from tests.answers import BASE_URL
-from tests.fuzz.subject import Broken, Report, Subject, chance, each
+from tests.fuzz.subject import Broken, Report, Subject, chance, each, told
 from tests.raw_server import DONE, RawServer, client_of
 
 if TYPE_CHECKING:
     from random import Random
+
+    from ezvideo_async import AsyncVideoClient
 
 _ON_WIRE_EVERY = 50
 _UNRESERVED = frozenset(ascii_letters + digits + "-._~")
@@ -83,19 +85,26 @@ async def _asked(texts: dict[int, str], report: Report) -> None:
     budget = RequestBudget(rate=1_000_000.0)
     async with RawServer(DONE) as server, client_of(server, budget=budget) as client:
         for index, text in texts.items():
-            before = len(server.requests)
             try:
-                task = await client.retrieve(text)
-            except InvalidTaskIdError:
-                is_right = not _is_allowed(text) and len(server.requests) == before
-            else:
-                [seen] = server.requests[before:]
-                _check_target(seen.target, text)
-                is_right = task.id == text and seen.lines == server.requests[0].lines
-            report.counts["on the wire"] += 1
-            if not is_right:
-                why = "asked for otherwise on the wire"
-                report.broken.append(Broken("ids", index, ascii(text), why))
+                await _check_on_wire(client, server, text)
+                report.counts["on the wire"] += 1
+            except Exception as error:  # noqa: BLE001 -- whatever it is, it breaks the promise
+                report.counts["BROKEN"] += 1
+                report.broken.append(Broken("ids", index, ascii(text), told(error)))
+
+
+async def _check_on_wire(client: AsyncVideoClient, server: RawServer, text: str) -> None:
+    before = len(server.requests)
+    try:
+        task = await client.retrieve(text)
+    except InvalidTaskIdError:
+        assert not _is_allowed(text), "refused for no reason"
+        assert len(server.requests) == before, "refused after asking"
+        return
+    assert task.id == text, "another task"
+    [seen] = server.requests[before:]
+    _check_target(seen.target, text)
+    assert seen.lines == server.requests[0].lines, "other header lines"
 
 
 _pure = each("ids", made, check_id)

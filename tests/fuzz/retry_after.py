@@ -56,7 +56,10 @@ def _date(rand: Random) -> Written:
         at = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(seconds=rand.randrange(3_155_760_000))
     else:
         at = datetime(1000, 1, 1, tzinfo=UTC) + timedelta(seconds=rand.randrange(283_000_000_000))
-    return form(at), (at - _EPOCH).total_seconds()
+    text = form(at)
+    if at.second == 59:  # a leap second counts as the one before it
+        text = text.replace(f"{at:%H:%M}:59", f"{at:%H:%M}:60")
+    return text, (at - _EPOCH).total_seconds()
 
 
 def _number(rand: Random) -> Written:

@@ -48,12 +48,18 @@ _RST = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds
 
 @define
 class Conversation:
-    """What the server says in one case, and what it saw."""
+    """
+    What the server says in one case, and what it saw.
+
+    Attributes:
+        fresh: Whether the first request for an id came on a new connection.
+    """
 
     index: int
     plans: dict[str, list[Steps]] = field(factory=dict)
     seen: Counter[str] = field(factory=Counter)
     targets: set[str] = field(factory=set)
+    fresh: dict[str, bool] = field(factory=dict)
     resets: int = 0
 
     def next_steps(self, task_id: str) -> Steps:
@@ -100,6 +106,7 @@ class Host:
 
     async def _read(self, reader: asyncio.StreamReader, asked: asyncio.Queue[str | None]) -> None:
         """Count every request that arrives, whatever is being said meanwhile."""
+        is_fresh = True
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -108,6 +115,8 @@ class Host:
                 talk = self.conversations[task_id.partition("-")[0]]
                 talk.seen[task_id] += 1
                 talk.targets.add(target)
+                talk.fresh.setdefault(task_id, is_fresh)
+                is_fresh = False
                 asked.put_nowait(task_id)
         asked.put_nowait(None)
 
@@ -175,9 +184,18 @@ async def _hold(talk: Conversation, host: Host, report: Report) -> None:
     # What is sent on a connection that was reset meanwhile arrives nowhere.
     is_counted = seen <= client.requests_sent <= seen + talk.resets
     assert is_counted, f"{client.requests_sent} counted, {seen} seen, {talk.resets} resets"
+    for task_id, streams in talk.plans.items():
+        is_once = talk.fresh.get(task_id) and not (streams and _has_head(streams[0]))
+        assert not is_once or talk.seen[task_id] == 1, "sent again without a reason"
     expected = {f"/v1/videos/{talk.index}-{call}" for call in range(CALLS)}
     assert talk.targets <= expected, "another path"
     del host.conversations[str(talk.index)]
+
+
+def _has_head(stream: Steps) -> bool:
+    """Tell whether a stream can be an answer at all: somewhere is an empty line."""
+    whole = b"".join(step for step in stream if isinstance(step, bytes))
+    return b"\n\r\n" in whole or b"\n\n" in whole
 
 
 async def _ask(client: AsyncVideoClient, task_id: str) -> str:
