@@ -352,7 +352,8 @@ class Scheduler:
         watch.errors += 1
         delay = self._policy.delay(rand=rand, errors=watch.errors, retry_after=asked)
         if isinstance(error, RateLimitError):
-            delay = max(delay, (asked or 0.0) + rand * _ROOM_FOR_SPREAD * self._policy.interval)
+            obeyed = min(asked or 0.0, self._policy.retry_after_max)
+            delay = max(delay, obeyed + rand * _ROOM_FOR_SPREAD * self._policy.interval)
         return delay
 
     def _seen(self, watch: Watch, task: VideoTask, now: float, unix_now: float) -> Event | None:

@@ -308,6 +308,7 @@ def test_trouble_ends_no_watch(error):
         (BadResponseError("x", retry_after=30.0), 0.5, 30.0),
         (RateLimitError("x", retry_after=20.0), 0.0, 20.0),
         (RateLimitError("x", retry_after=20.0), 0.5, 25.0),
+        (RateLimitError("x", retry_after=86_400.0), 0.5, 605.0),
         (RateLimitError("x"), 0.0, 5.0),
         (RateLimitError("x"), 0.9, 9.5),
         (missing(retry_after=8.0), 0.5, 8.0),
