@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ezvideo_async")
 
+_HTTP_STATUSES = range(200, 600)
+_MISDIRECTED = 421
+
 _WORDS_REMEMBERED = 1000
 """So many unknown words are logged, once each; a server may send any number."""
 
@@ -156,6 +159,8 @@ class Exchange:
         except EzVideoError as raised:
             error = raised.with_traceback(None)
             return Answer(error), None
+        if response.status == _MISDIRECTED or response.status not in _HTTP_STATUSES:
+            line.close()  # it leads to another server, or after a 101 speaks no HTTP any more
         unix_now = time.time()
         outcome = decode_status(
             response, task_id=task_id, base_url=self._base_url, unix_now=unix_now, alias=alias

@@ -128,6 +128,18 @@ async def test_a_connection_is_kept_for_the_next_request() -> None:
         assert server.connections == 1
 
 
+@pytest.mark.fault("H8")
+@pytest.mark.parametrize("status", ["421 Misdirected", "101 Switching", "999 Nine"])
+async def test_a_connection_that_leads_elsewhere_is_not_used_again(status: str) -> None:
+    """After a 421, or a status that HTTP does not have, the next try goes over another one."""
+    stray = [READ, answer(b"", status=status), READ, answer(b"", status=status)]
+    async with RawServer(stray, DONE) as server, client_of(server) as client:
+        assert (await client.retrieve("t")).succeeded
+
+        assert [seen.connection for seen in server.requests] == [0, 1]
+        assert server.times == [0.0, 0.25]
+
+
 # -- redirects, cookies, keys ---------------------------------------------------------------------
 
 
