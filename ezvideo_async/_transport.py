@@ -206,6 +206,7 @@ class Transport:
         ) as answer:
             if answer.status == _PROXY_LOGIN:  # only a proxy says so, and not about the task
                 raise aiohttp.ClientHttpProxyError(answer.request_info, (), status=answer.status)
+            _check_length(answer)
             body = await _read_body(answer, request)
         return Response(
             status=answer.status,
@@ -326,6 +327,13 @@ def _judged(failure: BaseException) -> tuple[type[TransportError], str]:
 
 def _is_stale(outcome: object) -> bool:
     return isinstance(outcome, TransportError) and outcome.reason == "disconnected"
+
+
+def _check_length(answer: aiohttp.ClientResponse) -> None:
+    """Refuse two lengths, as aiohttp's parser in C does; its parser in Python takes the first."""
+    if len(answer.headers.getall(hdrs.CONTENT_LENGTH, ())) > 1:
+        answer.close()
+        raise HttpProcessingError(message="two lengths")
 
 
 async def _read_body(answer: aiohttp.ClientResponse, request: Request) -> bytes:
