@@ -74,6 +74,7 @@ async def test_a_provider_is_asked_at_the_first_request_and_once() -> None:
             assert len(server.requests) == client.requests_sent == 100
 
 
+@pytest.mark.fault("H2")
 async def test_a_hundred_refused_calls_ask_for_one_new_key() -> None:
     """After a 401 one call renews the key for all; each asks again with the new one."""
     provider = Provider("old", "new")
@@ -92,6 +93,7 @@ async def test_a_hundred_refused_calls_ask_for_one_new_key() -> None:
         assert client.requests_sent == 200
 
 
+@pytest.mark.fault("H2")
 async def test_the_same_key_again_is_not_sent_again() -> None:
     """A provider that has no other key is asked once for all; no key is refused twice."""
     provider = Provider("old")

@@ -211,6 +211,7 @@ async def test_a_server_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) ->
     assert len(caplog.records) == 1000
 
 
+@pytest.mark.fault("H7")
 async def test_a_route_that_has_answered_is_being_deployed() -> None:
     """A missing route is a wrong base url at first, and passing trouble once it has worked."""
     missing = answer(b"<html>", "Content-Type: text/html", status="404 No")

@@ -293,6 +293,7 @@ async def test_an_outage_is_not_amplified() -> None:
         assert client.requests_sent == len(server.requests) == 10 + 7
 
 
+@pytest.mark.fault("H19")
 async def test_a_retry_that_helped_is_paid_back() -> None:
     """Half the requests failing never uses the retry budget up."""
     script = replying(*[error("503 Busy"), done] * 30)

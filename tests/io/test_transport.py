@@ -143,6 +143,7 @@ async def test_a_connection_that_leads_elsewhere_is_not_used_again(status: str) 
 # -- redirects, cookies, keys ---------------------------------------------------------------------
 
 
+@pytest.mark.fault("H21")
 @pytest.mark.parametrize("status", ["301 M", "302 F", "303 S", "307 T", "308 P"])
 @pytest.mark.parametrize(
     "target",
@@ -223,6 +224,7 @@ def chunked(body: bytes, *headers: str) -> list[bytes]:
     return [head.encode(), *(b"%x\r\n%b\r\n" % (len(part), part) for part in parts), b"0\r\n\r\n"]
 
 
+@pytest.mark.fault("H29")
 @pytest.mark.parametrize("how", ["declared", "chunked", "until the end"])
 @pytest.mark.parametrize("excess", [0, 1])
 async def test_a_body_has_at_most_a_mebibyte(how: str, excess: int) -> None:
@@ -261,6 +263,7 @@ def bomb(mebibytes: int) -> bytes:
     return b"".join([*parts, packer.flush()])
 
 
+@pytest.mark.fault("H30")
 async def test_a_gzip_bomb_is_defused_with_little_memory() -> None:
     """64 MiB packed into 64 KiB are given up after the first of them."""
     reply = answer(bomb(64), "Content-Encoding: gzip")

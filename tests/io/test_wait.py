@@ -279,6 +279,7 @@ async def test_trouble_that_lasts_ends_a_wait_at_once(trouble: str) -> None:
         assert server.times == [0.0]
 
 
+@pytest.mark.fault("H4")
 async def test_a_firewalls_page_is_borne_for_a_minute() -> None:
     """HTML with 403 passes, unless five in a row over a minute say that we are meant."""
     page = answer(b"<html>", "Content-Type: text/html", status="403 No")
@@ -309,6 +310,7 @@ async def test_many_pages_of_a_firewall_at_once_are_borne() -> None:
         assert len(server.requests) == 20
 
 
+@pytest.mark.fault("H4")
 async def test_few_pages_of_a_firewall_over_long_are_borne() -> None:
     """Four refusals in a row are not enough, however long they take."""
     page = answer(b"<html>", "Content-Type: text/html", "Retry-After: 100", status="403 No")

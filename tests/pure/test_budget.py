@@ -304,6 +304,7 @@ def test_the_sends_in_any_window_are_bounded(rate, burst, cap, steps):
 # -- cool-down ------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("H12")
 @pytest.mark.parametrize(
     ("retry_after", "rand", "seconds"),
     [(None, 0.0, 1.0), (None, 0.5, 1.5), (20.0, 0.9, 20.0), (0.5, 0.0, 0.5), (1e9, 0.0, 600.0)],
@@ -322,6 +323,7 @@ def test_a_429_stops_everybody(retry_after, rand, seconds):
     assert budget.pauses == 1
 
 
+@pytest.mark.fault("H12")
 def test_every_further_429_doubles_the_pause_up_to_a_minute():
     """Until an answer comes, sent after the pause."""
     budget, now, pauses = RequestBudget(rate=100.0), 0.0, []
@@ -520,6 +522,7 @@ def test_fewer_than_nine_in_ten_do_not():
     assert not budget.is_server_out
 
 
+@pytest.mark.fault("H19")
 def test_every_second_answer_failing_never_opens_it():
     """Polling goes on through a half-broken server."""
     budget = RequestBudget(rate=1000.0)

@@ -161,6 +161,7 @@ def test_milliseconds_win_when_they_can_be_read(headers, seconds):
     assert seconds == read_retry_after(headers, unix_now=UNIX_NOW)
 
 
+@pytest.mark.fault("H14")
 @given(
     now=INSTANTS,
     wait=st.integers(1, 100_000),

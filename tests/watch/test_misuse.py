@@ -296,6 +296,7 @@ async def test_a_refused_key_ends_the_watch_on_real_sockets():
     assert caught.value.open_ids == tuple(ids)
 
 
+@pytest.mark.fault("H4")
 async def test_a_firewalls_page_is_not_believed_at_once():
     """A 403 page is trouble that passes; five in a row over a minute are fatal."""
     server = server_of(vid_1="processing")

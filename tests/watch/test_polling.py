@@ -225,6 +225,7 @@ async def test_a_poll_is_sent_once():
 # -- 5: one budget for all ------------------------------------------------------------------------
 
 
+@pytest.mark.fault("H13")
 async def test_a_429_cools_everybody_down_and_then_spreads():
     """No poll leaves within Retry-After; then they come back over ten seconds, at a cut rate."""
     server = server_of(200)
@@ -317,6 +318,7 @@ async def test_the_rate_may_be_set_while_running():
 # -- 6: not found ---------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("H5")
 async def test_not_found_is_not_yet_for_a_while():
     """An id the server does not know yet is looked for again within ``not_found_grace``."""
     server = FakeTransport()
@@ -329,6 +331,7 @@ async def test_not_found_is_not_yet_for_a_while():
     assert server.asked() == [0.0, 5.0, 10.0]
 
 
+@pytest.mark.fault("H5")
 async def test_an_id_never_found_is_lost_after_the_grace():
     """After the grace "not found" is believed."""
     server = FakeTransport()
@@ -341,6 +344,7 @@ async def test_an_id_never_found_is_lost_after_the_grace():
     assert server.asked() == [0.0, 5.0, 10.0]
 
 
+@pytest.mark.fault("H6")
 async def test_a_task_that_vanishes_gets_two_more_looks():
     """A task that was seen is lost at the third "not found" in a row, with its last state."""
     server = server_of(1)
@@ -408,6 +412,7 @@ async def test_each_add_may_have_its_own_deadline():
         assert watcher.open_ids == ("vid_00002",)
 
 
+@pytest.mark.fault("H16")
 async def test_a_retry_after_beyond_the_deadline_ends_at_once():
     """Nobody waits for a pause that is longer than what is left."""
     server = server_of(1)
