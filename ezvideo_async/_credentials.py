@@ -7,6 +7,8 @@ Nothing here does network I/O of its own; a key may come from the caller's async
 from __future__ import annotations
 
 import asyncio
+import re
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from inspect import isawaitable
@@ -21,15 +23,22 @@ _MASK = "***"
 _SHORTEST_SECRET = 8
 """Characters; a local server's "x" or "test" is no secret, and masking it would break answers."""
 
+_MATCHED = 64
+"""Characters of a key that are looked for escaped; what follows them counts as the key's rest."""
+
+_AMBIGUOUS = 4
+"""Backslashes and percent signs, which no key has; each doubles the ways to read a text."""
+
 
 class Secret:
     """A key that no ``repr``, log, pickle or traceback shows."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_echoes", "_key")
 
     def __init__(self, key: object) -> None:
         trouble = _trouble_with_key(key)
         self._key = "" if trouble else str(key).strip()
+        self._echoes: re.Pattern[str] | None = None
         del key  # no traceback shows it, not even a refused one
         if trouble:
             raise ConfigError(trouble)
@@ -52,14 +61,64 @@ class Secret:
         return f"Bearer {self._key}"
 
     def scrub(self, text: str) -> str:
-        """Mask the key wherever *text* echoes it."""
-        return text.replace(self._key, _MASK) if len(self._key) >= _SHORTEST_SECRET else text
+        """Mask the key wherever *text* echoes it: as it is, escaped, or in Base64."""
+        if len(self._key) < _SHORTEST_SECRET:
+            return text
+        if self._echoes is None:  # made late: it takes a while, and many clients never ask
+            self._echoes = re.compile(_echoes_of(self._key))
+        return self._echoes.sub(_MASK, text.replace(self._key, _MASK))
 
     def scrub_body(self, body: bytes) -> bytes:
         """Mask the key wherever *body* echoes it."""
-        if len(self._key) < _SHORTEST_SECRET:
-            return body
-        return body.replace(self._key.encode(), _MASK.encode())
+        text = body.decode("latin-1")
+        masked = self.scrub(text)
+        return body if masked == text else masked.encode("latin-1")
+
+    def scrub_torn(self, text: str) -> str:
+        """Mask also where *text* begins or ends within the key: somebody else has cut it."""
+        text = self.scrub(text)
+        for length in range(len(self._key) - 1, _SHORTEST_SECRET - 1, -1):
+            text = text.replace(self._key[:length], _MASK).replace(self._key[-length:], _MASK)
+        return text
+
+
+def _echoes_of(key: str) -> str:
+    """
+    Write the pattern of everything that a server may make of the key when it quotes it.
+
+    Characters may be escaped, one by one, for JSON (also JSON within JSON), urls or HTML; or the
+    header was put into Base64, where the key begins at any of three places.  All alternatives
+    begin with a plain character: so a search skips what can't be one as fast as it reads.
+    """
+    if len(re.findall(r"[\\%]", key)) > _AMBIGUOUS:
+        return re.escape(key)
+    start, rest = key[0], "".join(f"(?:{'|'.join(_forms(each))})" for each in key[1:_MATCHED])
+    more = r"[^\s\"'<>]*+" if len(key) > _MATCHED else ""
+    plain = [f"{form}{rest}{more}" for form in _forms(start)]
+    packed = [_packed(key[:_MATCHED], before) for before in range(3)]
+    more = r"[\w+/=-]*+" if len(key) > _MATCHED else ""
+    return "|".join([*plain, *(f"{each}{more}" for each in packed)])
+
+
+def _forms(character: str) -> list[str]:
+    code, itself = f"{ord(character):02x}", re.escape(character)
+    escaped = [
+        # From the first backslash of a row on: half an escape left over would break the JSON.
+        rf"\\(?<!\\\\)\\*+(?:{itself}|(?i:u00{code}))",
+        rf"%(?:25)?(?i:{code})",
+        rf"&#(?:{ord(character)}|(?i:x{code}));",
+    ]
+    if character == "\\":
+        escaped[0] = r"\\(?:\\*(?i:u005c)|\\{1,3})"
+    return [*escaped, itself]
+
+
+def _packed(key: str, before: int) -> str:
+    """Write the Base64 that *key* gives after *before* bytes, but for what its neighbours give."""
+    text = b64encode(b"\0" * before + key.encode()).decode()
+    own = text[(0, 2, 3)[before] : (before + len(key)) * 8 // 6]
+    odd = {"+": "(?:[+-]|%2[Bb])", "/": r"(?:[/_]|\\/|%2[Ff])"}  # the alphabet of urls, and escapes
+    return "".join(odd.get(character, character) for character in own)
 
 
 def _trouble_with_key(key: object) -> str | None:

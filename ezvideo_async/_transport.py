@@ -270,7 +270,8 @@ class Transport:
             reason = "local_stall"  # the loop was blocked: the server is not to blame
         # The message of broken HTTP without aiohttp's "400", which the server never sent.
         told = getattr(failure, "message", None) if reason == "protocol" else None
-        text = _plain(secret.scrub(str(told or failure))) or type(failure).__name__
+        # It quotes the answer, and cuts what it quotes: maybe within an echoed key.
+        text = _plain(secret.scrub_torn(str(told or failure))) or type(failure).__name__
         host = self._origin.host_port_subcomponent
         error = kind(f"{_PHRASES[reason]} ({host}): {text}", task_id=request.task_id, reason=reason)
         if getattr(failure, "status", None) == _PROXY_LOGIN:
@@ -361,8 +362,12 @@ def _is_packed(answer: aiohttp.ClientResponse) -> bool:
 
 def _joined(headers: Any, secret: Secret) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name, echoing in headers.items():
-        key, value = name.lower(), secret.scrub(echoing)
+    pairs = [*headers.items()]
+    whole = "\n".join(f"{name}: {value}" for name, value in pairs)
+    if secret.scrub(whole) != whole:  # one search for all of them: hardly ever is there an echo
+        pairs = [(secret.scrub(name), secret.scrub(value)) for name, value in pairs]
+    for name, value in pairs:
+        key = name.lower()
         found[key] = f"{found[key]}, {value}" if key in found else value
     return found
 
