@@ -213,6 +213,7 @@ def test_a_failure_outweighs_the_time_limit(ezvideo: Any, server: ServerInThread
     assert ezvideo(*WATCH, "--timeout", "0.3", *server.add("never", "failed")).code == 1
 
 
+@pytest.mark.fault("X19")
 def test_watch_as_json(ezvideo: Any, server: ServerInThread) -> None:
     """With --json, stdout is one ASCII JSON object a line, the last of a task being final."""
     server.call("add_task", "视频\u202e1", duration=0.0, outcome="failed")
@@ -228,6 +229,7 @@ def test_watch_as_json(ezvideo: Any, server: ServerInThread) -> None:
     assert event["task"]["status"] == "failed"
 
 
+@pytest.mark.fault("X19")
 def test_ids_are_cleaned(ezvideo: Any, server: ServerInThread) -> None:
     """What a terminal would obey is shown as an escape; CJK passes."""
     server.call("add_task", "视频\u202e2", duration=0.0)
@@ -349,6 +351,7 @@ def test_wrong_usage(ezvideo: Any, server: ServerInThread, arguments: str, compl
     assert before == len(server.call("requests"))
 
 
+@pytest.mark.fault("X3")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -614,6 +617,7 @@ def test_serve_fake_on_a_taken_port(ezvideo: Any) -> None:
 # --- signals -------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P1")
 async def test_the_second_signal_ends_at_once(
     terminal: Callable[..., FakeTerminal], monkeypatch: pytest.MonkeyPatch
 ) -> None:

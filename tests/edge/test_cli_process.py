@@ -123,6 +123,7 @@ def test_demo_in_a_pipe(start: Callable[..., subprocess.Popen[str]]) -> None:
     assert re.search(r"8 tasks: 6 completed, 1 failed, 1 lost; \d+ requests in 0:0\d", err)
 
 
+@pytest.mark.fault("P10")
 def test_nobody_reads_on(start: Callable[..., subprocess.Popen[str]], ids: list[str]) -> None:
     """When the reader of stdout leaves, the command ends quietly with 141, as head expects."""
     process = start(*WATCH, "--json", *ids)
@@ -135,6 +136,7 @@ def test_nobody_reads_on(start: Callable[..., subprocess.Popen[str]], ids: list[
     assert (process.wait(timeout=LATE), err) == (141, "")
 
 
+@pytest.mark.fault("P10")
 def test_help_that_nobody_reads(start: Callable[..., subprocess.Popen[str]]) -> None:
     """Help into a closed pipe ends quietly as well."""
     reading, writing = os.pipe()
@@ -159,6 +161,7 @@ def test_full_disk(
     assert (" ".join(ids) in err) == (arguments is WATCH)
 
 
+@pytest.mark.fault("X3")
 def test_the_key_is_in_no_process_list(
     start: Callable[..., subprocess.Popen[str]], ids: list[str]
 ) -> None:
@@ -177,6 +180,7 @@ def test_the_key_is_in_no_process_list(
 # --- signals -------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P1", "P2")
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_signal(
     start: Callable[..., subprocess.Popen[str]], ids: list[str], name: str, code: int
@@ -192,6 +196,7 @@ def test_signal(
     assert err.endswith(f"go on with:\n  ezvideo watch --interval 0.1 --progress {' '.join(ids)}\n")
 
 
+@pytest.mark.fault("P1")
 def test_two_signals(start: Callable[..., subprocess.Popen[str]], ids: list[str]) -> None:
     """Ctrl-C twice is Ctrl-C, only sooner."""
     process = start(*WATCH, *ids, command=HEEDING)

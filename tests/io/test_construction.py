@@ -69,6 +69,7 @@ def test_an_empty_argument_is_not_taken_for_one_left_out(monkeypatch: pytest.Mon
         AsyncVideoClient(base_url="")
 
 
+@pytest.mark.fault("X7")
 @pytest.mark.parametrize(
     ("base_url", "trouble"),
     [
@@ -123,6 +124,7 @@ async def test_a_slash_at_the_end_changes_nothing(slashes: str) -> None:
         assert server.requests[0].target == "/v1/videos/t"
 
 
+@pytest.mark.fault("C24")
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, "15", None, True, 1e9])
 def test_a_request_timeout_that_is_no_time_is_refused(value: object) -> None:
     """A time limit must be a finite number of seconds above 0."""
@@ -130,6 +132,7 @@ def test_a_request_timeout_that_is_no_time_is_refused(value: object) -> None:
         AsyncVideoClient(KEY, base_url=LOCAL, request_timeout=value)  # type: ignore[arg-type]
 
 
+@pytest.mark.fault("X8")
 @pytest.mark.parametrize(
     ("name", "value", "trouble"),
     [
@@ -164,6 +167,7 @@ async def test_a_header_given_replaces_ours_of_that_name() -> None:
     assert "cache-control: no-cache" in lines
 
 
+@pytest.mark.fault("X8")
 @pytest.mark.parametrize(
     "key", ["", "  ", "a b", "a\r\nX: y", "a\nb", "a\x00b", "\u00e9", "a\u2028b", 5, b"k", object()]
 )
@@ -175,6 +179,7 @@ def test_a_key_that_no_server_gave_is_refused_without_showing_it(key: object) ->
     assert key not in [value for _name, value in our_locals(refused.value)]
 
 
+@pytest.mark.fault("X2")
 def test_no_frame_of_ours_holds_the_key_of_a_client_that_was_refused() -> None:
     """Neither a bad key nor a good one beside a bad option is in a local variable."""
     for bad in ({"api_key": f"{KEY} "[:-3] + " x"}, {"api_key": KEY, "request_timeout": -1.0}):
@@ -191,6 +196,7 @@ async def test_blanks_round_a_key_are_cut_off() -> None:
         assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
+@pytest.mark.fault("X4")
 def test_repr_shows_the_server_and_no_key() -> None:
     """Neither the client nor its secret shows the key."""
     client = AsyncVideoClient(KEY, base_url=LOCAL)
@@ -200,6 +206,7 @@ def test_repr_shows_the_server_and_no_key() -> None:
     assert KEY not in repr(vars(client))
 
 
+@pytest.mark.fault("X4")
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
 @pytest.mark.parametrize("made", [Secret, lambda key: AsyncVideoClient(key, base_url=LOCAL)])
 def test_keys_and_clients_are_not_copied(copied: object, made: object) -> None:

@@ -53,6 +53,7 @@ async def _arrives(task_id: str) -> None:
         assert unquote(target.removeprefix("/v1/videos/"), errors="strict") == task_id
 
 
+@pytest.mark.fault("C2", "X9")
 @pytest.mark.parametrize(
     "task_id",
     [
@@ -73,6 +74,7 @@ def _is_legal(text: str) -> bool:
     return True
 
 
+@pytest.mark.fault("C2", "X9")
 @settings(max_examples=60)
 @given(st.text(st.characters(), min_size=1, max_size=40).filter(_is_legal))
 async def test_any_legal_id_arrives_as_one_segment(task_id: str) -> None:
@@ -83,7 +85,7 @@ async def test_any_legal_id_arrives_as_one_segment(task_id: str) -> None:
 # -- answers about somebody else ------------------------------------------------------------------
 
 
-@pytest.mark.fault("N17")
+@pytest.mark.fault("N17", "S7", "X24")
 async def test_a_stray_answer_is_never_taken_for_ours(caplog: pytest.LogCaptureFixture) -> None:
     """Somebody else's answer on a kept connection: it is closed, and the task asked for anew."""
     script = [READ, done, READ, evil(), STALL]
@@ -98,6 +100,7 @@ async def test_a_stray_answer_is_never_taken_for_ours(caplog: pytest.LogCaptureF
     assert "EVIL" in caplog.text
 
 
+@pytest.mark.fault("S7", "X24")
 async def test_the_same_stray_answer_on_many_connections_is_no_name() -> None:
     """Asking again uses no pooled connection: two equal strays must not become an alias."""
     script = [READ, 1.0, done, READ, evil(), STALL]
@@ -110,6 +113,7 @@ async def test_the_same_stray_answer_on_many_connections_is_no_name() -> None:
         assert client._exchange._aliases == {}
 
 
+@pytest.mark.fault("S8")
 async def test_a_server_with_its_own_name_for_a_task_is_believed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -141,6 +145,7 @@ async def test_an_alias_is_forgotten_with_its_task() -> None:
         assert len(server.requests) == 2
 
 
+@pytest.mark.fault("S7")
 async def test_ever_new_foreign_ids_are_a_bad_answer() -> None:
     """A server that answers about anybody gives an error, each try asking twice."""
     async with FakeVideoServer() as server, client_of(server) as client:
@@ -155,6 +160,7 @@ async def test_ever_new_foreign_ids_are_a_bad_answer() -> None:
         assert client.requests_sent == 6
 
 
+@pytest.mark.fault("S7", "X24")
 async def test_connections_with_foreign_answers_are_closed() -> None:
     """Neither the first nor the second connection that spoke of somebody else is used again."""
 
@@ -191,6 +197,7 @@ async def test_an_answer_to_the_right_task_the_second_time_is_no_alias() -> None
         assert len(server.requests) == 2
 
 
+@pytest.mark.fault("S6")
 async def test_unknown_words_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """A status that nobody knows is taken for alive, and said once per word."""
     replies = [answer(task("t", word)) for word in ("musing", "musing", "dreaming")]

@@ -44,6 +44,7 @@ async def _used(client: AsyncVideoClient, how: str) -> None:
 USES = pytest.mark.parametrize("how", ["retrieve", "wait", "watch"])
 
 
+@pytest.mark.fault("C18")
 @USES
 async def test_a_client_that_was_not_entered_says_how_to(how: str) -> None:
     """Every use before the client is entered tells to enter it."""
@@ -51,6 +52,7 @@ async def test_a_client_that_was_not_entered_says_how_to(how: str) -> None:
         await _used(AsyncVideoClient(KEY, base_url=LOCAL), how)
 
 
+@pytest.mark.fault("C18")
 @USES
 async def test_a_closed_client_says_so(how: str) -> None:
     """Every use after the end tells to make a new client; so does entering it again."""
@@ -62,6 +64,7 @@ async def test_a_closed_client_says_so(how: str) -> None:
         await client.__aenter__()
 
 
+@pytest.mark.fault("C18")
 @USES
 async def test_another_event_loop_is_refused(how: str) -> None:
     """A client is for the loop it was entered in."""
@@ -75,6 +78,7 @@ async def test_another_event_loop_is_refused(how: str) -> None:
             await asyncio.to_thread(elsewhere, client)
 
 
+@pytest.mark.fault("C18")
 @USES
 async def test_a_forked_child_is_refused(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child process must not write into its parent's connections."""
@@ -94,6 +98,7 @@ async def test_a_client_is_entered_once() -> None:
         assert (await client.retrieve("t")).succeeded
 
 
+@pytest.mark.fault("C17")
 async def test_closing_again_is_nothing() -> None:
     """``aclose`` may be called before entering, within, twice at once, and again."""
     async with RawServer(DONE) as server:
@@ -107,6 +112,7 @@ async def test_closing_again_is_nothing() -> None:
             await unused.__aenter__()
 
 
+@pytest.mark.fault("C19")
 async def test_a_forgotten_client_warns_once_and_keeps_the_key() -> None:
     """A client that was entered and never closed gives one ``ResourceWarning``."""
     client = AsyncVideoClient(KEY, base_url=LOCAL)
@@ -196,6 +202,7 @@ async def test_a_borrowed_session_that_its_owner_closed_is_told(how: str) -> Non
             assert client.requests_sent == 0
 
 
+@pytest.mark.fault("C17")
 @pytest.mark.parametrize("how", ["retrieve", "wait"])
 async def test_closing_ends_a_request_in_flight(how: str) -> None:
     """A call whose request is under way when the client closes gets ``ClosedError``."""
@@ -210,6 +217,7 @@ async def test_closing_ends_a_request_in_flight(how: str) -> None:
         assert client.budget.in_flight == 0
 
 
+@pytest.mark.fault("C17")
 @pytest.mark.parametrize("how", ["retrieve", "wait"])
 async def test_closing_ends_a_pause_and_opens_nothing_anew(how: str) -> None:
     """A call that sleeps before its next request is woken by closing, and sends no more."""
@@ -226,6 +234,7 @@ async def test_closing_ends_a_pause_and_opens_nothing_anew(how: str) -> None:
         assert len(server.requests) == 1
 
 
+@pytest.mark.fault("C17")
 async def test_closing_ends_a_watch() -> None:
     """A watch that runs when its client closes ends at once, with the ids that are open."""
     async with FakeVideoServer() as server, client_of(server) as client:

@@ -42,6 +42,7 @@ async def test_the_happy_path_is_silent_above_debug(caplog: pytest.LogCaptureFix
     assert caplog.records == []
 
 
+@pytest.mark.fault("X7")
 async def test_a_key_sent_in_clear_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     """Plain http to another machine is one warning, at the door."""
     async with AsyncVideoClient(KEY, base_url="http://gateway.example.test:3000/v1"):

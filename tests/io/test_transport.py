@@ -144,6 +144,7 @@ async def test_a_connection_that_leads_elsewhere_is_not_used_again(status: str) 
 
 
 @pytest.mark.fault("H21")
+@pytest.mark.fault("X5")
 @pytest.mark.parametrize("status", ["301 M", "302 F", "303 S", "307 T", "308 P"])
 @pytest.mark.parametrize(
     "target",
@@ -165,6 +166,7 @@ async def test_redirects_are_not_followed(status: str, target: str) -> None:
         assert second.connections == 0
 
 
+@pytest.mark.fault("X5")
 async def test_the_key_goes_to_its_own_origin_only() -> None:
     """A session that rewrites where requests go gets no key for another origin."""
     async with RawServer(DONE) as second, RawServer(DONE) as first:
@@ -185,6 +187,7 @@ async def test_the_key_goes_to_its_own_origin_only() -> None:
         assert "authorization" not in second.requests[0].headers
 
 
+@pytest.mark.fault("X23")
 async def test_cookies_are_not_kept() -> None:
     """A server cannot make us carry something from request to request."""
     reply = answer(task("t"), "Set-Cookie: track=1; Path=/")
@@ -197,6 +200,7 @@ async def test_cookies_are_not_kept() -> None:
         assert "cookie" not in server.requests[1].headers
 
 
+@pytest.mark.fault("X17")
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """``HTTP_PROXY`` does not send the key through somebody else's machine."""
     async with RawServer(DONE) as proxy, RawServer(DONE) as server:
@@ -225,6 +229,7 @@ def chunked(body: bytes, *headers: str) -> list[bytes]:
 
 
 @pytest.mark.fault("H29")
+@pytest.mark.fault("X18")
 @pytest.mark.parametrize("how", ["declared", "chunked", "until the end"])
 @pytest.mark.parametrize("excess", [0, 1])
 async def test_a_body_has_at_most_a_mebibyte(how: str, excess: int) -> None:
@@ -264,6 +269,7 @@ def bomb(mebibytes: int) -> bytes:
 
 
 @pytest.mark.fault("H30")
+@pytest.mark.fault("X18")
 async def test_a_gzip_bomb_is_defused_with_little_memory() -> None:
     """64 MiB packed into 64 KiB are given up after the first of them."""
     reply = answer(bomb(64), "Content-Encoding: gzip")
@@ -312,6 +318,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.fault("X18")
 @pytest.mark.parametrize("kind", MALFORMED)
 async def test_broken_http_is_the_wires_fault_not_a_bad_request(kind: str) -> None:
     """aiohttp reports broken HTTP with status 400; we tell it from a refusal, and ask again."""
@@ -360,6 +367,7 @@ STALLS: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.fault("X18")
 @pytest.mark.parametrize("kind", STALLS)
 async def test_a_try_ends_at_its_time_limit(kind: str) -> None:
     """However slowly a server trickles, one try takes ``request_timeout`` at most."""
@@ -387,6 +395,7 @@ async def test_a_connect_that_hangs_ends_sooner() -> None:
             assert client.requests_sent == 0
 
 
+@pytest.mark.fault("C21")
 async def test_a_blocked_loop_is_not_the_servers_fault() -> None:
     """A time-out met while this process was blocked is not counted among the attempts."""
     busy = answer(b"{}", status="503 Busy")
@@ -400,6 +409,7 @@ async def test_a_blocked_loop_is_not_the_servers_fault() -> None:
         assert server.times == [0.0, 60.25, 60.5]
 
 
+@pytest.mark.fault("C21")
 async def test_a_blocked_loop_is_named_when_it_is_the_last_word() -> None:
     """The error says that this process was too busy."""
     async with (
@@ -443,6 +453,7 @@ def certified(authority: trustme.CA, host: str) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.fault("X16")
 async def test_an_unknown_authority_is_refused_once(authority: trustme.CA) -> None:
     """A certificate that nobody vouches for: one connection, no request, no retry."""
     async with (

@@ -78,6 +78,7 @@ async def test_the_policy_of_a_call_is_used() -> None:
         assert times(server) == [0.0, 2.0, 4.0]
 
 
+@pytest.mark.fault("S3", "S6")
 async def test_words_that_nobody_knows_never_end_a_wait() -> None:
     """Only ``completed`` and ``failed``, in any dialect's words: not progress, not a url."""
     words = ["musing", "pending", "queued", "almost_completed"]
@@ -131,6 +132,7 @@ async def test_a_failure_tells_no_query_of_a_signed_url() -> None:
 # -- the deadline ---------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("S13")
 async def test_the_deadline_is_exact_and_tells_what_was_seen() -> None:
     """When the time is up the error has the last task, the time, and the id to wait again."""
     async with FakeVideoServer() as server, client_of(server) as client:
@@ -246,6 +248,7 @@ async def test_not_found_after_the_grace_ends_it(grace: float, looks: list[float
         assert times(server) == looks
 
 
+@pytest.mark.fault("S12")
 async def test_a_task_that_vanishes_gets_two_more_looks() -> None:
     """A task that was seen is not given up for one stale replica."""
     async with FakeVideoServer() as server, client_of(server) as client:
@@ -360,6 +363,7 @@ async def test_retry_after_of_a_failed_look_is_a_floor() -> None:
 QUICK = PollPolicy(interval=5.0, jitter=0.0)
 
 
+@pytest.mark.fault("C25")
 async def test_many_waits_share_rate_and_places() -> None:
     """200 waits by ``gather`` keep to one rate and one cap; all end."""
     budget = RequestBudget(rate=50.0, burst=1, max_in_flight=8)
@@ -389,6 +393,7 @@ async def test_a_rate_is_kept_over_every_window() -> None:
         assert sent[-1] == pytest.approx(199 / 20)
 
 
+@pytest.mark.fault("C25")
 async def test_a_cool_down_stops_everybody_and_ends_slowly() -> None:
     """After a 429 no wait sends within its Retry-After; then all come back over ten seconds."""
     budget = RequestBudget(rate=1000.0, burst=1000, max_in_flight=1000)
@@ -408,6 +413,7 @@ async def test_a_cool_down_stops_everybody_and_ends_slowly() -> None:
         assert len({int(at) for at in returned}) >= 9
 
 
+@pytest.mark.fault("C25")
 async def test_an_outage_is_met_with_single_probes() -> None:
     """When everything fails the breaker opens: one probe at a time, and every wait survives."""
     async with FakeVideoServer() as server, client_of(server) as client:

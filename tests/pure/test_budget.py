@@ -120,6 +120,7 @@ def test_the_rate_may_be_set_while_running():
     assert budget.rate == 100.0
 
 
+@pytest.mark.fault("C24")
 @pytest.mark.parametrize(
     ("name", "values"),
     [

@@ -39,6 +39,7 @@ ROWS = [(word, status) for status, words in WORDS.items() for word in words.spli
 # -- status ----------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("S6")
 @pytest.mark.parametrize(("word", "status"), ROWS, ids=[word for word, _ in ROWS])
 def test_every_word_of_the_table_is_read(word, status):
     """Each word any server is known to send is read as one of the four."""
@@ -53,6 +54,7 @@ def test_the_table_holds_no_other_word():
     assert dict(ROWS) == dialects.STATUS_WORDS
 
 
+@pytest.mark.fault("S6")
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -74,6 +76,7 @@ def test_case_blanks_and_hyphens_do_not_matter(sent, status):
     assert sent == task.raw_status
 
 
+@pytest.mark.fault("S6")
 @pytest.mark.parametrize(
     "word",
     ["brewing", "moderated", "video_generation_completed", "completed!", "ok", "100", "processed"],
@@ -153,6 +156,7 @@ def test_without_a_status_the_url_the_error_and_the_id_decide(told, status):
     assert task_of(told).raw_status is None
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.parametrize("word", ["pending", "processing", "failed", "brewing"])
 def test_only_the_status_decides(word):
     """Progress 100, a time of completion and a url end nothing."""

@@ -150,6 +150,7 @@ def _ids(value):
     return f"a number of {value.bit_length()} bits" if is_huge else repr(value)
 
 
+@pytest.mark.fault("C24")
 @pytest.mark.parametrize("value", [*NO_SECONDS, 0], ids=_ids)
 @pytest.mark.parametrize(
     "name", ["interval", "min_interval", "backoff_max", "poll_after_max", "retry_after_max"]
@@ -160,6 +161,7 @@ def test_a_poll_policy_refuses_what_is_no_seconds(name, value):
         PollPolicy(**{name: value})
 
 
+@pytest.mark.fault("C24")
 @pytest.mark.parametrize("value", NO_SECONDS, ids=_ids)
 @pytest.mark.parametrize(
     "name", ["base", "cap", "throttle_base", "throttle_cap", "retry_after_max"]
@@ -171,6 +173,7 @@ def test_a_retry_policy_refuses_what_is_no_seconds(name, value):
     assert getattr(RetryPolicy(**{name: 0}), name) == 0
 
 
+@pytest.mark.fault("C24")
 @pytest.mark.parametrize("value", [nan, inf, -0.1, 1, 1.0, 2, True, "0.1", None, 10**400], ids=_ids)
 def test_a_jitter_is_a_share(value):
     """From 0 up to but not including 1."""
@@ -178,6 +181,7 @@ def test_a_jitter_is_a_share(value):
         PollPolicy(jitter=value)
 
 
+@pytest.mark.fault("C24")
 @pytest.mark.parametrize("value", [0, -1, 101, 1.0, nan, True, "3", None, 10**5000], ids=_ids)
 def test_attempts_are_a_whole_number(value):
     """At least the first, at most a hundred."""

@@ -162,6 +162,7 @@ def test_milliseconds_win_when_they_can_be_read(headers, seconds):
 
 
 @pytest.mark.fault("H14")
+@pytest.mark.fault("S16")
 @given(
     now=INSTANTS,
     wait=st.integers(1, 100_000),

@@ -376,6 +376,7 @@ def test_refresh_of_an_id_in_flight_outlives_a_failure():
     assert driver.next_at == 41.2
 
 
+@pytest.mark.fault("C21")
 def test_a_blocked_loop_is_not_held_against_the_server():
     """A time-out of our own doing does not back off."""
     driver = Driver("a")

@@ -143,6 +143,7 @@ def test_each_id_ends_exactly_once(scripts, max_in_flight):
     assert last == dict.fromkeys(ids, True)
 
 
+@pytest.mark.fault("S4")
 async def test_nothing_follows_the_final_event():
     """After its end an id is neither polled nor told again, even if the server changes its mind."""
     server = FakeTransport()
@@ -162,6 +163,7 @@ async def test_nothing_follows_the_final_event():
     assert len(server.asked("vid_0")) == 1
 
 
+@pytest.mark.fault("C6")
 async def test_an_id_added_again_after_its_end_is_watched_anew():
     """A new watch of an ended id looks again and ends again, with its own tag."""
     server = FakeTransport()
@@ -183,6 +185,7 @@ async def test_an_id_added_again_after_its_end_is_watched_anew():
 # -- 3: slow readers ------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("C10")
 async def test_a_slow_reader_gets_the_newest_state_only():
     """However long nobody reads, at most one event per id waits, and it is the newest."""
     server = FakeTransport()
@@ -200,6 +203,7 @@ async def test_a_slow_reader_gets_the_newest_state_only():
     assert {(event.previous, event.current) for event in events} == {(None, TaskStatus.PROCESSING)}
 
 
+@pytest.mark.fault("C10")
 async def test_a_slow_reader_loses_no_ending():
     """Endings wait for a reader that comes an hour late."""
     server = FakeTransport()
@@ -213,6 +217,7 @@ async def test_a_slow_reader_loses_no_ending():
     assert all(event.is_final for event in events)
 
 
+@pytest.mark.fault("C10")
 async def test_polls_do_not_wait_for_the_reader():
     """Nobody reads, and polls keep their pace."""
     server = FakeTransport()
@@ -521,6 +526,7 @@ async def test_an_internal_fault_is_raised_to_every_reader():
                 assert caught.value.open_ids == ("vid_0",)
 
 
+@pytest.mark.fault("C17")
 async def test_closing_the_client_ends_the_watch():
     """A client that is closed under a watch is an exception with the open ids."""
     server = FakeTransport()
@@ -573,6 +579,7 @@ async def leave_by_cancel(watcher):
     await read_all(watcher)
 
 
+@pytest.mark.fault("C11", "C12")
 @pytest.mark.parametrize(
     ("leave", "raised"),
     [
@@ -733,6 +740,7 @@ def test_whoever_calls_no_context_gets_into_a_poll(calls):
 # -- reading in odd ways --------------------------------------------------------------------------
 
 
+@pytest.mark.fault("C13")
 async def test_two_reads_at_once_are_refused():
     """A second concurrent read is an error of the caller; the first one goes on."""
     server = FakeTransport()
@@ -746,6 +754,7 @@ async def test_two_reads_at_once_are_refused():
         assert (await first).kind == "task_completed"
 
 
+@pytest.mark.fault("C13")
 async def test_iterating_again_goes_on():
     """A loop left by ``break`` is taken up where it stopped."""
     server = FakeTransport()
@@ -774,6 +783,7 @@ async def test_a_failed_task_is_an_event_with_its_reason():
     assert event.to_dict()["task"]["error"] == error
 
 
+@pytest.mark.fault("S1", "S2")
 async def test_regress_is_marked():
     """A status or progress that goes back is told as such."""
     server = FakeTransport()

@@ -36,6 +36,7 @@ async def read_all(reader):
 # -- adding ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("C1", "C4")
 @pytest.mark.parametrize(
     "task_ids", ["vid_1", b"bytes", [""], ["a", "."], [None], [["vid_1"]]], ids=ascii
 )
@@ -49,6 +50,7 @@ async def test_unusable_ids_are_refused_at_once(task_ids):
     assert server.asked() == []
 
 
+@pytest.mark.fault("C1")
 async def test_one_bad_id_keeps_all_of_an_add_out():
     """``add`` takes all ids or none."""
     async with fake_client(server_of()) as client, client.watch() as watcher:
@@ -58,6 +60,7 @@ async def test_one_bad_id_keeps_all_of_an_add_out():
         assert watcher.open_ids == ()
 
 
+@pytest.mark.fault("C5", "C9")
 async def test_the_callers_list_is_copied():
     """Changing the list afterwards changes nothing."""
     task_ids = ["vid_1", "vid_2", "vid_1"]
@@ -68,6 +71,7 @@ async def test_the_callers_list_is_copied():
             assert watcher.open_ids == ("vid_1", "vid_2")
 
 
+@pytest.mark.fault("C5")
 async def test_adding_a_watched_id_again_changes_nothing():
     """``add`` is idempotent: same watch, same tag, no request more."""
     server = server_of(vid_1="processing")
@@ -147,6 +151,7 @@ async def test_a_watcher_needs_an_entered_client():
         await client.watch().__aenter__()
 
 
+@pytest.mark.fault("C7")
 async def test_another_thread_is_told_how_to_add():
     """A call from another thread names ``call_soon_threadsafe``."""
     caught = []
@@ -169,6 +174,7 @@ async def test_another_thread_is_told_how_to_add():
 # -- discard, feed --------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("C8")
 async def test_discard_stops_the_watch_and_its_events():
     """After ``discard`` nobody hears of the id, even of what was unread; the answer is dropped."""
     server = server_of(vid_1="processing", vid_2="completed")
@@ -396,6 +402,7 @@ async def test_a_runner_cancelled_by_the_application_is_no_silent_end():
         assert client.budget.in_flight == 0
 
 
+@pytest.mark.fault("C22")
 async def test_an_observer_that_is_cancelled_breaks_nothing():
     """Whatever an observer raises, the watch goes on."""
 

@@ -148,6 +148,7 @@ async def test_refresh_looks_soon_but_not_sooner_than_min_interval():
     assert server.asked() == [0.0, 1.0, 3.2]
 
 
+@pytest.mark.fault("C20", "C21")
 async def test_polls_after_a_stall_are_spread(caplog):
     """When the loop was blocked for long, the polls it missed do not come at once."""
     caplog.set_level(logging.INFO, "ezvideo_async")
@@ -345,6 +346,7 @@ async def test_an_id_never_found_is_lost_after_the_grace():
 
 
 @pytest.mark.fault("H6")
+@pytest.mark.fault("S12")
 async def test_a_task_that_vanishes_gets_two_more_looks():
     """A task that was seen is lost at the third "not found" in a row, with its last state."""
     server = server_of(1)
@@ -370,6 +372,7 @@ async def test_a_task_that_comes_back_is_not_lost():
 # -- deadlines ------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("S13")
 async def test_a_task_that_never_ends_is_given_up_at_its_deadline():
     """The watcher's time limit ends a watch with the last state and what it waited."""
     server = server_of(1)
@@ -443,6 +446,7 @@ async def test_a_task_without_change_is_told_as_stalled_once():
 # -- bad options ----------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("C24")
 @pytest.mark.parametrize(
     "options",
     [
@@ -467,6 +471,7 @@ async def test_bad_options_are_refused_before_anything_is_sent(options):
 # -- the loop and its neighbours ------------------------------------------------------------------
 
 
+@pytest.mark.fault("C21")
 @pytest.mark.parametrize("blocked", [1.5, 3.0, 10.0])
 async def test_a_loop_that_is_always_busy_still_polls(blocked):
     """Blocked again and again, ids are polled late, but each within a few blockings."""
