@@ -8,6 +8,7 @@ nothing that would need closing, and loses nothing when a read is cancelled.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Self
 
 from ezvideo_async._events import ProgressChanged, StatusChanged
@@ -20,6 +21,40 @@ if TYPE_CHECKING:
 
     from ezvideo_async._events import Event
     from ezvideo_async._watch import Watch
+
+
+class Home:
+    """The event loop and process in which something was made, and may be used."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+
+    def check(self) -> None:
+        """
+        Let use at home pass.
+
+        Raises:
+            ClosedError: This is another event loop, another thread, or a forked child.
+        """
+        if running_loop() is self._loop:
+            return
+        if os.getpid() != self._process:
+            message = "this watcher belongs to the parent process; make a new one after the fork"
+            raise ClosedError(message)
+        message = (
+            "a watcher belongs to one event loop; from elsewhere use "
+            "loop.call_soon_threadsafe(watcher.add, task_id)"
+        )
+        raise ClosedError(message)
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Give the event loop that runs in this thread and process, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class Reader:
@@ -108,6 +143,7 @@ class Subscription:
         self._replay = replay
         self._attach = attach
         self._detach = detach
+        self._home = Home()
         self._is_entered = False
         self._is_left = False
         self._open: set[Watch] = set()
@@ -116,6 +152,7 @@ class Subscription:
         if self._is_entered:
             message = "a subscription is entered once; subscribe again"
             raise ClosedError(message)
+        self._home.check()
         known = self._attach(self, self._watches)
         self._is_entered = True
         self._open = {watch for watch in known if watch.is_open}
@@ -145,12 +182,13 @@ class Subscription:
 
         Raises:
             StopAsyncIteration: Each of its ids has ended.
-            ClosedError: It was not entered, or has been left.
+            ClosedError: It was not entered, has been left, or belongs to another event loop.
             EzVideoError: What ended the whole watch.
         """
         if not self._is_entered:
             message = "enter the subscription first: async with watcher.subscribe(...) as events"
             raise ClosedError(message)
+        self._home.check()
         return await self._reader.read()
 
     @property

@@ -27,6 +27,7 @@ from ezvideo_async._models import VideoTask
 from ezvideo_async._observe import TaskEnded
 from ezvideo_async._policy import PollPolicy, seconds_between, time_limit
 from ezvideo_async._pump import Pump
+from ezvideo_async._reader import Home
 from ezvideo_async._schedule import Scheduler
 from ezvideo_async.errors import ClosedError, ConfigError, InvalidTaskIdError
 
@@ -129,7 +130,7 @@ class TaskWatcher:
             is_hub=not self._ends_by_itself,
         )
         self._is_closing = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._home: Home | None = None
         self._poller: Poller
         self._pump: Pump
         self._has_told_stretch = False
@@ -141,11 +142,11 @@ class TaskWatcher:
     # -- lifetime ---------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._loop is not None:
+        if self._home is not None:
             message = "a watcher is entered once; make a new one"
             raise ClosedError(message)
         self._poller = poller_of(self._client)
-        self._loop = asyncio.get_running_loop()
+        self._home = Home()
         self._pump = Pump(
             self._scheduler,
             poller=self._poller,
@@ -193,8 +194,7 @@ class TaskWatcher:
                 the set-up.  ``open_ids`` on the exception names the ids without an end.
             ClosedError: The watcher is not open, or the client was closed.
         """
-        if self._loop is None:
-            raise ClosedError(_NOT_ENTERED)
+        self._check_at_home()
         return await self._audience.read()
 
     def subscribe(self, *task_ids: str, progress: bool = True, replay: bool = True) -> Subscription:
@@ -272,7 +272,7 @@ class TaskWatcher:
     @property
     def stats(self) -> WatcherStats:
         """Counts of what happened so far."""
-        pump = None if self._loop is None else self._pump
+        pump = None if self._home is None else self._pump
         return WatcherStats(
             open=len(self._scheduler),
             completed=self._ended["task_completed"],
@@ -387,16 +387,14 @@ class TaskWatcher:
         return True
 
     def _check_usable(self) -> None:
-        if self._loop is None:
-            raise ClosedError(_NOT_ENTERED)
-        if _running_loop() is not self._loop:
-            message = (
-                "a watcher belongs to one event loop; from elsewhere use "
-                "loop.call_soon_threadsafe(watcher.add, task_id)"
-            )
-            raise ClosedError(message)
+        self._check_at_home()
         if self._audience.fault is not None:
             raise self._audience.fault.with_traceback(None)
+
+    def _check_at_home(self) -> None:
+        if self._home is None:
+            raise ClosedError(_NOT_ENTERED)
+        self._home.check()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -421,13 +419,6 @@ class TaskWatcher:
         self._pump.stop()
         self._poller.gate.off_close(self._client_closed)
         self._audience.fail(error)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _checked_ids(task_ids: Iterable[str]) -> list[str]:
