@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ezvideo_async._observe import Signal
 
 _NOT_IMPLEMENTED = 501  # an answer about one thing, not an outage
-_OUR_OWN_REASONS = frozenset({"local_stall", "key"})  # our loop, our key provider
+_OUR_OWN_REASONS = frozenset({"local_stall", "key", "resources"})
+"""Our loop, our key provider, our limit of open files."""
 _WINDOW = 30  # seconds over which the breaker judges
 _ENOUGH = 20  # outcomes for a judgement
 _FEW = 10  # failures in a row that open it when there are fewer outcomes

@@ -18,6 +18,7 @@ Promises:
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
@@ -295,6 +296,7 @@ _PHRASES: Final = {
     "payload": "the answer broke off",
     "proxy": "the proxy refused",
     "timeout": "no answer in time",
+    "resources": "this process can open no more connections",
     "local_stall": "this process was too busy to read the answer in time",
     "tls": "TLS failed",
 }
@@ -317,7 +319,13 @@ _KINDS: Final[tuple[tuple[Any, type[TransportError], str], ...]] = (
 )
 
 
+_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What this process or machine lacks for a connection: the server is not to blame."""
+
+
 def _judged(failure: BaseException) -> tuple[type[TransportError], str]:
+    if getattr(failure, "errno", None) in _RESOURCES:
+        return TransportError, "resources"
     if isinstance(getattr(failure, "os_error", None), _BROKEN_HANDSHAKES):
         return TransportError, "connect"
     return next(

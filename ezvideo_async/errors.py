@@ -127,8 +127,9 @@ class TransportError(EzVideoError):
 
     Attributes:
         reason: ``dns``, ``connect``, ``disconnected``, ``protocol``, ``payload``, ``proxy``,
-            ``timeout``, ``tls``, ``local_stall`` (our own loop was blocked), ``budget`` (our
-            own budget gave no turn in time) or ``key`` (the key's callable took too long).
+            ``timeout``, ``tls``, ``resources`` (this process can open no more files or sockets),
+            ``local_stall`` (our own loop was blocked), ``budget`` (our own budget gave no turn
+            in time) or ``key`` (the key's callable took too long).
     """
 
     _is_retryable: ClassVar[bool] = True

@@ -466,6 +466,7 @@ def test_polls_come_back_over_ten_seconds_or_as_the_rate_allows(count, seconds):
         (BadResponseError("x", reason="schema"), False),
         (BadResponseError("x", reason="id_mismatch"), False),
         (RequestTimeoutError("x", reason="local_stall"), False),
+        (TransportError("x", reason="resources"), False),
     ],
     ids=lambda value: (
         f"{type(value).__name__} {getattr(value, 'reason', '')}".strip()
