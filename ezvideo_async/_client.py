@@ -26,8 +26,7 @@ from ezvideo_async._credentials import Credentials, KeySource
 from ezvideo_async._events import Final, TaskFailed, TaskLost
 from ezvideo_async._exchange import Exchange
 from ezvideo_async._gate import Gate, Observers
-from ezvideo_async._http import without_queries
-from ezvideo_async._models import TaskError, VideoTask
+from ezvideo_async._models import TaskError, VideoTask, without_queries
 from ezvideo_async._observe import RetryDue
 from ezvideo_async._policy import PollPolicy, RetryPolicy, seconds_between, time_limit
 from ezvideo_async._polling import Poller

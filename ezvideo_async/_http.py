@@ -6,12 +6,12 @@ No await, no clock, no randomness, no I/O.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
 from ezvideo_async._fields import text_or_none
+from ezvideo_async._models import without_queries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,13 +80,3 @@ def excerpt_of(body: bytes) -> str:
     """Show the first 500 characters of a body, whatever bytes it holds, but no url's query."""
     start = body[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace")
     return without_queries(start)[:EXCERPT_CHARACTERS]
-
-
-_URL = re.compile(r"https?:\\?/\\?/[^\s\"'<>]*", re.IGNORECASE)
-_QUERY = re.compile(r"[?#].*", re.DOTALL)
-
-
-def without_queries(text: str) -> str:
-    """Cut the queries of urls in a text, JSON's escaped slashes included: signed urls are keys."""
-    # A url is taken whole, with or without a query: else "http://http://..." takes quadratic time.
-    return _URL.sub(lambda url: _QUERY.sub("?…", url[0]), text)

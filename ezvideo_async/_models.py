@@ -22,6 +22,7 @@ from ezvideo_async._strict_json import decode_json
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?\Z")
 _USER = re.compile(r"//[^/?#]*@")
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
+_URL = re.compile(r"https?:\\?/\\?/[^\s\"'<>]*", re.IGNORECASE)
 _DIMENSIONS = re.compile(r"([0-9]{1,6})[x\u00d7*]([0-9]{1,6})\Z")
 
 
@@ -50,6 +51,25 @@ class TaskStatus(StrEnum):
         return self is TaskStatus.COMPLETED or self is TaskStatus.FAILED
 
 
+def without_query(url: str | None) -> str | None:
+    """Show a url without its user, query and fragment: signed urls are keys."""
+    if url is None:
+        return None
+    if url[:5].lower() == "data:":
+        return url[:32] + "…"
+    return _QUERY.sub("?…", _USER.sub("//…@", url))
+
+
+def without_queries(text: str) -> str:
+    """Cut the queries of urls in a text, JSON's escaped slashes included: signed urls are keys."""
+    # A url is taken whole, with or without a query: else "http://http://..." takes quadratic time.
+    return _URL.sub(lambda url: _QUERY.sub("?…", url[0]), text)
+
+
+def _show_text(text: str | None) -> str:
+    return repr(None if text is None else without_queries(text))
+
+
 @frozen
 class TaskError:
     """
@@ -59,19 +79,12 @@ class TaskError:
         code: The server's code as text; ``cancelled`` or ``expired`` when the status word
             said so and no code was sent; None when there is none.
         message: The server's sentence, in the server's language; None when there is none.
+
+    Queries of urls, which may be signed, are left out of ``repr``.
     """
 
-    code: str | None = None
-    message: str | None = None
-
-
-def without_query(url: str | None) -> str | None:
-    """Show a url without its user, query and fragment: signed urls are keys."""
-    if url is None:
-        return None
-    if url[:5].lower() == "data:":
-        return url[:32] + "…"
-    return _QUERY.sub("?…", _USER.sub("//…@", url))
+    code: str | None = field(default=None, repr=_show_text)
+    message: str | None = field(default=None, repr=_show_text)
 
 
 def _show_url(url: str | None) -> str:

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from ezvideo_async import _dialects as dialects
 from ezvideo_async._fields import is_object, scalar_text, text_or_none
-from ezvideo_async._http import without_queries
+from ezvideo_async._models import without_queries
 from ezvideo_async._parse import read_error, unwrapped
 from ezvideo_async._strict_json import decode_json
 

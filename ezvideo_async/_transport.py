@@ -29,6 +29,7 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from ezvideo_async._http import Request, Response
+from ezvideo_async._models import without_queries
 from ezvideo_async._version import __version__
 from ezvideo_async.errors import (
     BadResponseError,
@@ -272,7 +273,8 @@ class Transport:
         # The message of broken HTTP without aiohttp's "400", which the server never sent.
         told = getattr(failure, "message", None) if reason == "protocol" else None
         # It quotes the answer, and cuts what it quotes: maybe within an echoed key.
-        text = _plain(secret.scrub_torn(str(told or failure))) or type(failure).__name__
+        quoting = without_queries(secret.scrub_torn(str(told or failure)))
+        text = _plain(quoting) or type(failure).__name__
         host = self._origin.host_port_subcomponent
         error = kind(f"{_PHRASES[reason]} ({host}): {text}", task_id=request.task_id, reason=reason)
         if getattr(failure, "status", None) == _PROXY_LOGIN:

@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux keeps them")
 
 
-def run(program: str, *arguments: str) -> list[str]:
-    """Run a program in development mode; give the lines it prints, and let it say nothing else."""
+def run(program: str, *arguments: str, options: tuple[str, ...] = ("-X", "dev")) -> list[str]:
+    """Run a program, warnings being errors; give the lines it prints: it says nothing else."""
     ran = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", program, *arguments],
+        [sys.executable, *options, "-W", "error", "-c", program, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), "EZVIDEO_API_KEY": KEY},
         capture_output=True,
         text=True,
@@ -125,7 +125,7 @@ async def main():
     print(found.succeeded, len(finals))
 
 resource.setrlimit(resource.RLIMIT_AS, (256 << 20, 256 << 20))
-with asyncio.Runner(loop_factory=VirtualClockLoop, debug=False) as runner:
+with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
     runner.run(main())
 """
 
@@ -134,6 +134,6 @@ with asyncio.Runner(loop_factory=VirtualClockLoop, debug=False) as runner:
 def test_ten_thousand_tasks_need_no_256_mebibytes() -> None:
     """Within that much address space they are watched to their ends."""
     with served(0.0) as server:
-        printed = run(LITTLE_MEMORY, server.base_url)
+        printed = run(LITTLE_MEMORY, server.base_url, options=())
 
     assert printed == ["True 10000"]
