@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ezvideo_async._cleanup import ended
 from ezvideo_async.errors import ClosedError, EzVideoError
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ _log = logging.getLogger("ezvideo_async")
 
 _LATE = 1.0
 """Seconds by which the timer may be late; beyond, the process slept or the loop was blocked."""
-
-_CLEANUP = 2.0  # seconds that stopping may take
 
 
 class Pump:
@@ -102,17 +101,9 @@ class Pump:
             self._runner.cancel()
 
     async def ended(self) -> None:
-        """Wait for the runner's end, a second cancellation notwithstanding, for 2 s at most."""
-        runner = self._runner
-        limit = self._loop.time() + _CLEANUP
-        interrupted: asyncio.CancelledError | None = None
-        while runner is not None and not runner.done() and self._loop.time() < limit:
-            try:
-                await asyncio.wait([runner], timeout=limit - self._loop.time())
-            except asyncio.CancelledError as cancelled:  # noqa: ASYNC103 -- raised below
-                interrupted = cancelled
-        if interrupted is not None:
-            raise interrupted
+        """Wait for the runner's end, cancellations notwithstanding, for 2 s at most."""
+        if self._runner is not None:
+            await ended(self._runner)
 
     async def _run(self) -> None:
         # A stray cancellation in a poll ends the group without a word.

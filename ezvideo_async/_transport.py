@@ -28,6 +28,7 @@ from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
+from ezvideo_async._cleanup import ended
 from ezvideo_async._http import Request, Response
 from ezvideo_async._models import without_queries
 from ezvideo_async._version import __version__
@@ -51,7 +52,6 @@ MAX_BODY_BYTES: Final = 1 << 20
 _CONNECT_TIMEOUT: Final = 5.0  # seconds, as openai-python: a black hole shows by then
 _KEEP_ALIVE: Final = 15.0  # seconds; servers close idle connections from about then on
 _DNS_CACHE: Final = 10  # seconds until a failover is seen
-_CLEANUP: Final = 2.0  # seconds that closing may take
 _LIMITS_IN_QUEUE: Final = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
 _LIMITS: Final = aiohttp.ClientTimeout(
     total=None, connect=_CONNECT_TIMEOUT, sock_connect=_CONNECT_TIMEOUT
@@ -148,15 +148,25 @@ class Transport:
         return outcome, line
 
     async def aclose(self) -> None:
-        """Close the connections we opened; again is nothing, and it takes 2 s at most."""
+        """
+        Close the connections we opened; again is nothing.
+
+        A cancellation does not leave it half done; what is not closed after 2 s is aborted.
+        """
         self._closed = True
         session, self._session = self._session, None
         if session is None or not self._owns_session:
             return
+        connections = [protocol.transport for protocol in self._used if protocol.transport]
         closing = asyncio.ensure_future(session.close())
-        closed, _ = await asyncio.wait([closing], timeout=_CLEANUP)
-        for ended in closed:
-            ended.exception()  # seen: nobody could act on it
+        closing.add_done_callback(_ignore)
+        try:
+            await ended(closing)
+        finally:
+            if not closing.done():  # a peer does not take what was being sent
+                for connection in connections:
+                    connection.abort()
+                await ended(closing)
 
     async def _try(
         self, request: Request, secret: Secret, line: Line, *, fresh: bool
@@ -323,6 +333,12 @@ _KINDS: Final[tuple[tuple[Any, type[TransportError], str], ...]] = (
 
 _RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What this process or machine lacks for a connection: the server is not to blame."""
+
+
+def _ignore(closing: asyncio.Future[None]) -> None:
+    """Take note of how closing ended: nobody could act on it."""
+    if not closing.cancelled():
+        closing.exception()
 
 
 def _judged(failure: BaseException) -> tuple[type[TransportError], str]:

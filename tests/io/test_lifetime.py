@@ -234,6 +234,79 @@ async def test_closing_ends_a_pause_and_opens_nothing_anew(how: str) -> None:
         assert len(server.requests) == 1
 
 
+async def test_a_cancelled_close_has_closed_when_it_leaves() -> None:
+    """Cancelled, again and again, ``aclose`` still closes everything before it leaves."""
+    async with RawServer(DONE) as server, client_of(server) as client:
+        await client.retrieve("t")
+        session = client._transport._session
+        before = asyncio.all_tasks()
+        closing = asyncio.create_task(client.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        asyncio.get_running_loop().call_soon(closing.cancel)
+        await asyncio.wait([closing])
+
+        assert closing.cancelled()
+        assert session is not None
+        assert session.closed
+        assert asyncio.all_tasks() - before <= {closing}
+
+
+@pytest.mark.fault("C15")
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_closing_takes_two_seconds_at_most(*, is_cancelled: bool) -> None:
+    """A connection that can't be closed, for a peer that never reads, is aborted after 2 s."""
+    # More than the kernel takes for a peer.
+    headers = {f"X-Padding-{number}": "x" * 4000 for number in range(4000)}
+    async with RawServer([STALL]) as server, client_of(server, headers=headers) as client:
+        call = asyncio.create_task(client.retrieve("t"))
+        await asyncio.sleep(1.0)
+        before = asyncio.all_tasks()
+        transports = [protocol.transport for protocol in client._transport._used]
+        closing = asyncio.create_task(client.aclose())
+        await asyncio.sleep(0.5)
+        if is_cancelled:
+            closing.cancel()
+        await asyncio.wait([closing])
+        with pytest.raises(ClosedError):
+            await call
+
+        assert now() == 3.0
+        assert closing.cancelled() == is_cancelled
+        assert [sending.get_write_buffer_size() for sending in transports] == [0]
+        assert asyncio.all_tasks() < before
+
+
+@pytest.mark.fault("C15")
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_leaving_a_watch_takes_two_seconds_at_most(*, is_cancelled: bool) -> None:
+    """A key callable that takes its time when it is cancelled holds up nobody for longer."""
+    loop = asyncio.get_running_loop()
+
+    async def stubborn() -> str:
+        while loop.time() < 9.0:
+            try:
+                await asyncio.sleep(100.0)
+            except asyncio.CancelledError:
+                loop._now += 0.01  # a callback that blocks
+        return KEY
+
+    async with RawServer(DONE) as server, client_of(server, api_key=stubborn) as client:
+        async with client.watch(["t"]) as watcher:
+            await asyncio.sleep(0.5)
+            leaving = asyncio.create_task(watcher.__aexit__(None, None, None))
+            await asyncio.sleep(0)
+            if is_cancelled:
+                leaving.cancel()
+            await asyncio.wait([leaving])
+
+            assert 2.5 <= now() < 2.6
+            assert leaving.cancelled() == is_cancelled
+            await asyncio.sleep(20.0)
+        assert server.requests == []
+        assert client.budget.in_flight == 0
+
+
 @pytest.mark.fault("C17")
 async def test_closing_ends_a_watch() -> None:
     """A watch that runs when its client closes ends at once, with the ids that are open."""
