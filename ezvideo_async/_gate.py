@@ -129,13 +129,15 @@ class Gate:
             self.budget.start(now, poll=poll)
             return 0.0
         waiter = _Waiter()
-        (self._looks if poll else self._calls).append(waiter)
+        line = self._looks if poll else self._calls
+        line.append(waiter)
         self.budget.notify()
         try:
             return await waiter.woken
         except asyncio.CancelledError:
             if waiter.started is not None:
                 self.abandon(started=waiter.started, poll=poll)
+            self._shorten(line)
             raise
 
     async def pause(self, seconds: float) -> bool:
@@ -181,6 +183,7 @@ class Gate:
         """Take back ``want``."""
         if send_one in self._watchers:
             self._watchers.remove(send_one)
+            self._rest()
 
     # -- how it ended -----------------------------------------------------------------------------
 
@@ -265,7 +268,7 @@ class Gate:
         return self._serve_line(self._looks, now, poll=True)
 
     def _serve_line(self, line: deque[_Waiter], now: float, *, poll: bool) -> bool:
-        while line and line[0].woken.done():  # cancelled while it waited
+        while line and line[0].woken.done():  # cancelled while others waited around it
             line.popleft()
         if not line or self.budget.start_at(now, poll=poll) > now:
             return False
@@ -286,6 +289,19 @@ class Gate:
                 return True
             self.budget.abandon(started=now)
         return False
+
+    def _shorten(self, line: deque[_Waiter]) -> None:
+        """Forget who left a line, as far as nobody waits before or behind."""
+        while line and line[-1].woken.done():
+            line.pop()
+        while line and line[0].woken.done():
+            line.popleft()
+        self._rest()
+
+    def _rest(self) -> None:
+        """Leave no timer behind when nobody waits any more."""
+        if not self.is_waiting:
+            self._drop_timer()
 
     def _set_timer(self, now: float) -> None:
         at = self.budget.start_at(now, poll=False) if self._calls else inf

@@ -222,6 +222,36 @@ async def test_a_probe_cancelled_as_it_is_let_through_is_not_awaited_for_ever() 
     gate.close()
 
 
+@pytest.mark.parametrize("poll", [False, True])
+async def test_who_leaves_the_line_leaves_no_timer(*, poll: bool) -> None:
+    """The last one in line that is cancelled, whoever stood in front, takes the timer along."""
+    gate = gate_of(rate=1.0, burst=1)
+    await gate.enter(poll=poll)
+    waiting = [asyncio.create_task(gate.enter(poll=poll)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for waiter in (waiting[1], waiting[0], waiting[2]):
+        assert gate.is_waiting
+        assert gate._timer is not None
+        waiter.cancel()
+        await asyncio.wait([waiter])
+
+    assert not gate.is_waiting
+    assert gate._timer is None
+    gate.close()
+
+
+async def test_a_watcher_that_wants_no_more_leaves_no_timer() -> None:
+    """What was set for a watcher that is closed is set no more."""
+    gate = gate_of(rate=1.0, burst=1)
+    await gate.enter(poll=True)
+    gate.want(send_one := lambda: 0)
+    assert gate._timer is not None
+    gate.unwant(send_one)
+
+    assert gate._timer is None
+    gate.close()
+
+
 # -- sharing and closing --------------------------------------------------------------------------
 
 
