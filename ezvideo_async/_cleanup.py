@@ -1,6 +1,4 @@
-"""
-Waiting for the end of what was told to end, so that whoever leaves has left nothing behind.
-"""
+"""Waiting for the end of what was told to end, so that who leaves has left nothing behind."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from ezvideo_async._credentials import Credentials, KeySource
 from ezvideo_async._events import Final, TaskFailed, TaskLost
 from ezvideo_async._exchange import Exchange
 from ezvideo_async._gate import Gate, Observers
+from ezvideo_async._home import running_loop
 from ezvideo_async._models import TaskError, VideoTask, without_queries
 from ezvideo_async._observe import RetryDue
 from ezvideo_async._policy import PollPolicy, RetryPolicy, seconds_between, time_limit
@@ -36,6 +37,7 @@ from ezvideo_async._watch import is_local_stall
 from ezvideo_async.errors import (
     BadRequestError,
     ClosedError,
+    ConfigError,
     EzVideoError,
     RateLimitError,
     RequestTimeoutError,
@@ -152,8 +154,12 @@ class AsyncVideoClient:
             self._check_usable()
             message = "this client is entered already"
             raise ClosedError(message)
+        loop = running_loop()
+        if loop is None:
+            message = "no asyncio event loop runs here; trio can't be used, because aiohttp can't"
+            raise ConfigError(message)
         self._gate = Gate(self._budget, self._observers, self._rand)
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._process = os.getpid()
         self._exchange = Exchange(
             base_url=self._base_url,
@@ -199,7 +205,7 @@ class AsyncVideoClient:
         if self._process != os.getpid():
             message = "this client belongs to the parent process; make a new one after the fork"
             raise ClosedError(message)
-        if self._loop is not asyncio.get_running_loop():
+        if self._loop is not running_loop():
             message = "this client belongs to another event loop; make one client per loop"
             raise ClosedError(message)
 

@@ -8,10 +8,10 @@ nothing that would need closing, and loses nothing when a read is cancelled.
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Self
 
 from ezvideo_async._events import ProgressChanged, StatusChanged
+from ezvideo_async._home import Home
 from ezvideo_async._mailbox import Mailbox
 from ezvideo_async.errors import ClosedError
 
@@ -21,40 +21,6 @@ if TYPE_CHECKING:
 
     from ezvideo_async._events import Event
     from ezvideo_async._watch import Watch
-
-
-class Home:
-    """The event loop and process in which something was made, and may be used."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._process = os.getpid()
-
-    def check(self) -> None:
-        """
-        Let use at home pass.
-
-        Raises:
-            ClosedError: This is another event loop, another thread, or a forked child.
-        """
-        if running_loop() is self._loop:
-            return
-        if os.getpid() != self._process:
-            message = "this watcher belongs to the parent process; make a new one after the fork"
-            raise ClosedError(message)
-        message = (
-            "a watcher belongs to one event loop; from elsewhere use "
-            "loop.call_soon_threadsafe(watcher.add, task_id)"
-        )
-        raise ClosedError(message)
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Give the event loop that runs in this thread and process, if one does."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 class Reader:

@@ -26,7 +26,6 @@ from ezvideo_async.testing import VirtualClockLoop
 from tests.fuzz.http_text import CLOSE, FOREIGN, STALL, Steps, sound, steps
 from tests.fuzz.subject import MOST_SHOWN, Broken, Report, Subject, chance, shrunk, told
 from tests.raw_server import KEY
-from tests.secrecy import assert_clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -217,7 +216,8 @@ async def _ask(client: AsyncVideoClient, talk: Conversation, task_id: str) -> st
         assert outcome not in {"ClosedError", "TLSError", "InvalidTaskIdError"}, outcome
         assert error.task_id == task_id, "an error about another task"
         assert str(error).isprintable(), "a message that breaks lines"
-        assert_clean(error, key=KEY)
+        # Whole: one that the fuzzing damaged is nobody's key, and is shown.
+        assert KEY not in f"{error!r}{vars(error)!r}", "the key in an error"
     else:
         assert type(task) is VideoTask, task
         assert task.id == task_id, "another task"

@@ -1,4 +1,4 @@
-"""Other event loops and task factories: the same client, in real time for once."""
+"""Other event loops and task factories: the same client, in real time for once; trio: an error."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from ezvideo_async import PollPolicy
+from ezvideo_async import AsyncVideoClient, ClosedError, ConfigError, PollPolicy
 from ezvideo_async.testing import FakeVideoServer, VirtualClockLoop
-from tests.raw_server import client_of
+from tests.raw_server import KEY, client_of
 
 POLICY = PollPolicy(interval=0.02, min_interval=0.01)
 
@@ -25,6 +25,7 @@ async def _used() -> None:
         assert client.budget.in_flight == 0
 
 
+@pytest.mark.fault("C26")
 def test_uvloop_runs_it_too() -> None:
     """Retrieving, waiting and watching on uvloop."""
     uvloop = pytest.importorskip("uvloop")
@@ -32,15 +33,44 @@ def test_uvloop_runs_it_too() -> None:
         runner.run(_used())
 
 
+@pytest.mark.fault("C26")
 def test_the_usual_loop_runs_it_in_real_time() -> None:
     """Retrieving, waiting and watching on asyncio's own loop, in debug mode."""
     with asyncio.Runner(debug=True) as runner:
         runner.run(_used())
 
 
+@pytest.mark.fault("C26")
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
 def test_eager_tasks_run_it_too() -> None:
     """Tasks that begin to run when they are made change nothing."""
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
         runner.get_loop().set_task_factory(asyncio.eager_task_factory)
         runner.run(_used())
+
+
+@pytest.mark.fault("C26")
+def test_without_a_loop_of_asyncios_it_says_so() -> None:
+    """On trio, as anywhere else without asyncio's loop, entering is an error that names it."""
+    client = AsyncVideoClient(KEY, base_url="http://127.0.0.1:9/v1")
+    with pytest.raises(ConfigError, match="no asyncio event loop runs here; trio can't be used"):
+        client.__aenter__().send(None)
+    with pytest.raises(ClosedError, match="enter the client first"):
+        client.retrieve("t").send(None)
+    with pytest.raises(ClosedError, match="enter the client first"):
+        client.watch(["t"]).__aenter__().send(None)
+
+
+@pytest.mark.fault("C26")
+def test_an_entered_client_is_not_for_trio() -> None:
+    """What was entered on asyncio tells everybody without a loop where it belongs."""
+
+    async def enter() -> None:
+        client = AsyncVideoClient(KEY, base_url="http://127.0.0.1:9/v1")
+        async with client:
+            call = client.retrieve("t")
+            with pytest.raises(ClosedError, match="belongs to another event loop"):
+                await asyncio.to_thread(call.send, None)
+
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        runner.run(enter())
