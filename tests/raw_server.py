@@ -173,7 +173,7 @@ class RawServer:
                 writer.transport.abort()
             elif isinstance(step, float):
                 await asyncio.sleep(step)
-            else:
+            elif not writer.is_closing():  # uvloop refuses to write to nobody
                 writer.write(step(seen) if callable(step) else step)
                 await writer.drain()
 

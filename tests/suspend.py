@@ -15,35 +15,53 @@ class CancelledAt:
 
     Args:
         coroutine: What is tried.
-        at: Which suspension is cancelled, from 1.
+        at: Which suspension is cancelled, from 1; 0 for none.
+        again: Which suspension after that one is cancelled too, from 1; 0 for none.
+        late: Cancel not as soon as the coroutine is suspended, but when what it waits for has
+            come and it has not yet gone on.
 
     Attributes:
-        was_reached: False when it was over before.
+        suspensions: How many there were.
+        cancels: How many of them were cancelled.
     """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], *, at: int) -> None:
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], *, at: int, again: int = 0, late: bool = False
+    ) -> None:
         self._coroutine = coroutine
-        self._at = at
-        self.was_reached = False
+        self._at = {at, at + again} if at else set()
+        self._late = late
+        self.suspensions = 0
+        self.cancels = 0
+
+    @property
+    def was_reached(self) -> bool:
+        """True when every chosen suspension came."""
+        return self.cancels == len(self._at)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """Pass everything on, both ways, and count."""
         steps = self._coroutine.__await__()
         send: Any = lambda: next(steps)  # noqa: E731 -- replaced by throw below
-        count = 0
         while True:
             try:
                 awaited = send()
             except StopIteration as stop:
                 return stop.value
-            count += 1
-            if count == self._at:
-                self.was_reached = True
-                task = asyncio.current_task()
-                assert task is not None
-                asyncio.get_running_loop().call_soon(task.cancel)
+            self.suspensions += 1
+            if self.suspensions in self._at:
+                self.cancels += 1
+                self._cancel(awaited)
             try:
                 yield awaited
                 send = lambda: next(steps)  # noqa: E731
             except BaseException as error:  # noqa: BLE001 -- all of it is the coroutine's
                 send = lambda error=error: steps.throw(error)  # noqa: E731
+
+    def _cancel(self, awaited: asyncio.Future[Any] | None) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if self._late and awaited is not None:  # called before the task itself is
+            awaited.add_done_callback(lambda _: task.cancel())
+        else:
+            asyncio.get_running_loop().call_soon(task.cancel)
