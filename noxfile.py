@@ -118,6 +118,17 @@ def props(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or ["-m", "hypothesis", "--timeout=900"]))
 
 
+@nox.session(python=PYTHONS, default=False)
+def sweep(session: nox.Session) -> None:
+    """Cancel everything at every suspension, with both parsers, on all loops; count the points."""
+    install(session, "--editable", ".[cli]", group="tests")
+    session.env["CANCEL_SWEEP"] = str(session.cache_dir / "sweep.tsv")
+    for no_extensions in ("", "1"):
+        session.env["AIOHTTP_NO_EXTENSIONS"] = no_extensions
+        session.run("pytest", "--timeout=900", "tests/faults/test_cancel_sweep.py")
+    session.run("pytest", "tests/io", "tests/watch", env={"EAGER_TASKS": "1"})
+
+
 @nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
     """Fuzz all subjects with both HTTP parsers; `-- --scale 0.01` for a part of it."""

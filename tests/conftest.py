@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +25,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     """Every async test runs on asyncio, in virtual time; a test may ask for another loop."""
-    return "asyncio", {"loop_factory": VirtualClockLoop}
+    return "asyncio", {"loop_factory": virtual_loop}
+
+
+def virtual_loop() -> VirtualClockLoop:
+    """Make a loop in virtual time; with ``EAGER_TASKS`` set, tasks begin when they are made."""
+    loop = VirtualClockLoop()
+    if os.environ.get("EAGER_TASKS") and sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
 
 
 @pytest.fixture
