@@ -774,7 +774,7 @@ JSON: dict[str, Trouble] = {
         "J1",
         BadResponseError,
         {
-            "Latin-1": _said(b'{"id": "t", "status": "completed", "model": "caf\xe9"}'),
+            "Latin-1": _said(b'{"id": "t", "status": "completed", "model": "Andr\xe9"}'),
             "a lone surrogate in UTF-8": _said(b'{"id": "t", "model": "\xed\xa0\x80"}'),
             "an overlong form": _said(b'{"id": "t", "model": "\xc0\xaf"}'),
             "two BOMs": _said(b"\xef\xbb\xbf" * 2 + _TASK),
