@@ -14,7 +14,7 @@ Rules:
 
 from __future__ import annotations
 
-from math import exp, inf
+from math import exp, inf, sqrt
 from typing import TYPE_CHECKING, Protocol
 
 from ezvideo_async._breaker import Breaker, verdict
@@ -153,7 +153,20 @@ class RequestBudget:
 
     def release_over(self, now: float, count: int) -> float:
         """Seconds over which *count* polls should come back after a pause."""
-        return max(_RELEASE, count / self.current_rate(now))
+        return max(_RELEASE, self._seconds_for(count, max(now, self._regrows_from)))
+
+    def _seconds_for(self, count: int, now: float) -> float:
+        """How long *count* requests take from *now* on, while the rate grows back."""
+        # By the rate of the moment a thousand tasks would stay away for minutes after a 429,
+        # long after the rate has grown back.
+        slow, left = self.current_rate(now), self._regrows_from + _REGROWTH - now
+        if slow >= self._rate:
+            return count / self._rate
+        growth = (self._rate - slow) / left
+        seconds = (sqrt(slow * slow + 2.0 * growth * count) - slow) / growth
+        if seconds <= left:
+            return seconds
+        return left + (count - left * (slow + self._rate) / 2.0) / self._rate
 
     # -- who waits for it -----------------------------------------------------------------------
 

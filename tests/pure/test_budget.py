@@ -443,6 +443,20 @@ def test_polls_come_back_over_ten_seconds_or_as_the_rate_allows(count, seconds):
     assert seconds == RequestBudget(rate=100.0).release_over(0.0, count)
 
 
+@pytest.mark.parametrize("now", [1000.0, 1020.0])
+@pytest.mark.parametrize(
+    ("count", "seconds"), [(0, 10.0), (1000, 34.21), (3030, 60.0), (5030, 80.0)]
+)
+def test_polls_come_back_as_fast_as_the_rate_grows_back(now, count, seconds):
+    """After a cut to 1 a second: over the time in which the growing rate lets so many through."""
+    budget = RequestBudget(rate=100.0)
+    send(budget, at=0.0)
+    send(budget, limited(20.0), at=1000.0)
+
+    assert budget.current_rate(1020.0) == 1.0
+    assert budget.release_over(now, count) == pytest.approx(seconds, abs=0.01)
+
+
 # -- breaker --------------------------------------------------------------------------------
 
 
