@@ -139,6 +139,14 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Watch 200 tasks for 7 virtual days, then 2,000 on loopback for `-- MINUTES` (30)."""
+    install(session, "--editable", ".[cli]", group="tests")
+    session.run("python", "-m", "tests.soak.days")
+    session.run("python", "-m", "tests.soak.loopback", *session.posargs)
+
+
+@nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """Watch 200 tasks of a fake server; needs no account."""
     install(session, ".[cli]")

@@ -24,7 +24,11 @@ _RST = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds
 
 
 class Then(Enum):
-    """What becomes of the connection after a reply."""
+    """
+    What becomes of the connection after a reply.
+
+    ``CLOSE`` says FIN and goes on reading: a request that crosses it is counted, not answered.
+    """
 
     KEEP = auto()
     CLOSE = auto()
@@ -33,13 +37,15 @@ class Then(Enum):
 
 @frozen
 class Reply:
-    """Bytes, and what becomes of the connection; no bytes and ``KEEP`` is a request that hangs."""
+    """Bytes, what becomes of the connection, and by how many seconds it is late."""
 
     data: bytes
     then: Then = Then.KEEP
+    late: float = 0.0
 
 
 HANG = Reply(b"")
+"""No reply, ever."""
 
 
 def answer(body: Any, *headers: str, status: str = "200 OK") -> bytes:
@@ -90,11 +96,15 @@ class QuickServer:
         )
         self.port = self._listener.sockets[0].getsockname()[1]
 
-    async def close(self) -> None:
-        """Refuse connections, and drop those that are open, from now on."""
+    def refuse(self) -> None:
+        """Refuse new connections until ``open``; those that are open stay."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+
+    async def close(self) -> None:
+        """Refuse connections, and drop those that are open, from now on."""
+        self.refuse()
         for connection in tuple(self.connections):
             connection.drop()
         for _round in range(3):  # transports close their sockets in the next rounds
@@ -108,6 +118,7 @@ class _Connection(asyncio.Protocol):
         self._server = server
         self._received = b""
         self._transport: Any = None
+        self._has_said_fin = False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -126,11 +137,13 @@ class _Connection(asyncio.Protocol):
 
     def _requested(self, task_id: str) -> None:
         self._server.requests += 1
-        reply = self._server.reply_to(task_id)
+        reply = HANG if self._has_said_fin else self._server.reply_to(task_id)
         if reply is HANG:
             return
-        if beat := self._server.beat:
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if reply.late:
+            loop.call_later(reply.late, self._send, reply)
+        elif beat := self._server.beat:
             loop.call_at((loop.time() // beat + 1.0) * beat, self._send, reply)
         else:
             self._send(reply)
@@ -140,7 +153,8 @@ class _Connection(asyncio.Protocol):
             return
         self._transport.write(reply.data)
         if reply.then is Then.CLOSE:
-            self._transport.close()
+            self._has_said_fin = True
+            self._transport.write_eof()
         elif reply.then is Then.RESET:
             sock = self._transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)

@@ -1,0 +1,100 @@
+"""How a process fares over time: memory, open files, asyncio tasks, and whether they grow."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from pathlib import Path
+from statistics import linear_regression
+from typing import TYPE_CHECKING
+
+from attrs import define, field, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PAGE = resource.getpagesize()
+
+
+@frozen(kw_only=True)
+class Sample:
+    """One look: *at* in seconds, *memory* in KiB."""
+
+    at: float
+    memory: float
+    files: int
+    tasks: int
+
+
+@frozen(kw_only=True)
+class Bound:
+    """
+    How much a figure may grow over the second half.
+
+    Attributes:
+        slope: By this in a minute (a virtual day), as a line through all samples has it;
+        in_all: or by this in all, which is what chance makes of short runs.
+    """
+
+    slope: float
+    in_all: float
+
+
+BOUNDS = {
+    "memory": Bound(slope=64.0, in_all=1024.0),  # KiB
+    "files": Bound(slope=0.2, in_all=16.0),
+    "tasks": Bound(slope=0.2, in_all=8.0),
+}
+
+
+@define
+class Vitals:
+    """Samples of this process, and slopes by a unit of so many seconds."""
+
+    unit: str = "minute"
+    seconds: float = 60.0
+    samples: list[Sample] = field(factory=list)
+
+    def take(self, at: float) -> Sample:
+        """Look once; *at* is in seconds of any one clock."""
+        sample = Sample(
+            at=at,
+            memory=int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE / 1024,
+            files=sum(1 for _ in Path("/proc/self/fd").iterdir()),
+            tasks=len(asyncio.all_tasks()),
+        )
+        self.samples.append(sample)
+        return sample
+
+    def slope(self, name: str) -> float:
+        """Growth in a unit over the second half: least squares."""
+        half = self._second_half()
+        times = [sample.at / self.seconds for sample in half]
+        return linear_regression(times, [getattr(sample, name) for sample in half]).slope
+
+    def _second_half(self) -> list[Sample]:
+        return self.samples[len(self.samples) // 2 :]
+
+    def growths(self) -> Iterator[str]:
+        """Name every figure that grows by more than its bound."""
+        half = self._second_half()
+        units = (half[-1].at - half[0].at) / self.seconds
+        for name, bound in BOUNDS.items():
+            allowed = max(bound.slope, bound.in_all / units)
+            if self.slope(name) > allowed:
+                yield (
+                    f"{name} grows by {self.slope(name):.2f} a {self.unit},"
+                    f" allowed are {allowed:.2f}"
+                )
+
+    def summary(self) -> str:
+        """Tell the slopes, and the ranges, of the second half."""
+        half = self._second_half()
+        parts = []
+        for name in BOUNDS:
+            values = [getattr(sample, name) for sample in half]
+            parts.append(
+                f"{name} {min(values):.0f} to {max(values):.0f},"
+                f" {self.slope(name):+.2f} a {self.unit}"
+            )
+        return "; ".join(parts)
