@@ -67,6 +67,7 @@ class QuickServer:
     Attributes:
         requests: Whole requests that were read.
         port: The same after every ``open``.
+        is_closed: True after ``close``.
     """
 
     def __init__(self, reply_to: Callable[[str], Reply], *, beat: float = 0.0) -> None:
@@ -74,6 +75,7 @@ class QuickServer:
         self.beat = beat
         self.requests = 0
         self.port = 0
+        self.is_closed = False
         self.connections: set[_Connection] = set()
         self._listener: asyncio.Server | None = None
 
@@ -90,6 +92,7 @@ class QuickServer:
 
     async def open(self) -> None:
         """Listen; connections are refused before."""
+        self.is_closed = False
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
             lambda: _Connection(self), "127.0.0.1", self.port, backlog=1000
@@ -97,7 +100,12 @@ class QuickServer:
         self.port = self._listener.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
-        """Refuse new connections until ``open``; those that are open stay."""
+        """
+        Refuse new connections until ``open``; those that are open stay.
+
+        The kernel resets those that it has accepted and the loop has not: a request on one of
+        them is never counted.
+        """
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -105,6 +113,7 @@ class QuickServer:
     async def close(self) -> None:
         """Refuse connections, and drop those that are open, from now on."""
         self.refuse()
+        self.is_closed = True
         for connection in tuple(self.connections):
             connection.drop()
         for _round in range(3):  # transports close their sockets in the next rounds
@@ -122,7 +131,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        if self._server._listener is None:  # accepted in the moment of closing
+        if self._server.is_closed:  # accepted in the moment of closing
             transport.abort()
         self._server.connections.add(self)
 

@@ -261,7 +261,7 @@ async def tell(week: Week, watcher: TaskWatcher, vitals: Vitals) -> None:
 async def soak(days: float, chance: random.Random) -> list[str]:
     """Watch for so long, let everything end, and name what is wrong."""
     loop = asyncio.get_running_loop()
-    week, vitals = Week(chance), Vitals(unit="day", seconds=DAY)
+    week, vitals = Week(chance), Vitals(unit="day", seconds=DAY, warm_after=1.0)
     budget = RequestBudget(rate=LIMITS.rate, max_in_flight=LIMITS.max_in_flight)
     async with (
         fake_client(week, budget=budget, rand=chance.random) as client,
@@ -302,7 +302,7 @@ async def soak(days: float, chance: random.Random) -> list[str]:
 
 def main() -> None:
     """Run it in virtual time."""
-    days = float(sys.argv[1]) if len(sys.argv) > 1 else 7.0
+    days = max(0.5, float(sys.argv[1])) if len(sys.argv) > 1 else 7.0
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1_000_000)
     logging.getLogger("ezvideo_async").setLevel(logging.CRITICAL)  # troubles are wanted here
     print(f"{ALIVE} tasks for {days:g} virtual days, seed {seed}", flush=True)

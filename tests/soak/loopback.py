@@ -47,14 +47,15 @@ class Control:
 
 
 async def read(watcher: TaskWatcher, control: Control) -> None:
-    """Tell every ending to the books, and watch the task that takes its place."""
+    """Tell every ending to the books, and watch the tasks that take their places."""
+    told: list[list[Any]] = []
     async for event in watcher:
-        if not event.is_final:
-            continue
-        successor = await control.ask("told", event.task_id, event.tag, event.kind)
-        if successor is not None:
-            task_id, generation = successor
-            watcher.add(task_id, tag=generation)
+        if event.is_final:
+            told.append([event.task_id, event.tag, event.kind])
+        if told and not watcher.stats.unread:  # one line for all that is there
+            successors, told = await control.ask("told", *told), []
+            for task_id, generation in filter(None, successors):
+                watcher.add(task_id, tag=generation)
 
 
 async def tell(
@@ -142,7 +143,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--serve"]:
         asyncio.run(serve(int(sys.argv[2])))
         return
-    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
+    minutes = max(1.0, float(sys.argv[1])) if len(sys.argv) > 1 else 30.0
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1_000_000)
     logging.getLogger("ezvideo_async").setLevel(logging.ERROR)  # every cool-down is a warning
     print(f"{ALIVE:,} tasks for {minutes:g} minutes, seed {seed}", flush=True)

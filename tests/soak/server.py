@@ -25,6 +25,9 @@ FAULTY = 0.05  # share of the requests
 SHORTEST, LONGEST = 10.0, 120.0  # seconds a task takes
 SAME_ID = 0.1  # share of the tasks that are renewed under the id of the one that ended
 REFUSE_EVERY, REFUSE_FOR = 60.0, 2.0  # seconds: new connections are refused
+GENTLE_FOR = 1.0
+"""Seconds without trouble before new connections are refused, so that none is on its way: the
+kernel would reset it, and nobody here could count the request that came with it."""
 KINDS = {"completed": "task_completed", "failed": "task_failed", "cancelled": "task_failed"}
 VANISHES = "vanishes"  # not found from its end on
 _OUTCOMES = ("completed", "failed", "cancelled", VANISHES)
@@ -107,6 +110,7 @@ class Books:
     wrong: Counter[str] = field(factory=Counter)
     met: Counter[str] = field(factory=Counter)
     asked: int = 0
+    is_gentle: bool = False
     is_calm: bool = False
 
     # -- what the watcher's process says ----------------------------------------------------------
@@ -166,7 +170,7 @@ class Books:
             return Reply(_NOT_FOUND)
         self.wrong["asked for after its end was told"] += bool(task.told)
         whole = self._answer(task_id, task, now)
-        if self.is_calm or self.chance.random() >= FAULTY:
+        if self.is_calm or self.is_gentle or self.chance.random() >= FAULTY:
             return Reply(whole)
         (name,) = self.chance.choices(list(FAULTS), WEIGHTS)
         self.met[name] += 1
@@ -196,7 +200,7 @@ async def serve(seed: int) -> None:
                 case "add":
                     found: Any = books.add(loop.time())
                 case "told":
-                    found = books.told(loop.time(), *details)
+                    found = [books.told(loop.time(), *each) for each in details]
                 case "calm":
                     found = books.calm(loop.time())
                 case "figures":
@@ -212,6 +216,9 @@ async def serve(seed: int) -> None:
         print(server.port, listening.sockets[0].getsockname()[1], flush=True)
         while not is_over.is_set():
             await _wait(is_over, REFUSE_EVERY)
+            books.is_gentle = True
+            await _wait(is_over, GENTLE_FOR)
+            books.is_gentle = False
             if not books.is_calm:
                 server.refuse()
                 await _wait(is_over, REFUSE_FOR)

@@ -29,30 +29,40 @@ class Sample:
 @frozen(kw_only=True)
 class Bound:
     """
-    How much a figure may grow over the second half.
+    How much a figure may grow over the second half, by the line through its samples.
 
     Attributes:
-        slope: By this in a minute (a virtual day), as a line through all samples has it;
-        in_all: or by this in all, which is what chance makes of short runs.
+        slope: By this in a minute (a virtual day),
+        chance: or by this in all, where that is more;
+        warm_up: or by this in all when the run was so short that the process still warms up.
     """
 
     slope: float
-    in_all: float
+    chance: float
+    warm_up: float
 
 
 BOUNDS = {
-    "memory": Bound(slope=64.0, in_all=1024.0),  # KiB
-    "files": Bound(slope=0.2, in_all=16.0),
-    "tasks": Bound(slope=0.2, in_all=8.0),
+    "memory": Bound(slope=64.0, chance=1024.0, warm_up=4096.0),  # KiB
+    "files": Bound(slope=0.2, chance=32.0, warm_up=64.0),
+    "tasks": Bound(slope=0.2, chance=8.0, warm_up=64.0),
 }
 
 
 @define
 class Vitals:
-    """Samples of this process, and slopes by a unit of so many seconds."""
+    """
+    Samples of this process.
+
+    Attributes:
+        unit: What slopes are by,
+        seconds: and how many seconds of the clock in use it has.
+        warm_after: Units after which the process no longer warms up.
+    """
 
     unit: str = "minute"
     seconds: float = 60.0
+    warm_after: float = 5.0
     samples: list[Sample] = field(factory=list)
 
     def take(self, at: float) -> Sample:
@@ -80,7 +90,9 @@ class Vitals:
         half = self._second_half()
         units = (half[-1].at - half[0].at) / self.seconds
         for name, bound in BOUNDS.items():
-            allowed = max(bound.slope, bound.in_all / units)
+            is_warm = half[0].at >= self.warm_after * self.seconds
+            in_all = bound.chance if is_warm else bound.warm_up
+            allowed = max(bound.slope, in_all / units)
             if self.slope(name) > allowed:
                 yield (
                     f"{name} grows by {self.slope(name):.2f} a {self.unit},"
