@@ -13,6 +13,7 @@ import json
 import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from attrs import define, field
 
@@ -43,8 +44,9 @@ def _bytes(data: bytes, then: Then = Then.KEEP) -> Callable[[bytes, str], Reply]
     return lambda _whole, _task_id: Reply(data, then)
 
 
-def _about_another(_whole: bytes, task_id: str) -> bytes:
-    return answer({"id": f"not_{task_id}", "status": "completed"})
+def _about_another(task_id: str) -> bytes:
+    # Another one each time: the same foreign id twice is an alias, and believed.
+    return answer({"id": f"{task_id}_{uuid4()}", "status": "completed"})
 
 
 # Each takes the whole right answer and the id, and makes something else of it.
@@ -69,9 +71,9 @@ FAULTS: dict[str, Callable[[bytes, str], Reply]] = {
     "RST in the body": lambda whole, _: Reply(whole[:-5], Then.RESET),
     "FIN in the head": lambda whole, _: Reply(whole[:20], Then.CLOSE),
     "FIN after the answer": lambda whole, _: Reply(whole, Then.CLOSE),
-    "wrong id": lambda whole, task_id: Reply(_about_another(whole, task_id)),
+    "wrong id": lambda _, task_id: Reply(_about_another(task_id)),
     "a stray answer after the answer": lambda whole, task_id: Reply(
-        whole + _about_another(whole, task_id)
+        whole + _about_another(task_id)
     ),
     "stale": lambda _, task_id: Reply(answer({"id": task_id, "status": "pending"})),
     "hang": lambda _whole, _: HANG,
