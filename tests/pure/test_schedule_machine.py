@@ -107,14 +107,14 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(name=ids)
     def discard(self, name):
-        """An id is dropped, in whatever state."""
-        known = self.model.pop(name, None)
+        """An id is dropped, in whatever state; one that has ended stays known."""
+        known = self.model.get(name)
 
         was_open = self.scheduler.discard(name)
 
         assert was_open is (known is not None and not known.ended)
-        if known is not None:
-            self.dropped.append(known)
+        if was_open:
+            self.dropped.append(self.model.pop(name))
 
     @rule(limit=st.integers(0, 4))
     def take(self, limit):
