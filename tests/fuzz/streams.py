@@ -104,6 +104,8 @@ class Host:
         finally:
             reading.cancel()
             writer.transport.abort()
+            with contextlib.suppress(OSError):  # seen: else the loop is told, when gc will have it
+                await writer.wait_closed()
 
     async def _read(self, reader: asyncio.StreamReader, asked: asyncio.Queue[str | None]) -> None:
         """Count every request that arrives, whatever is being said meanwhile."""
