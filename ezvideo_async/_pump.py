@@ -231,6 +231,8 @@ class Pump:
             self._gate.abandon(started=watch.started)
             return
         self.in_flight += 1
+        # Taken a while ago if the loop was blocked since: min_interval counts from the sending.
+        watch.started = self._loop.time()
         try:
             event = await self._poller.poll(self._scheduler, watch)
         except EzVideoError as error:

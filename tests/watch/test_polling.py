@@ -168,6 +168,19 @@ async def test_polls_after_a_stall_are_spread(caplog):
     assert len({record.message for record in caplog.records if "late" in record.message}) == 1
 
 
+async def test_min_interval_counts_from_the_sending():
+    """A loop that was blocked before a poll got out does not send the next one at its heels."""
+    server = server_of(1)
+    loop = asyncio.get_running_loop()
+    async with fake_client(server) as client, client.watch(ids(1)) as watcher:
+        loop._now += 3.0  # the caller's own code computes for long
+        await asyncio.sleep(0.1)
+        watcher.refresh(ids(1)[0])
+        await asyncio.sleep(2.0)
+
+    assert server.asked() == [3.0, 4.0]
+
+
 # -- 3: server hints ------------------------------------------------------------------------------
 
 
