@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from ezvideo_async.testing import VirtualClockLoop
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=1_000, deadline=None)
+settings.register_profile("mutants", deadline=None, database=None, phases=[Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 

@@ -13,6 +13,7 @@ from ezvideo_async import AsyncVideoClient, RequestTimeoutError
 from ezvideo_async._http import Response
 from ezvideo_async._transport import Line
 from tests.oracle import Asked, Trace
+from tests.oracle.ledger import keep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from ezvideo_async import EzVideoError
     from ezvideo_async._http import Request
 
-FAULTS: dict[str, tuple[int, dict[str, str], bytes]] = {
+Reply = tuple[int, dict[str, str], bytes]
+"""Status, headers and body."""
+
+FAULTS: dict[str, Reply] = {
     "500": (500, {}, b'{"error":{"message":"oops"}}'),
     "503": (503, {"retry-after": "7"}, b""),
     "429": (429, {"retry-after": "3"}, b""),
@@ -40,7 +44,7 @@ class FakeTask:
 
     status: str = "pending"
     progress: int | None = None
-    fault: str | None = None
+    fault: str | Reply | None = None
     latency: float = 0.0
     extra: dict[str, Any] = field(factory=dict)
 
@@ -51,12 +55,20 @@ class FakeTask:
 
 
 class FakeTransport:
-    """Stands in for ``Transport``; unknown ids are not found, *outage* meets all of them."""
+    """
+    Stands in for ``Transport``; unknown ids are not found.
+
+    Attributes:
+        outage: The fault that all requests meet; a task's own fault comes after it.
+        share: The part of the requests that *outage* meets, above 0 and up to 1.
+    """
 
     def __init__(self, trace: Trace | None = None) -> None:
         self.tasks: dict[str, FakeTask] = {}
         self.trace = trace if trace is not None else Trace()
-        self.outage: str | None = None
+        self.outage: str | Reply | None = None
+        self.share = 1.0
+        self._met = 0
         self.headers: dict[str, str] = {}
         self.sends = 0
         self.is_closed = False
@@ -70,25 +82,30 @@ class FakeTransport:
         ]
 
     async def send(
-        self, request: Request, _secret: object, **_options: object
+        self, request: Request, secret: object, **options: object
     ) -> tuple[Response, Line]:
         """Answer as the script says, and write it down."""
-        loop = asyncio.get_running_loop()
         self.sends += 1
+        return await keep(self.trace, self._answer)(request, secret, **options)
+
+    async def _answer(
+        self, request: Request, _secret: object, **_options: object
+    ) -> tuple[Response, Line]:
         task = self.tasks.get(request.task_id, FakeTask(fault="not-found"))
-        fault = self.outage or task.fault
-        asked = self.trace.asked(request.task_id, loop.time())
-        try:
-            await asyncio.sleep(15.0 if fault == "hang" else task.latency)
-        finally:
-            asked.ended = loop.time()
+        fault = self._outage() or task.fault
+        await asyncio.sleep(15.0 if fault == "hang" else task.latency)
         if fault == "hang":
             raise self._timed_out(request)
         if fault is not None:
-            status, headers, body = FAULTS[fault]
+            status, headers, body = FAULTS[fault] if isinstance(fault, str) else fault
             return Response(status=status, headers=headers, body=body), Line()
-        self.trace.answered(request.task_id, loop.time(), task.status)
         return Response(status=200, headers=self.headers, body=task.body(request.task_id)), Line()
+
+    def _outage(self) -> str | Reply | None:
+        """The outage, for every so-manieth request."""
+        self._met += 1
+        hits = int(self._met * self.share) > int((self._met - 1) * self.share)
+        return self.outage if hits else None
 
     @staticmethod
     def _timed_out(request: Request) -> EzVideoError:
