@@ -147,6 +147,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Put one fault at a time into a copy of the package: the tests must notice each."""
+    install(session, "--editable", ".[cli]", group="tests")
+    session.run("python", "tests/mutants/run.py", *session.posargs)
+
+
+@nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """Watch 200 tasks of a fake server; needs no account."""
     install(session, ".[cli]")
