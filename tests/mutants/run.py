@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.mutants.catalog import MUTANTS, PACKAGE, Mutant  # noqa: E402 -- needs the path above
 
-COPIED = (PACKAGE, "tests", "docs", "pyproject.toml", "noxfile.py", "README.md", "LICENSE")
+COPIED = (PACKAGE, "tests", "docs", ".ci", "pyproject.toml", "noxfile.py", "README.md", "LICENSE")
 PYTEST = ("-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:randomly", "--hypothesis-seed=0")
 ENVIRONMENT = {"HYPOTHESIS_PROFILE": "mutants"}  # a failure is enough, the smallest takes minutes
 OTHERS = ("--ignore=tests/mutants", "tests")  # tests/mutants would notice any change of text
