@@ -29,10 +29,11 @@ from ezvideo_async.errors import (
 )
 
 if TYPE_CHECKING:
+    from ezvideo_async._carrier import Line
     from ezvideo_async._credentials import Credentials, Secret
     from ezvideo_async._gate import Gate, Observers
     from ezvideo_async._observe import Signal
-    from ezvideo_async._transport import Line, Transport
+    from ezvideo_async._transport import Transport
 
 _log = logging.getLogger("ezvideo_async")
 

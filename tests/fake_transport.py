@@ -11,7 +11,6 @@ from attrs import define, field
 
 from ezvideo_async import AsyncVideoClient, RequestTimeoutError
 from ezvideo_async._http import Response
-from ezvideo_async._transport import Line
 from tests.oracle import Asked, Trace
 from tests.oracle.ledger import keep
 
@@ -54,6 +53,15 @@ class FakeTask:
         return json.dumps(shape).encode()
 
 
+class FakeLine:
+    """No connection, and never used."""
+
+    was_used = False
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
 class FakeTransport:
     """
     Stands in for ``Transport``; unknown ids are not found.
@@ -83,14 +91,14 @@ class FakeTransport:
 
     async def send(
         self, request: Request, secret: object, **options: object
-    ) -> tuple[Response, Line]:
+    ) -> tuple[Response, FakeLine]:
         """Answer as the script says, and write it down."""
         self.sends += 1
         return await keep(self.trace, self._answer)(request, secret, **options)
 
     async def _answer(
         self, request: Request, _secret: object, **_options: object
-    ) -> tuple[Response, Line]:
+    ) -> tuple[Response, FakeLine]:
         task = self.tasks.get(request.task_id, FakeTask(fault="not-found"))
         fault = self._outage() or task.fault
         await asyncio.sleep(15.0 if fault == "hang" else task.latency)
@@ -98,8 +106,10 @@ class FakeTransport:
             raise self._timed_out(request)
         if fault is not None:
             status, headers, body = FAULTS[fault] if isinstance(fault, str) else fault
-            return Response(status=status, headers=headers, body=body), Line()
-        return Response(status=200, headers=self.headers, body=task.body(request.task_id)), Line()
+            return Response(status=status, headers=headers, body=body), FakeLine()
+        return Response(
+            status=200, headers=self.headers, body=task.body(request.task_id)
+        ), FakeLine()
 
     def _outage(self) -> str | Reply | None:
         """The outage, for every so-manieth request."""

@@ -3,7 +3,9 @@ A server that plays scripts of bytes, one script per connection, and counts what
 
 A script is a list of steps.  Bytes are sent as they are, a number is a pause in seconds, a
 function is called with the request read last and gives bytes to send; ``READ``, ``CLOSE``,
-``CUT``, ``RESET`` and ``STALL`` are below.  After the last step the connection is closed.
+``CUT``, ``RESET`` and ``STALL`` are below.  After the last step the connection is closed.  What
+is left of a script when the client lets its connection go after a long idle time is played to the
+next one.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ RESET = object()
 """Say RST."""
 STALL = object()
 """Say nothing more until the server ends."""
+
+LONG_IDLE = 15.0  # seconds; clients that keep a connection for longer find it closed too often
 
 _RST = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds
 
@@ -100,7 +104,7 @@ class RawServer:
     """
 
     def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
-        self._scripts = scripts
+        self._scripts = list(scripts)
         self._tls = tls
         self._playing: set[asyncio.Task[None]] = set()
         self.connections = 0
@@ -136,6 +140,11 @@ class RawServer:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     @property
+    def open_connections(self) -> int:
+        """How many connections neither side has closed."""
+        return len(self._playing)
+
+    @property
     def times(self) -> list[float]:
         return [seen.at for seen in self.requests]
 
@@ -146,7 +155,7 @@ class RawServer:
         playing.add_done_callback(self._playing.discard)
         number, self.connections = self.connections, self.connections + 1
         try:
-            script = self._scripts[min(number, len(self._scripts) - 1)]
+            script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await self._play(script, number, reader, writer)
         except asyncio.CancelledError:
@@ -157,9 +166,9 @@ class RawServer:
     async def _play(
         self, script: Script, number: int, reader: asyncio.StreamReader, writer: Any
     ) -> None:
-        for step in script:
+        for place, step in enumerate(script):
             if step is READ:
-                seen = _read(await reader.readuntil(b"\r\n\r\n"), number)
+                seen = await self._seen(reader, number, script, place)
                 self.requests.append(seen)
             elif step is STALL:
                 await asyncio.Event().wait()
@@ -176,6 +185,18 @@ class RawServer:
             elif not writer.is_closing():  # uvloop refuses to write to nobody
                 writer.write(step(seen) if callable(step) else step)
                 await writer.drain()
+
+    async def _seen(
+        self, reader: asyncio.StreamReader, number: int, script: Script, place: int
+    ) -> Seen:
+        loop = asyncio.get_running_loop()
+        idle_since = loop.time()
+        try:
+            return _read(await reader.readuntil(b"\r\n\r\n"), number)
+        except asyncio.IncompleteReadError:
+            if loop.time() - idle_since >= LONG_IDLE and isinstance(script, list):
+                self._scripts.insert(0, script[place:])
+            raise
 
 
 def _read(head: bytes, number: int) -> Seen:

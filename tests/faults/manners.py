@@ -25,9 +25,8 @@ from ezvideo_async import (
     TransportError,
 )
 from ezvideo_async._http import Response
-from ezvideo_async._transport import Line
 from ezvideo_async.testing import VirtualClockLoop
-from tests.fake_transport import FakeTask, FakeTransport, fake_client
+from tests.fake_transport import FakeLine, FakeTask, FakeTransport, fake_client
 from tests.quick_server import HANG, QuickServer, Reply, answer
 
 if TYPE_CHECKING:
@@ -180,7 +179,7 @@ class WithoutSockets(FakeTransport):
                 self.sends += 1
                 await asyncio.sleep(LATENCY)
                 status, headers, body = ANSWERS[trouble]
-                return Response(status=status, headers=dict(headers), body=body), Line()
+                return Response(status=status, headers=dict(headers), body=body), FakeLine()
 
 
 class OverSockets:

@@ -18,6 +18,7 @@ import pytest
 from attrs import evolve, frozen
 
 from ezvideo_async import EzVideoError
+from ezvideo_async._line import Lines
 from ezvideo_async.testing import VirtualClockLoop
 from tests.faults.uses import USES, Staged, told
 from tests.suspend import CancelledAt
@@ -111,10 +112,18 @@ def timers() -> list[asyncio.TimerHandle]:
     return [timer for timer in scheduled if not timer.cancelled()]
 
 
+def in_use(carrier: Any) -> list[Any]:
+    """The connections that carry a request now."""
+    if isinstance(carrier, Lines):
+        return [line for line in carrier._open if line not in carrier._idle]
+    is_open = carrier._session is not None and not carrier._session.closed
+    return [*carrier._session.connector._acquired] if is_open else []
+
+
 def left(stage: Stage) -> list[str]:
     """What of the client's is under way, although nobody waits for it."""
     client = stage.client
-    session, gate = client._transport._session, client._gate
+    gate = client._gate
     signs = {
         "tasks": tasks_of_ours(),
         "requests": client.budget.in_flight,
@@ -122,7 +131,7 @@ def left(stage: Stage) -> list[str]:
         "a line": [each for each in (*gate._calls, *gate._looks) if not each.woken.done()],
         "watchers": [*gate._watchers, *gate._on_close],
         "a timer": gate._timer,
-        "connections": session.connector._acquired if session and not session.closed else (),
+        "connections": in_use(client._transport._carrier),
     }
     return [f"{sign}: {found}" for sign, found in signs.items() if found]
 

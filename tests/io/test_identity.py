@@ -7,6 +7,7 @@ import logging
 from typing import Any
 from urllib.parse import unquote
 
+import aiohttp
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -86,10 +87,17 @@ async def test_any_legal_id_arrives_as_one_segment(task_id: str) -> None:
 
 
 @pytest.mark.fault("N17", "S7", "X24")
-async def test_a_stray_answer_is_never_taken_for_ours(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("is_borrowed", [False, True])
+async def test_a_stray_answer_is_never_taken_for_ours(
+    caplog: pytest.LogCaptureFixture, *, is_borrowed: bool
+) -> None:
     """Somebody else's answer on a kept connection: it is closed, and the task asked for anew."""
     script = [READ, done, READ, evil(), STALL]
-    async with RawServer(script, DONE) as server, client_of(server, retry=ONCE) as client:
+    async with (
+        RawServer(script, DONE) as server,
+        aiohttp.ClientSession() as session,
+        client_of(server, retry=ONCE, session=session if is_borrowed else None) as client,
+    ):
         await client.retrieve("a")
         found = await client.retrieve("b")
 

@@ -135,25 +135,25 @@ def test_a_client_never_entered_warns_not() -> None:
     gc.collect()
 
 
-async def test_no_session_before_the_first_request() -> None:
-    """Entering opens nothing; the first request opens one session."""
+async def test_nothing_is_opened_before_the_first_request() -> None:
+    """Entering opens nothing; the first request opens one connection."""
     async with RawServer(DONE) as server, client_of(server) as client:
-        assert client._transport._session is None
+        await asyncio.sleep(1.0)
         assert server.connections == 0
         await client.retrieve("t")
 
-        assert client._transport._session is not None
         assert server.connections == 1
 
 
-async def test_an_own_session_is_closed_with_its_connections() -> None:
+async def test_own_connections_are_closed_with_the_client() -> None:
     """Leaving the client closes what it opened."""
     async with RawServer(DONE) as server:
         async with client_of(server) as client:
-            await client.retrieve("t")
-            session = client._transport._session
-        assert session is not None
-        assert session.closed
+            await asyncio.gather(*(client.retrieve(name) for name in "abc"))
+            assert server.open_connections == 3
+        await asyncio.sleep(0.1)
+
+        assert server.open_connections == 0
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of aiohttp, on logins
@@ -230,15 +230,13 @@ async def test_closing_ends_a_pause_and_opens_nothing_anew(how: str) -> None:
             await call
 
         assert now() == 1.0
-        assert client._transport._session is None
-        assert len(server.requests) == 1
+        assert len(server.requests) == server.connections == 1
 
 
 async def test_a_cancelled_close_has_closed_when_it_leaves() -> None:
     """Cancelled, again and again, ``aclose`` still closes everything before it leaves."""
     async with RawServer(DONE) as server, client_of(server) as client:
         await client.retrieve("t")
-        session = client._transport._session
         before = asyncio.all_tasks()
         closing = asyncio.create_task(client.aclose())
         await asyncio.sleep(0)
@@ -247,9 +245,9 @@ async def test_a_cancelled_close_has_closed_when_it_leaves() -> None:
         await asyncio.wait([closing])
 
         assert closing.cancelled()
-        assert session is not None
-        assert session.closed
         assert asyncio.all_tasks() - before <= {closing}
+        await asyncio.sleep(0.001)
+        assert server.open_connections == 0
 
 
 @pytest.mark.fault("C15")
@@ -262,7 +260,7 @@ async def test_closing_takes_two_seconds_at_most(*, is_cancelled: bool) -> None:
         call = asyncio.create_task(client.retrieve("t"))
         await asyncio.sleep(1.0)
         before = asyncio.all_tasks()
-        transports = [protocol.transport for protocol in client._transport._used]
+        transports = client._transport._carrier.connections
         closing = asyncio.create_task(client.aclose())
         await asyncio.sleep(0.5)
         if is_cancelled:

@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from ezvideo_async import AsyncVideoClient, RetryPolicy
-from ezvideo_async._transport import MAX_BODY_BYTES
+from ezvideo_async._carrier import MAX_BODY_BYTES
 from ezvideo_async.errors import (
     APIStatusError,
     BadResponseError,

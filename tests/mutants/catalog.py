@@ -257,22 +257,22 @@ MUTANTS = (
     # -- the wire ---------------------------------------------------------------------------------
     Mutant(
         "hidden resend on",
-        "_transport.py",
+        "_session.py",
         "                    text = str(error)\n",
         "                    raise\n",
-        first="tests/io/test_transport.py",
+        first="tests/faults/test_network.py",
     ),
     Mutant(
         "resend counted twice",
         "_transport.py",
-        "            line = Line()\n            outcome =",
-        "            line = Line()\n            self.sends += 1\n            outcome =",
+        "_is_stale(outcome):\n",
+        "_is_stale(outcome):\n            self._carrier.sends += 1\n",
         first="tests/io",
     ),
     Mutant(
         "id check off",
         "_wire.py",
-        "    other = foreign_id(answer, task_id)\n",
+        "    other = shown.foreign_id(task_id)\n",
         "    other = None\n",
         first="tests/io/test_identity.py",
     ),
@@ -286,9 +286,9 @@ MUTANTS = (
     Mutant(
         "error raised with aiohttp's as its context",
         "_transport.py",
-        '        if getattr(failure, "status", None) == _PROXY_LOGIN:',
+        '        if getattr(failure, "status", None) == PROXY_LOGIN:',
         "        error.__context__ = failure\n"
-        '        if getattr(failure, "status", None) == _PROXY_LOGIN:',
+        '        if getattr(failure, "status", None) == PROXY_LOGIN:',
         first="tests/io",
     ),
 )

@@ -23,9 +23,8 @@ from attrs import define, evolve, field
 
 from ezvideo_async import PollPolicy, RequestBudget, RequestTimeoutError, TransportError
 from ezvideo_async._http import Response
-from ezvideo_async._transport import Line
 from ezvideo_async.testing import VirtualClockLoop
-from tests.fake_transport import FAULTS, FakeTransport, fake_client
+from tests.fake_transport import FAULTS, FakeLine, FakeTransport, fake_client
 from tests.oracle import Added, Answered, Asked, Limits, Trace, check
 from tests.soak.vitals import Vitals
 
@@ -145,11 +144,11 @@ class Week(FakeTransport):
             raise RequestTimeoutError("no answer in time", task_id=request.task_id)
         if fault is not None:
             status, headers, body = FAULTS[fault]
-            return Response(status=status, headers=headers, body=body), Line()
+            return Response(status=status, headers=headers, body=body), FakeLine()
         word = life.status(loop.time())
         self._shown(life, word, loop.time())
         body = json.dumps({"id": request.task_id, "status": word}).encode()
-        return Response(status=200, headers={}, body=body), Line()
+        return Response(status=200, headers={}, body=body), FakeLine()
 
     def _asked(self, task_id: str, now: float) -> Life:
         """Judge one request by the limits of all."""
