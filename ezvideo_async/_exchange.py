@@ -88,19 +88,22 @@ class Exchange:
         self._logged: set[str] = set()
         self._aliases: dict[str, str] = {}
 
-    async def ask(self, task_id: str, *, poll: bool = True) -> Answer:
+    async def ask(
+        self, task_id: str, *, known: VideoTask | None = None, poll: bool = True
+    ) -> Answer:
         """
         Ask for one task; the gate must have let this request start.
 
         Args:
             task_id: The task.
+            known: Its last state, which is the outcome again when nothing is new.
             poll: As the gate was entered.
 
         Never raises but for cancellation and what the caller's key provider raises.
         """
         started = asyncio.get_running_loop().time()
         try:
-            answer = await self._asked(task_id)
+            answer = await self._asked(task_id, known)
         except EzVideoError as raised:  # there is no key to ask with
             answer = Answer(raised.with_traceback(None))
         except BaseException:  # cancelled, or the key provider's own: the permit goes back
@@ -117,13 +120,14 @@ class Exchange:
             self._observers.tell(_signal(task_id, outcome, elapsed))
         return answer
 
-    async def _asked(self, task_id: str) -> Answer:
+    async def _asked(self, task_id: str, known: VideoTask | None) -> Answer:
         secret = await self._credentials.secret()
-        answer, line = await self._sent(task_id, secret, self._aliases.get(task_id))
+        alias = self._aliases.get(task_id)
+        answer, line = await self._sent(task_id, secret, alias, known)
         if isinstance(answer.outcome, AuthenticationError):
             renewed = await self._credentials.renewed(secret)
             if renewed is not None:
-                answer, line = await self._sent(task_id, renewed, self._aliases.get(task_id))
+                answer, line = await self._sent(task_id, renewed, alias, known)
         foreign = _foreign_id(answer)
         if foreign is not None and line is not None:
             line.close()
@@ -151,7 +155,13 @@ class Exchange:
         return answer
 
     async def _sent(
-        self, task_id: str, secret: Secret, alias: str | None, *, fresh: bool = False
+        self,
+        task_id: str,
+        secret: Secret,
+        alias: str | None,
+        known: VideoTask | None = None,
+        *,
+        fresh: bool = False,
     ) -> tuple[Answer, Line | None]:
         try:
             response, line = await self._transport.send(
@@ -164,7 +174,12 @@ class Exchange:
             line.close()  # it leads to another server, or after a 101 speaks no HTTP any more
         unix_now = time.time()
         outcome = decode_status(
-            response, task_id=task_id, base_url=self._base_url, unix_now=unix_now, alias=alias
+            response,
+            task_id=task_id,
+            base_url=self._base_url,
+            unix_now=unix_now,
+            alias=alias,
+            known=known,
         )
         return Answer(outcome, poll_hint(response, unix_now=unix_now)), line
 

@@ -251,10 +251,13 @@ class Gate:
             return False
         now = max(self.loop.time(), due)
         has_served = False
-        while any(self._take_turn(now) for _ in range(len(self._turns))):
+        while self._has_room(now) and any(self._take_turn(now) for _ in range(len(self._turns))):
             has_served = True
         self._set_timer(now)
         return has_served
+
+    def _has_room(self, now: float) -> bool:
+        return self.budget.start_at(now, poll=False) <= now
 
     def _take_turn(self, now: float) -> bool:
         serve = self._turns[0]

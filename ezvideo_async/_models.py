@@ -113,7 +113,8 @@ class VideoTask:
         error: Always there on a failed task, even if both its fields are None; on other tasks
             only when the server sent a real one, which decides nothing.
         metadata: The server's extra fields; empty when there are none.  Do not change it.
-        request_id: The answer's ``x-request-id``, for the server's support; not compared.
+        request_id: The ``x-request-id`` of the answer that first showed this state, for the
+            server's support; not compared.
 
     Source:
         API document, "response parameters".
@@ -222,6 +223,11 @@ class VideoTask:
 
         body = _written(data).encode()
         return read_task(decode_json(body), body=body, task_id=task_id, base_url=base_url)
+
+
+def was_read_from(task: VideoTask, body: bytes) -> bool:
+    """Tell whether a task is what these bytes show: the same bytes were read then."""
+    return task._body == body and bool(body)  # noqa: SLF001 -- the value's own module
 
 
 def _written(data: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
+from attrs import define
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, override
 
@@ -108,42 +108,52 @@ def _url(found: JSONObject, status: TaskStatus | None, base_url: str | None) -> 
     return url
 
 
-@frozen
-class _Shown:
-    """What an answer shows of its status; *status* None: it shows no task at all."""
+@define
+class Shown:
+    """
+    What an answer shows, before its fields are read.
 
+    Attributes:
+        levels: The answer's levels, from the outside in.
+        word: The status word; None when there is none.
+        status: The status; None: it shows no task at all.
+        error: The error beside it.
+    """
+
+    levels: list[JSONObject]
     word: str | None
     status: TaskStatus | None
     error: TaskError
 
+    def foreign_id(self, task_id: str) -> str | None:
+        """Name the id that the answer carries when none of its ids is the asked one, else None."""
+        ids = _ids(self.levels[-1])
+        return ids[0] if ids and task_id not in ids else None
 
-def _shown(levels: list[JSONObject]) -> _Shown:
+
+def shown_by(answer: JSONObject) -> Shown:
+    """See what a decoded answer shows: by its status, its url, or its id alone."""
+    levels = unwrapped(answer)
     found = levels[-1]
     word = _word(found)
     error = read_error(found)
     if word is not None:
-        return _Shown(word, read_status(word), error)
+        return Shown(levels, word, read_status(word), error)
     if _url(found, None, None):
-        return _Shown(None, TaskStatus.COMPLETED, error)
+        return Shown(levels, None, TaskStatus.COMPLETED, error)
     if not _ids(found) and not _has_fresh_id(levels):
-        return _Shown(None, None, error)
+        return Shown(levels, None, None, error)
     has_failed = error.message is not None if error.code is None else _is_real(error)
-    return _Shown(None, TaskStatus.FAILED if has_failed else TaskStatus.PENDING, error)
+    return Shown(levels, None, TaskStatus.FAILED if has_failed else TaskStatus.PENDING, error)
 
 
 def _is_real(error: TaskError) -> bool:
     return not dialects.is_no_error(error.code)
 
 
-def shows_task(answer: object) -> bool:
-    """Tell whether a decoded answer shows a task: a status, an id or a url."""
-    return is_object(answer) and _shown(unwrapped(answer)).status is not None
-
-
 def foreign_id(answer: JSONObject, task_id: str) -> str | None:
     """Name the id an answer carries when none of its ids is the asked one, else None."""
-    ids = _ids(unwrapped(answer)[-1])
-    return ids[0] if ids and task_id not in ids else None
+    return shown_by(answer).foreign_id(task_id)
 
 
 def read_task(
@@ -169,18 +179,31 @@ def read_task(
     """
     if not is_object(answer):
         raise _schema_error("expected an object @ $")
-    levels = unwrapped(answer)
-    found, shown = levels[-1], _shown(levels)
+    shown = shown_by(answer)
     if shown.status is None:
         raise _schema_error("expected a status, an id or a url @ $")
+    found = shown.levels[-1]
     name = task_id or next(iter(_ids(found)), None) or text_or_none(found.get("request_id"))
     if name is None:
         raise _schema_error("expected a text @ $.id")
-    wire = {**_fields(found, shown, base_url), "id": name, "body": body, "request_id": request_id}
+    return task_shown(shown, body=body, task_id=name, base_url=base_url, request_id=request_id)
+
+
+def task_shown(
+    shown: Shown, *, body: bytes, task_id: str, base_url: str | None, request_id: str | None
+) -> VideoTask:
+    """Read the task of an answer that shows one; arguments as of ``read_task``."""
+    found = shown.levels[-1]
+    wire = {
+        **_fields(found, shown, base_url),
+        "id": task_id,
+        "body": body,
+        "request_id": request_id,
+    }
     return _CONVERTER.structure(wire, VideoTask)
 
 
-def _fields(found: JSONObject, shown: _Shown, base_url: str | None) -> dict[str, Any]:
+def _fields(found: JSONObject, shown: Shown, base_url: str | None) -> dict[str, Any]:
     status = shown.status or TaskStatus.PENDING
     return {
         "status": status,
@@ -202,7 +225,7 @@ def _fields(found: JSONObject, shown: _Shown, base_url: str | None) -> dict[str,
     }
 
 
-def _task_error(found: JSONObject, shown: _Shown) -> TaskError | None:
+def _task_error(found: JSONObject, shown: Shown) -> TaskError | None:
     if shown.status is TaskStatus.FAILED:
         return _failure(found, shown.error, shown.word)
     return shown.error if _is_real(shown.error) else None

@@ -63,7 +63,7 @@ class Poller:
         Raises:
             EzVideoError: Trouble that would meet every task; the watch stays as it is.
         """
-        answer = await self._exchange.ask(watch.task_id)
+        answer = await self._exchange.ask(watch.task_id, known=watch.task)
         now, unix_now, rand = asyncio.get_running_loop().time(), time.time(), self.rand()
         if isinstance(answer.outcome, VideoTask):
             self._firewall_pages = 0

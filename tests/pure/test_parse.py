@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from ezvideo_async import _dialects as dialects
-from ezvideo_async._fields import read_instant, read_progress, shared
+from ezvideo_async._fields import is_object, read_instant, read_progress, shared
 from ezvideo_async._models import TaskError, TaskStatus, VideoTask
-from ezvideo_async._parse import _exactly, foreign_id, read_task, shows_task
+from ezvideo_async._parse import _exactly, foreign_id, read_task, shown_by
 from ezvideo_async.errors import BadResponseError
 from tests.answers import BASE_URL, error_of, task_of
 
@@ -283,7 +283,7 @@ def test_a_task_that_nothing_names_is_refused(told):
 )
 def test_a_request_id_with_an_error_is_a_trace_id(answer):
     """It names no task, at whatever level the error stands."""
-    assert not shows_task(answer)
+    assert not is_object(answer) or shown_by(answer).status is None
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_a_request_id_beside_a_good_code_is_a_fresh_task(code):
 )
 def test_what_shows_no_status_no_id_and_no_url_is_no_task(answer):
     """Such an answer is refused, and the path says what was expected."""
-    assert not shows_task(answer)
+    assert not is_object(answer) or shown_by(answer).status is None
     with pytest.raises(BadResponseError) as refused:
         read_task(answer, task_id="vid_x")
     assert refused.value.reason == "schema"
