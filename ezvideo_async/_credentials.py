@@ -33,12 +33,13 @@ _AMBIGUOUS = 4
 class Secret:
     """A key that no ``repr``, log, pickle or traceback shows."""
 
-    __slots__ = ("_echoes", "_key")
+    __slots__ = ("_echoes", "_echoes_in_bytes", "_key")
 
     def __init__(self, key: object) -> None:
         trouble = _trouble_with_key(key)
         self._key = "" if trouble else str(key).strip()
         self._echoes: re.Pattern[str] | None = None
+        self._echoes_in_bytes: re.Pattern[bytes] | None = None
         del key  # no traceback shows it, not even a refused one
         if trouble:
             raise ConfigError(trouble)
@@ -70,9 +71,14 @@ class Secret:
 
     def scrub_body(self, body: bytes) -> bytes:
         """Mask the key wherever *body* echoes it."""
-        text = body.decode("latin-1")
-        masked = self.scrub(text)
-        return body if masked == text else masked.encode("latin-1")
+        if len(self._key) < _SHORTEST_SECRET:
+            return body
+        if self._echoes_in_bytes is None:
+            self._echoes_in_bytes = re.compile(_echoes_of(self._key).encode())
+        # A search in the bytes takes half the time of one in the text, and nearly always it is all.
+        if self._echoes_in_bytes.search(body) is None:
+            return body
+        return self.scrub(body.decode("latin-1")).encode("latin-1")
 
     def scrub_torn(self, text: str) -> str:
         """Mask also where *text* begins or ends within the key: somebody else has cut it."""

@@ -72,11 +72,12 @@ class Limit:
         self._is_over = False
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self.began = asyncio.get_running_loop().time()
+        self.began = loop.time()
         self.deadline = self.began + self._patience.seconds
         self._patience.begin(self)
         return self

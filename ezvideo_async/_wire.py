@@ -39,9 +39,14 @@ _HOPELESS = frozenset({501, 505, 506, 508, 510, 511})
 """5xx that do not heal by asking again (RFC 9110, RFC 6585, RFC 5842)."""
 
 
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]+\Z")
+"""Of these an id is its own quoting (RFC 3986, 2.3), as most ids are: seen in half the time."""
+
+
 def status_request(base_url: str, task_id: str) -> Request:
     """Build the request for one task's state: the id is one path segment, nothing left safe."""
-    return Request(url=f"{base_url}/videos/{quote(task_id, safe='')}", task_id=task_id)
+    segment = task_id if _UNRESERVED.match(task_id) else quote(task_id, safe="")
+    return Request(url=f"{base_url}/videos/{segment}", task_id=task_id)
 
 
 def poll_hint(response: Response, *, unix_now: float) -> PollHint:
