@@ -65,9 +65,8 @@ _WHOLE_MILLISECONDS = re.compile(r"[0-9]{1,9}\Z")
 
 
 def _milliseconds(text: str | None) -> float | None:
-    if text is None or not _WHOLE_MILLISECONDS.match(text.strip()):
-        return None
-    return int(text) / 1000.0
+    found = _WHOLE_MILLISECONDS.match(text.strip()) if text is not None else None
+    return int(found[0]) / 1000.0 if found else None
 
 
 def decode_status(

@@ -604,6 +604,7 @@ def test_an_answer_does_not_show_its_body():
         ({}, None, None),
         ({"openai-poll-after-ms": "2500"}, None, 2.5),
         ({"openai-poll-after-ms": " 2500 "}, None, 2.5),
+        ({"openai-poll-after-ms": "\x1f2"}, None, 0.002),
         ({"openai-poll-after-ms": "0"}, None, 0.0),
         ({"openai-poll-after-ms": "-1"}, None, None),
         ({"openai-poll-after-ms": "2.5"}, None, None),
