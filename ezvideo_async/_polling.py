@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ezvideo_async._events import Final
+from ezvideo_async._learned import Learned
 from ezvideo_async._models import VideoTask
 from ezvideo_async._observe import RetryDue
 from ezvideo_async._watch import is_fatal, timed_out
@@ -41,6 +42,8 @@ class Poller:
         gate: Lets the looks of ``wait()`` through.
         observers: Hear of pauses after failures.
         rand: Gives numbers in [0, 1); the only source of chance.
+
+    What adaptive policies have learned of the server is here, for all schedulers.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Poller:
         self.gate = gate
         self.observers = observers
         self.rand = rand
+        self.learned = Learned()
         self._firewall_pages = 0
         self._firewall_since = 0.0
 
@@ -108,6 +112,7 @@ class Poller:
             WaitTimeoutError: *limit* seconds have passed.
             EzVideoError: Trouble that waiting does not heal.
         """
+        scheduler.learned = self.learned
         began = asyncio.get_running_loop().time()
         (watch,) = scheduler.add([task_id], now=began, rand=self.rand())
         patience = asyncio.timeout_at(None if limit is None else began + limit)

@@ -23,6 +23,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ezvideo_async._events import Final
+from ezvideo_async._learned import UNKNOWN, Learned
 from ezvideo_async._watch import State, Watch, is_local_stall
 from ezvideo_async.errors import EzVideoError, RateLimitError, TaskNotFoundError
 
@@ -60,6 +61,7 @@ class Scheduler:
         self._not_found_grace = not_found_grace
         self._retain_ended = retain_ended
         self.progress = progress
+        self.learned = Learned()  # may be shared by the schedulers of one client
         self._watches: dict[str, Watch] = {}
         self._heap: list[tuple[float, int, Watch]] = []
         self._tickets = count(1)
@@ -302,7 +304,7 @@ class Scheduler:
             return None
         event = self._seen(watch, task, now, unix_now)
         if watch.is_open:
-            delay = self._policy.delay(rand=rand, retry_after=retry_after, poll_after=poll_after)
+            delay = self._delay_after_answer(watch, now, rand, retry_after, poll_after)
             soon = watch.again and retry_after is None
             due = self._earliest(watch, now) if soon else self._due(watch, now, delay)
             self._wait(watch, due)
@@ -342,6 +344,24 @@ class Scheduler:
         self._wait(watch, self._due(watch, now, delay))
         return None
 
+    def _delay_after_answer(
+        self,
+        watch: Watch,
+        now: float,
+        rand: float,
+        retry_after: float | None,
+        poll_after: float | None,
+    ) -> float:
+        known = self.learned.outlook(watch.look, now=now) if self._policy.adaptive else UNKNOWN
+        return self._policy.delay(
+            rand=rand,
+            retry_after=retry_after,
+            poll_after=poll_after,
+            age=known.age,
+            quiet_until=known.quiet_until,
+            ends_at=known.ends_at,
+        )
+
     def _due(self, watch: Watch, now: float, delay: float) -> float:
         return max(now + delay, watch.started + self._policy.min_interval)
 
@@ -357,6 +377,8 @@ class Scheduler:
         return delay
 
     def _seen(self, watch: Watch, task: VideoTask, now: float, unix_now: float) -> Event | None:
+        if self._policy.adaptive:
+            watch.look = self.learned.seen(watch.look, task, now=now, unix_now=unix_now)
         event = watch.seen(
             task,
             now=now,

@@ -35,6 +35,7 @@ from ezvideo_async.errors import (
 
 if TYPE_CHECKING:
     from ezvideo_async._events import Event
+    from ezvideo_async._learned import Look
     from ezvideo_async._models import VideoTask
 
 _LOOKS_AFTER_VANISHING = 2
@@ -76,6 +77,7 @@ class Watch:
         last_error: The last failure, until the next answer.
         final: The final event.
         is_claimed: Somebody waited for it, or subscribed to it by its id, even if they have left.
+        look: What an adaptive policy has seen of it while it runs.
     """
 
     task_id: str
@@ -97,6 +99,7 @@ class Watch:
     last_error: EzVideoError | None = field(init=False, default=None)
     final: Event | None = field(init=False, default=None)
     is_claimed: bool = field(init=False, default=False)
+    look: Look | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self.changed = self.added

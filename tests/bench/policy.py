@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from datetime import UTC, datetime
 from heapq import heappop, heappush
 from itertools import count
 from math import exp, sqrt
@@ -20,13 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
-from ezvideo_async import PollPolicy
+from ezvideo_async import PollPolicy, TaskStatus, VideoTask
+from ezvideo_async._learned import Learned, Look as Seen
 from tests.bench.harness import Options, markdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _MEDIAN = 90.0  # seconds that a task takes
+_START = 1.8e9  # Unix seconds at which all begins
 _APART = 2.0  # seconds between two tasks
 _MARGIN = 0.05  # seconds by which an end may be found later: a hundredth of the interval
 _Z = 1.96  # of a 95 % interval
@@ -148,20 +151,24 @@ class Look:
     What a candidate knows of a task.
 
     Attributes:
+        created: When it was created, as the server tells.
         alive: Its age when it was last seen running.
         requests: How many were sent.
         progress: The progress of the last answer.
         predicted: The age at which it was first reckoned to end.
         moved: Answers in which the progress had moved on, where it had time to.
         stood: Answers in which it had not.
+        seen: What the library keeps of it.
     """
 
+    created: datetime
     alive: float = 0.0
     requests: int = 0
     progress: int | None = None
     predicted: float | None = None
     moved: int = 0
     stood: int = 0
+    seen: Seen | None = None
 
     def note(self, age: float, progress: int | None) -> None:
         """Take in an answer of a running task."""
@@ -272,6 +279,32 @@ class Extrapolating(Fixed):
             self._hits.append(is_near and look.moved >= _ENOUGH and not look.stood)
 
 
+@define
+class BuiltIn(Fixed):
+    """What the library does, by its own classes: ``PollPolicy(adaptive=True)``."""
+
+    policy: PollPolicy = field(factory=lambda: PollPolicy(adaptive=True))
+    learned: Learned = field(factory=Learned)
+
+    def delay(self, look: Look, age: float, rand: float) -> float:
+        """Do as the scheduler does with an answer."""
+        now = self._see(look, age, TaskStatus.PROCESSING)
+        known = self.learned.outlook(look.seen, now=now)._asdict()
+        return self.policy.delay(rand=rand, **known)
+
+    def ended(self, look: Look, age: float) -> None:
+        """Do as the scheduler does with the last answer."""
+        self._see(look, age, TaskStatus.COMPLETED)
+
+    def _see(self, look: Look, age: float, status: TaskStatus) -> float:
+        unix_now = look.created.timestamp() + age
+        told = look.created.replace(microsecond=0)  # servers tell whole seconds
+        task = VideoTask(id="", status=status, progress=look.progress, created_at=told)
+        now = unix_now - _START
+        look.seen = self.learned.seen(look.seen, task, now=now, unix_now=unix_now)
+        return now
+
+
 def _every(interval: float) -> PollPolicy:
     return PollPolicy(interval=interval)
 
@@ -287,6 +320,7 @@ CANDIDATES: Mapping[str, Callable[[], Fixed]] = {
     "progress": Extrapolating,
     "progress + silent, 4.8 s": lambda: Extrapolating(others=Quiet(_every(4.8))),
     "progress + sparse, 4.8 s": lambda: Extrapolating(others=Quiet(_every(4.8), pause=15.0)),
+    "built in": BuiltIn,
 }
 
 
@@ -297,7 +331,7 @@ def simulated(kind: Kind, candidate: Fixed, number: int) -> tuple[list[int], lis
     """Watch all tasks; give the requests for each, and the seconds from its end to our knowing."""
     tasks = kind.tasks(number)
     rand = random.Random(number).random
-    looks = [Look() for _ in tasks]
+    looks = [Look(datetime.fromtimestamp(_START + task.created, UTC)) for task in tasks]
     found = [0.0] * number
     order = count()
     due = [(task.created, next(order), place) for place, task in enumerate(tasks)]

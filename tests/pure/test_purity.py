@@ -13,6 +13,7 @@ PURE = (
     "_budget",
     "_dialects",
     "_events",
+    "_learned",
     "_mailbox",
     "_models",
     "_observe",
