@@ -45,11 +45,17 @@ _HITS = 18  # of the last 20
 
 @frozen
 class Task:
-    """A task as it is: *duration* and *phase* (of the server's rounds) in seconds."""
+    """
+    A task as it is: *duration* and *phase* (of the server's rounds) in seconds.
+
+    Its progress is that of a task that takes *whole* seconds: one that fails ends before.
+    """
 
     created: float
     duration: float
     phase: float
+    whole: float
+    progress: Callable[[float], int | None]
 
 
 @frozen
@@ -65,6 +71,9 @@ class Kind:
         duration: Makes another duration from the usual one, the task's number as a share of all,
             and a number in [0, 1).
         is_named: Whether the rule is judged on it; the others are traps.
+        batch: How many tasks are created at once.
+        fails: The share of tasks that fail at any time on their way.
+        then: The progress that the second half of the tasks shows.
     """
 
     name: str
@@ -73,6 +82,9 @@ class Kind:
     sigma: float = 0.35
     duration: Callable[[float, float, float], float] = lambda usual, _place, _rand: usual
     is_named: bool = True
+    batch: int = 1
+    fails: float = 0.0
+    then: Callable[[float], int | None] | None = None
 
     def seen(self, task: Task, age: float) -> int | None:
         """Show the progress at an age, 100 for the end."""
@@ -81,21 +93,27 @@ class Kind:
             age = max(0.0, task.phase + rounds * self.every)
         if age >= task.duration:
             return _DONE
-        return self.progress(age / task.duration)
+        return task.progress(age / task.whole)
 
     def tasks(self, number: int) -> list[Task]:
         """Make the same tasks again and again."""
         rand = random.Random(self.name)
-        return [
-            Task(
-                created=place * _APART,
-                duration=self.duration(
-                    _MEDIAN * exp(rand.gauss(0.0, self.sigma)), place / number, rand.random()
-                ),
-                phase=rand.uniform(0.0, self.every),
-            )
-            for place in range(number)
-        ]
+        return [self._task(place, number, rand) for place in range(number)]
+
+    def _task(self, place: int, number: int, rand: random.Random) -> Task:
+        whole = self.duration(
+            _MEDIAN * exp(rand.gauss(0.0, self.sigma)), place / number, rand.random()
+        )
+        return Task(
+            created=place // self.batch * self.batch * _APART,
+            phase=rand.uniform(0.0, self.every),
+            duration=whole * rand.random() if self._is_to_fail(rand) else whole,
+            whole=whole,
+            progress=self.then if self.then and 2 * place > number else self.progress,
+        )
+
+    def _is_to_fail(self, rand: random.Random) -> bool:
+        return self.fails > 0.0 and rand.random() < self.fails
 
 
 def _linear(share: float) -> int:
@@ -139,6 +157,10 @@ KINDS = (
          duration=lambda usual, place, _rand: usual / (3.0 if place > 0.5 else 1.0)),
     Kind("trap: one in 100 fails within 6 s", _none, is_named=False,
          duration=lambda usual, _place, rand: 6.0 * 100 * rand if rand < 0.01 else usual),
+    Kind("trap: linear progress, one in ten fails on its way", _linear, is_named=False, fails=0.1),
+    Kind("trap: linear, then 99 % at two thirds", _linear, is_named=False, then=_stuck),
+    Kind("trap: a thousand at once", _none, is_named=False, batch=1000),
+    Kind("trap: heavy tail", _none, sigma=1.3, is_named=False),
 )  # fmt: skip
 
 
