@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf, isfinite, nan
 
 import pytest
+from attrs import evolve
 from hypothesis import given, strategies as st
 
 from ezvideo_async._policy import PollPolicy, RetryPolicy, seconds_between, time_limit
@@ -51,6 +52,72 @@ policies = st.builds(
 def test_the_pause_between_polls_is_what_the_formula_says(given_values, seconds):
     """Retry-After, then the server's hint, then the own schedule; backoff after errors."""
     assert seconds == PollPolicy().delay(**given_values)
+
+
+ADAPTIVE = PollPolicy(adaptive=True)
+
+
+@pytest.mark.parametrize(
+    ("known", "seconds"),
+    [
+        ({}, 5.0),
+        ({"age": 10.0}, 5.0),
+        ({"quiet_until": 60.0, "ends_at": 90.0}, 5.0),
+        ({"age": 10.0, "quiet_until": 60.0}, 15.0),
+        ({"age": 52.0, "quiet_until": 60.0}, 8.0),
+        ({"age": 57.0, "quiet_until": 60.0}, 4.8),
+        ({"age": 600.0, "quiet_until": 60.0}, 4.8),
+        ({"age": 2.0, "quiet_until": 15.0}, 13.0),
+        ({"age": 2.0, "quiet_until": 14.9}, 5.0),
+        ({"age": 10.0, "ends_at": 90.0}, 15.0),
+        ({"age": 70.0, "ends_at": 90.0}, 10.0),
+        ({"age": 88.0, "ends_at": 90.0}, 3.0),
+        ({"age": 95.0, "ends_at": 90.0}, 3.0),
+        ({"age": 88.0, "ends_at": 90.0, "quiet_until": 600.0}, 3.0),
+        ({"age": 10.0, "quiet_until": 60.0, "errors": 1}, 7.5),
+        ({"age": 10.0, "quiet_until": 60.0, "retry_after": 2.0}, 2.0),
+        ({"age": 10.0, "quiet_until": 60.0, "poll_after": 2.0}, 2.0),
+        ({"age": 88.0, "ends_at": 90.0, "poll_after": 30.0}, 30.0),
+        ({"age": 88.0, "ends_at": 90.0, "retry_after": 30.0}, 30.0),
+    ],
+)
+def test_what_was_learned_changes_the_pause_as_the_formula_says(known, seconds):
+    """Up to the quiet time's end, half the way to a reckoned end; the server's hints win."""
+    assert seconds == pytest.approx(ADAPTIVE.delay(rand=0.5, **known), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "known", [{"quiet_until": 60.0}, {"ends_at": 90.0}], ids=["quiet", "reckoned"]
+)
+def test_learned_pauses_vary_too(known):
+    """Tasks that were created together are not asked for together."""
+    delays = [ADAPTIVE.delay(rand=rand, age=10.0, **known) for rand in (0.0, 0.5, 0.75)]
+
+    assert delays == [13.5, 15.0, 15.75]
+
+
+numbers = st.none() | st.floats(-1e6, 1e6)
+
+
+@given(policy=policies, rand=rands, age=numbers, quiet=numbers, end=numbers, poll=waits)
+def test_without_adaptive_nothing_that_was_learned_counts(policy, rand, age, quiet, end, poll):
+    """The pause is the very same number."""
+    plain = policy.delay(rand=rand, poll_after=poll)
+
+    assert plain == policy.delay(
+        rand=rand, poll_after=poll, age=age, quiet_until=quiet, ends_at=end
+    )
+
+
+@given(policy=policies, rand=rands, age=numbers, quiet=numbers, end=numbers)
+def test_a_learned_pause_has_its_bounds(policy, rand, age, quiet, end):
+    """Never below *min_interval*, nor 0.6 intervals, and never above 3, each with its jitter."""
+    adaptive = evolve(policy, adaptive=True)
+    delay = adaptive.delay(rand=rand, age=age, quiet_until=quiet, ends_at=end)
+
+    least = max(policy.min_interval, 0.6 * policy.interval * (1.0 - policy.jitter))
+    assert least * (1 - 1e-9) <= delay
+    assert delay <= max(policy.min_interval, 3.0 * policy.interval * (1.0 + policy.jitter))
 
 
 def test_a_long_interval_is_no_shorter_after_errors():
@@ -179,6 +246,14 @@ def test_a_jitter_is_a_share(value):
     """From 0 up to but not including 1."""
     with pytest.raises(ConfigError, match=r"^jitter must be a share"):
         PollPolicy(jitter=value)
+
+
+@pytest.mark.fault("C24")
+@pytest.mark.parametrize("value", [0, 1, None, "yes", nan], ids=_ids)
+def test_adaptive_is_yes_or_no(value):
+    """Nothing else, however true it looks."""
+    with pytest.raises(ConfigError, match=r"^adaptive must be True or False, got "):
+        PollPolicy(adaptive=value)
 
 
 @pytest.mark.fault("C24")
