@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from math import inf
 
 import pytest
@@ -84,6 +85,36 @@ class Driver:
     @property
     def next_at(self):
         return self.scheduler.next_at()
+
+
+def aged(status, task_id="a", *, progress=None):
+    """A task created at the beginning."""
+    created = datetime.fromtimestamp(WALL, UTC)
+    return VideoTask(id=task_id, status=status, progress=progress, model="m", created_at=created)
+
+
+class Learner(Driver):
+    """Drives a scheduler that learns, of tasks created at 0."""
+
+    def __init__(self, *task_ids, **options):
+        policy = PollPolicy(adaptive=True)
+        super().__init__(*task_ids, **{"policy": policy, **options})
+
+    def answer(self, status, *, now, task_id="a", progress=None, **hints):
+        return self.scheduler.answered(
+            self.taken[task_id],
+            aged(status, task_id, progress=progress),
+            now=now,
+            unix_now=WALL + now,
+            rand=0.5,
+            **hints,
+        )
+
+    def outlook(self):
+        """What is told of a task of this model that is 1 s old."""
+        learned = self.scheduler.learned
+        look = learned.seen(None, aged(PROCESSING), now=1.0, unix_now=WALL + 1.0)
+        return learned.outlook(look, now=1.0)
 
 
 # -- who is watched -------------------------------------------------------------------------
@@ -737,3 +768,90 @@ def test_without_a_deadline_an_id_is_never_given_up():
 def test_trouble_with_our_set_up_is_fatal(error, fatal):
     """Key, account, base url, certificate, proxy: the whole watch ends, not one id."""
     assert is_fatal(error) is fatal
+
+
+# -- what is learned ------------------------------------------------------------------------------
+
+FIFTY = [f"vid_{number:02}" for number in range(50)]
+
+
+def fifty_running(**options):
+    """Fifty tasks seen running at 0 and at 60 s."""
+    driver = Learner(*FIFTY, **options)
+    for now in (0.0, 60.0):
+        assert len(driver.take(now)) == 50
+        for task_id in FIFTY:
+            driver.answer(PROCESSING, now=now, task_id=task_id)
+    return driver
+
+
+@pytest.mark.parametrize("status", [COMPLETED, FAILED])
+def test_an_end_teaches_how_long_a_task_ran(status):
+    """A failure too: it is an end to be found."""
+    driver = fifty_running()
+    driver.take(65.0)
+    for task_id in FIFTY:
+        assert driver.outlook().quiet_until is None
+        driver.answer(status, now=65.0, task_id=task_id)
+
+    assert driver.outlook().quiet_until == 60.0
+
+
+def test_an_end_learned_elsewhere_teaches_too():
+    """``fed()`` is like an answer."""
+    driver = fifty_running()
+    for task_id in FIFTY:
+        driver.scheduler.fed(aged(COMPLETED, task_id), now=61.0, unix_now=WALL + 61.0)
+
+    assert driver.outlook().quiet_until == 60.0
+
+
+def test_giving_up_teaches_nothing():
+    """Neither a deadline nor ``discard()`` tells when a task ends."""
+    driver = fifty_running(timeout=62.0)
+    for task_id in FIFTY[:25]:
+        driver.scheduler.discard(task_id)
+    assert len(driver.scheduler.expired(62.0, unix_now=WALL + 62.0)) == 25
+
+    assert driver.outlook().quiet_until is None
+    assert len(driver.scheduler.learned) == 0
+
+
+def test_what_was_learned_is_used_for_the_next_look():
+    """After an answer; after a failure, and by a hint of the server, it is not."""
+    driver = fifty_running()
+    driver.take(65.0)
+    for task_id in FIFTY:
+        driver.answer(COMPLETED, now=65.0, task_id=task_id)
+    young = Learner("a")
+    young.scheduler.learned = driver.scheduler.learned
+
+    young.poll(PROCESSING, now=1.0)
+    assert young.next_at == 16.0
+    young.poll(OUT, now=16.0)
+    assert young.next_at == 23.5
+    young.poll(PROCESSING, now=23.5, poll_after=2.0)
+    assert young.next_at == 25.5
+    young.scheduler.refresh("a", now=24.0)
+    young.poll(PROCESSING, now=24.5)
+    assert young.next_at == 39.5
+
+
+def test_a_policy_that_is_not_adaptive_learns_nothing():
+    """And keeps nothing for it."""
+    driver = fifty_running(policy=PollPolicy())
+    driver.take(65.0)
+    for task_id in FIFTY:
+        assert driver.scheduler.get(task_id).look is None
+        driver.answer(COMPLETED, now=65.0, task_id=task_id)
+
+    assert len(driver.scheduler.learned) == 0
+
+
+def test_an_ended_task_keeps_no_look():
+    """What was seen of it while it ran is of no use any more."""
+    driver = fifty_running()
+    assert driver.scheduler.get("vid_00").look is not None
+    driver.scheduler.fed(aged(COMPLETED, "vid_00"), now=61.0, unix_now=WALL + 61.0)
+
+    assert driver.scheduler.get("vid_00").look is None
