@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ezvideo_async._watch import Watch
 
 WALL = 1_767_225_600.0
+CREATED = datetime.fromtimestamp(WALL, UTC)
 MIN_INTERVAL = 1.0
 
 ids = st.sampled_from("abcdef")
@@ -67,10 +69,10 @@ class Known:
 class SchedulerMachine(RuleBasedStateMachine):
     """The scheduler keeps its promises whatever is done to it in whatever order."""
 
-    @initialize(progress=st.booleans())
-    def begin(self, progress):
+    @initialize(progress=st.booleans(), adaptive=st.booleans())
+    def begin(self, progress, adaptive):
         """Start with nothing watched."""
-        policy = PollPolicy(min_interval=MIN_INTERVAL)
+        policy = PollPolicy(min_interval=MIN_INTERVAL, adaptive=adaptive)
         self.scheduler = Scheduler(policy, progress=progress, retain_ended=30.0)
         self.now = 100.0
         self.model = {}
@@ -143,7 +145,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         event = self.scheduler.answered(
             known.watch,
-            _task(known, state),
+            _task(known.watch.task_id, state),
             now=self.now,
             unix_now=WALL,
             rand=rand,
@@ -166,7 +168,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def feed(self, name, state):
         """A state is learned elsewhere."""
         known = self.model.get(name)
-        task = VideoTask(id=name, status=state[0], progress=state[1])
+        task = _task(name, state)
 
         event = self.scheduler.fed(task, now=self.now, unix_now=WALL)
 
@@ -327,8 +329,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
 
 
-def _task(known, state):
-    return VideoTask(id=known.watch.task_id, status=state[0], progress=state[1])
+def _task(task_id, state):
+    return VideoTask(id=task_id, status=state[0], progress=state[1], created_at=CREATED)
 
 
 TestScheduler = SchedulerMachine.TestCase

@@ -156,6 +156,8 @@ def numbers(budget: RequestBudget, poll: PollPolicy, retry: RetryPolicy) -> None
     assert_type(budget.in_flight, int)
     assert_type(budget.is_server_out, bool)
     assert_type(poll.delay(rand=0.5, errors=1), float)
+    assert_type(PollPolicy(adaptive=True).adaptive, bool)
+    assert_type(poll.delay(rand=0.5, age=9.0, quiet_until=60.0, ends_at=None), float)
     assert_type(retry.delay(failures=1, rand=0.5, throttled=False, retry_after=None), float | None)
     scheduler = Scheduler(poll, not_found_grace=5.0, retain_ended=60.0, progress=True)
     assert_type(scheduler.next_at(), float)
