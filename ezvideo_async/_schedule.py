@@ -61,7 +61,7 @@ class Scheduler:
         self._not_found_grace = not_found_grace
         self._retain_ended = retain_ended
         self.progress = progress
-        self.learned = Learned()  # may be shared by the schedulers of one client
+        self.learned: Learned = Learned()  # may be shared by the schedulers of one client
         self._watches: dict[str, Watch] = {}
         self._heap: list[tuple[float, int, Watch]] = []
         self._tickets = count(1)

@@ -41,6 +41,7 @@ def decode_json(body: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
         ValueError: *body* is not JSON by the rules above; nothing else.
     """
     text = body.removeprefix(_BYTE_ORDER_MARK).decode("utf-8")
+    value = None
     try:
         value = _DECODER.decode(text)
     except RecursionError:

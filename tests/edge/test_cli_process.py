@@ -15,6 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
+from tests.programs import complaints
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -87,7 +89,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=LATE)
     assert KEY not in f"{out}{err}"
     assert "Traceback" not in f"{err}"
-    return process.returncode, out, err
+    return process.returncode, out, complaints(err)
 
 
 # --- imports -------------------------------------------------------------------------------------
@@ -133,7 +135,7 @@ def test_nobody_reads_on(start: Callable[..., subprocess.Popen[str]], ids: list[
     assert process.stderr is not None
     err = process.stderr.read()
 
-    assert (process.wait(timeout=LATE), err) == (141, "")
+    assert (process.wait(timeout=LATE), complaints(err)) == (141, "")
 
 
 @pytest.mark.fault("P10")

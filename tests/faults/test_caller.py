@@ -32,11 +32,10 @@ from ezvideo_async._schedule import Scheduler
 from ezvideo_async.testing import VirtualClockLoop
 from tests.fake_transport import FakeTask, FakeTransport, fake_client
 from tests.oracle import Asked
-from tests.raw_server import KEY
+from tests.programs import run
 
 STEADY = PollPolicy(jitter=0.0)
 ALIVE = VideoTask(id="t", status=TaskStatus.PROCESSING)
-ROOT = Path(__file__).parents[2]
 
 
 def server_of(count: int, status: str = "processing") -> FakeTransport:
@@ -310,21 +309,6 @@ async def test_a_watcher_is_read_where_it_was_entered() -> None:
 
 
 # -- processes ------------------------------------------------------------------------------------
-
-
-def run(program: str, *, wrapper: tuple[str, ...] = (), **environment: str) -> str:
-    """Run a program in development mode, warnings being errors; give what it prints."""
-    ran = subprocess.run(
-        [*wrapper, sys.executable, "-X", "dev", "-W", "error", "-c", program],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "EZVIDEO_API_KEY": KEY, **environment},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert KEY not in ran.stdout + ran.stderr
-    assert (ran.returncode, ran.stderr) == (0, "")
-    return ran.stdout
 
 
 LEAVING = """

@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.raw_server import DONE, KEY, RawServer
+from tests.programs import run
+from tests.raw_server import DONE, RawServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[2]
-
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux keeps them")
-
-
-def run(program: str, *arguments: str, options: tuple[str, ...] = ("-X", "dev")) -> list[str]:
-    """Run a program, warnings being errors; give the lines it prints: it says nothing else."""
-    ran = subprocess.run(
-        [sys.executable, *options, "-W", "error", "-c", program, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "EZVIDEO_API_KEY": KEY},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert KEY not in ran.stdout + ran.stderr
-    assert (ran.returncode, ran.stderr) == (0, "")
-    return ran.stdout.splitlines()
 
 
 @contextlib.contextmanager
@@ -91,7 +72,7 @@ asyncio.run(main())
 def test_few_open_files_are_trouble_that_passes() -> None:
     """With 32 of them, connections beyond fail and are tried again: every task has its end."""
     with served(0.2) as server:
-        printed = run(FEW_FILES, server.base_url)
+        printed = run(FEW_FILES, server.base_url).splitlines()
 
     assert printed == [
         "True",
@@ -134,6 +115,6 @@ with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
 def test_ten_thousand_tasks_need_no_256_mebibytes() -> None:
     """Within that much address space they are watched to their ends."""
     with served(0.0) as server:
-        printed = run(LITTLE_MEMORY, server.base_url, options=())
+        printed = run(LITTLE_MEMORY, server.base_url, options=()).splitlines()
 
     assert printed == ["True 10000"]
