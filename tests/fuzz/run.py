@@ -81,8 +81,9 @@ def _fuzz(name: str, seed: int, count: int, processes: int) -> bool:
 
 
 def _tell(name: str, count: int, seconds: float, report: Report) -> None:
-    print(f"{name}: {count:,} cases in {seconds:.1f} s", end="")
-    print(f", the slowest #{report.slowest_index} took {report.slowest * 1000:.1f} ms")
+    slowest = f", the slowest #{report.slowest_index} took {report.slowest * 1000:.1f} ms"
+    timed = report.slowest_index >= 0
+    print(f"{name}: {count:,} cases in {seconds:.1f} s{slowest if timed else ''}")
     total = sum(report.counts.values())
     shares = (f"{kind} {number:,}" for kind, number in Counter(report.counts).most_common())
     print(f"    {total:,} outcomes: {', '.join(shares)}")
