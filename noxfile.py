@@ -151,6 +151,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure, and write the page of figures; `-- --quick` for a look, `-- NAMES` for parts."""
+    install(session, "--editable", ".", group="bench")
+    session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session(default=False)
 def mutants(session: nox.Session) -> None:
     """Put one fault at a time into a copy of the package: the tests must notice each."""
     install(session, "--editable", ".[cli]", group="tests")

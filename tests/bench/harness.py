@@ -176,17 +176,78 @@ def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def target(value: float, bar: float, *, at_least: bool = False) -> str:
-    """Say what was aimed at, and whether it was met."""
-    met = value >= bar if at_least else value <= bar
-    return f"{'≥' if at_least else '≤'} {bar:g} {'✓' if met else '✗'}"
+@frozen
+class Goal:
+    """
+    What is aimed at, and what was found.
+
+    Attributes:
+        letter: Which of the targets it belongs to.
+        what: What is measured.
+        found: The figure; its median is judged.
+        bar: What it may be at most, or with *at_least* must be at least.
+        stretch: A harder bar that would be welcome; None for none.
+        unit: Of the figure and the bars.
+        digits: How many are shown behind the point.
+        needs_quiet: Whether neighbours on the machine spoil it.
+    """
+
+    letter: str
+    what: str
+    found: Spread
+    bar: float
+    at_least: bool = False
+    stretch: float | None = None
+    unit: str = ""
+    digits: int = 2
+    needs_quiet: bool = False
+
+    @property
+    def aim(self) -> str:
+        """What is aimed at, in words."""
+        sign = "≥" if self.at_least else "≤"
+        told = f"{sign} {self.bar:g} {self.unit}".rstrip()
+        return told if self.stretch is None else f"{told}, better {sign} {self.stretch:g}"
+
+    @property
+    def verdict(self) -> str:
+        """Whether it was met, in a word or two."""
+        if not self.meets(self.bar):
+            return "**missed**"
+        return "met, better too" if self.stretch is not None and self.meets(self.stretch) else "met"
+
+    def meets(self, bar: float) -> bool:
+        """Judge the median as it is, not as it is rounded."""
+        return self.found.median >= bar if self.at_least else self.found.median <= bar
+
+    @property
+    def row(self) -> list[str]:
+        """What stands in a table of goals."""
+        what = f"{self.what} (quiet machine)" if self.needs_quiet else self.what
+        shown = f"{self.found.shown(self.digits)} {self.unit}".rstrip()
+        return [self.letter, what, self.aim, shown, self.verdict]
+
+
+def verdicts(goals: Iterable[Goal]) -> str:
+    """Write what was aimed at beside what was found."""
+    heads = ["", "measured", "target", "found", "verdict"]
+    return markdown(heads, (goal.row for goal in goals))
 
 
 # -- results --------------------------------------------------------------------------------------
 
 
 def kept(name: str, run: Callable[[Options], Mapping[str, Any]], options: Options) -> Any:
-    """Run one benchmark and keep its result in a file of its name."""
+    """
+    Run one benchmark and keep its result in a file of its name.
+
+    One that is there already, of as many rounds, is given back: an interrupted run goes on.
+    """
+    path = options.into / f"{name}.json"
+    earlier = result_in(path)
+    if earlier and (earlier["rounds"], earlier["quick"]) == (options.rounds, options.quick):
+        print(f"kept {path}", file=sys.stderr)
+        return earlier
     began = time.time()
     result = {
         "program": name,
@@ -197,10 +258,16 @@ def kept(name: str, run: Callable[[Options], Mapping[str, Any]], options: Option
         "seconds": time.time() - began,
         "machine": machine(),
     }
-    path = options.into / f"{name}.json"
-    path.write_text(json.dumps(result, indent=1))
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(result, indent=1), "utf-8")
+    beside.replace(path)
     print(f"wrote {path}", file=sys.stderr)
     return result
+
+
+def result_in(path: Path) -> Any:
+    """Read a result; None when there is none."""
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
 def machine() -> dict[str, str]:
