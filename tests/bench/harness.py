@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 CLIENT_CORE, SERVER_CORE = 0, 1
+KEY = "sk-" + "0123456789abcdef" * 3  # as long as real ones: answers are searched for it
 _TICK = 0.01  # seconds
 _PATIENCE = 1800  # seconds for one sample; a million ids take their time
 

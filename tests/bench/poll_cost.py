@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.harness import (
+    KEY,
     Case,
     Goal,
     Meter,
@@ -102,7 +103,7 @@ async def our_retrieve(count: int) -> Sample:
 
     budget = RequestBudget(rate=AMPLE, max_in_flight=WIDTH)
     with responder() as server:
-        async with AsyncVideoClient("key", base_url=server.base_url, budget=budget) as client:
+        async with AsyncVideoClient(KEY, base_url=server.base_url, budget=budget) as client:
             return await _measured(client.retrieve, server, count)
 
 
@@ -111,7 +112,7 @@ async def openai_retrieve(count: int) -> Sample:
     from openai import AsyncOpenAI
 
     with responder() as server:
-        async with AsyncOpenAI(api_key="key", base_url=server.base_url) as client:
+        async with AsyncOpenAI(api_key=KEY, base_url=server.base_url) as client:
             return await _measured(client.videos.retrieve, server, count)
 
 
@@ -120,7 +121,7 @@ async def openai_poll(ids: int, count: int) -> Sample:
     from openai import AsyncOpenAI
 
     with responder() as server:
-        async with AsyncOpenAI(api_key="key", base_url=server.base_url) as client:
+        async with AsyncOpenAI(api_key=KEY, base_url=server.base_url) as client:
             polls = [client.videos.poll(task_id, poll_interval_ms=1000) for task_id in task_ids(ids)]
             watching = asyncio.gather(*polls)
             while await server.count() < ids:
@@ -143,7 +144,7 @@ async def watcher(
     budget = RequestBudget(rate=rate, max_in_flight=WIDTH)
     with responder(is_moving=is_moving) as server:
         async with (
-            AsyncVideoClient("key", base_url=server.base_url, budget=budget) as client,
+            AsyncVideoClient(KEY, base_url=server.base_url, budget=budget) as client,
             client.watch(task_ids(ids), policy=policy, progress=True) as watched,
         ):
             reading = asyncio.ensure_future(_read(watched))
@@ -188,7 +189,7 @@ async def coroutine_per_id(ids: int, count: int, interval: float) -> Sample:
 
 async def _cancelled(running: asyncio.Future[Any]) -> None:
     running.cancel()
-    await asyncio.wait([running])
+    await asyncio.gather(running, return_exceptions=True)
 
 
 # -- what is told ---------------------------------------------------------------------------------

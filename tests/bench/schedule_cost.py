@@ -1,0 +1,153 @@
+"""
+What it costs to know whom to ask when, and to tell what changed: no network, no decoding.
+
+The first row drives scheduler, audience and mailbox in a plain loop: take who is due, give each
+its answer, put the event into the mailbox, read it.  The second is the whole watcher on an
+exchange that does nothing: workers, gate and budget are in it, which is more than the target
+speaks of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import cycle
+from math import log
+from random import Random
+from typing import Any
+
+from tests.bench.harness import (
+    Case,
+    Goal,
+    Meter,
+    Options,
+    Sample,
+    cpu_seconds,
+    interleaved,
+    markdown,
+    ratio,
+    reached,
+    spread,
+    task_ids,
+)
+
+INTERVAL = 5.0
+_STEP = 0.01  # seconds of virtual time in which due ids are gathered; answers come a step later
+_CROWD = 100_000.0  # polls a second that are asked of the watcher: more than it can
+_AMPLE = 1e6
+SIZES = (10_000, 100_000, 1_000_000)
+SEEN, QUIET, WHOLE = "every poll an event", "no news", "whole watcher"
+
+
+async def plain_loop(ids: int, count: int, *, progress: bool) -> Sample:
+    """Drive the scheduler in virtual time, and read what it tells."""
+    from ezvideo_async import PollPolicy
+    from ezvideo_async._audience import Audience
+    from ezvideo_async._schedule import Scheduler
+    from tests.bench.mock import tasks
+
+    scheduler = Scheduler(PollPolicy(interval=INTERVAL), progress=progress)
+    audience = Audience(scheduler, progress=progress, is_over=lambda: False, is_hub=False)
+    asked = task_ids(ids)
+    began = cpu_seconds()
+    scheduler.add(asked, now=0.0, rand=0.5, over=INTERVAL)
+    added = cpu_seconds() - began
+    states, rand = cycle(tasks()), Random(ids).random
+    now, unix_now, in_flight = 0.0, 1.8e9, []
+
+    async def polled(least: int) -> int:
+        nonlocal now, in_flight
+        polls = 0
+        while polls < least:
+            now += _STEP
+            for watch in in_flight:
+                event = scheduler.answered(
+                    watch, next(states), now=now, unix_now=unix_now + now, rand=rand()
+                )
+                if event is not None:
+                    audience.publish(watch, event)
+                scheduler.next_at()  # after each poll the watcher looks whether to wake earlier
+            polls += len(in_flight)
+            while audience.unread:
+                await audience.read()
+            in_flight = scheduler.take_due(now, limit=ids)
+        return polls
+
+    await polled(ids)
+    with Meter() as meter:
+        polls = await polled(count)
+    return {"us": 1e6 * meter.cpu / polls, "us to add": 1e6 * added / ids}
+
+
+async def whole_watcher(ids: int, count: int) -> Sample:
+    """Run a watcher on an exchange that answers at once."""
+    from ezvideo_async import PollPolicy
+    from tests.bench.mock import mock_client
+
+    policy = PollPolicy(interval=ids / _CROWD, min_interval=0.001)
+    async with (
+        mock_client(rate=_AMPLE) as client,
+        client.watch(task_ids(ids), policy=policy, progress=True) as watcher,
+    ):
+        reading = asyncio.ensure_future(_read(watcher))
+        await reached(lambda: watcher.stats.polls, ids)
+        start = watcher.stats.polls
+        with Meter() as meter:
+            await reached(lambda: watcher.stats.polls, start + count)
+            polls = watcher.stats.polls - start
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        return {"us": 1e6 * meter.cpu / polls}
+
+
+async def _read(events: Any) -> None:
+    async for _event in events:
+        pass
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Measure all sizes in turn."""
+    sizes = SIZES[:2] if options.quick else SIZES
+    count = 100_000 if options.quick else 200_000
+    cases = []
+    for ids in sizes:
+        seldom = 3 if ids > 100_000 else None
+        for kind, progress in ((SEEN, True), (QUIET, False)):
+            arguments = {"ids": ids, "count": count, "progress": progress}
+            cases.append(Case(f"{kind}, {ids}", plain_loop, arguments, seldom))
+        arguments = {"ids": ids, "count": count // 4}
+        cases.append(Case(f"{WHOLE}, {ids}", whole_watcher, arguments, 1 if seldom else None))
+    return {"samples": interleaved(cases, options), "sizes": sizes}
+
+
+def tables(found: dict[str, Any]) -> str:
+    """Write the cost by number of ids."""
+    samples, sizes = found["samples"], found["sizes"]
+    told = {
+        SEEN: "scheduler, audience and mailbox, every poll an event that is read",
+        QUIET: "the same, no news",
+        WHOLE: "more than the target: the whole watcher, with workers and gate, every poll an "
+        "event",
+    }
+    rows = [
+        [what, *(spread(samples, f"{kind}, {ids}", "us").shown() for ids in sizes)]
+        for kind, what in told.items()
+    ]
+    adding = [spread(samples, f"{SEEN}, {ids}", "us to add").shown() for ids in sizes]
+    heads = ["CPU per poll, µs", *(f"{ids:,} ids" for ids in sizes)]
+    return markdown(heads, [*rows, ["to add an id", *adding]])
+
+
+def goals(found: dict[str, Any]) -> list[Goal]:
+    """Hold the figures against what was aimed at."""
+    samples, sizes = found["samples"], found["sizes"]
+    told = {SEEN: "scheduling, every poll an event", QUIET: "scheduling, no news"}
+    costs = [
+        Goal("d", f"{what}, {ids:,} ids", spread(samples, f"{kind}, {ids}", "us"), 4, unit="µs")
+        for kind, what in told.items()
+        for ids in sizes
+    ]
+    least, most = sizes[0], sizes[-1]
+    growth = ratio(samples, f"{SEEN}, {most}", f"{SEEN}, {least}", "us")
+    bar = round(log(most) / log(least), 2)
+    what = f"scheduling at {most:,} ids beside {least:,}; log n grows as much as the target"
+    return [*costs, Goal("d", what, growth, bar, unit="×")]
