@@ -23,6 +23,7 @@ import time
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from math import ceil
 from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, Self
@@ -158,6 +159,12 @@ class Spread:
     def shown(self, digits: int = 2) -> str:
         """Write it as ``median (low-high)``."""
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f}-{self.high:,.{digits}f})"
+
+
+def percentile(values: Iterable[float], percent: int) -> float:
+    """Give the least value that so many percent of all do not exceed; of none, 0."""
+    found = sorted(values)
+    return found[max(0, ceil(len(found) * percent / 100) - 1)] if found else 0.0
 
 
 def spread(samples: Samples, case: str, name: str) -> Spread:
