@@ -17,8 +17,10 @@ from tests.bench.harness import (
     Meter,
     Options,
     Sample,
+    drained,
     interleaved,
     markdown,
+    meanwhile,
     reached,
     spread,
     task_ids,
@@ -66,21 +68,17 @@ async def _watched(client: AsyncVideoClient, ids: int, count: int) -> Sample:
     await client.retrieve(asked[0])
     before = resident_bytes()
     policy = PollPolicy(interval=ids / _CROWD, min_interval=0.001)
-    async with client.watch(asked, policy=policy, progress=True) as watcher:
-        reading = asyncio.ensure_future(_read(watcher))
+    async with (
+        client.watch(asked, policy=policy, progress=True) as watcher,
+        meanwhile(drained(watcher)),
+    ):
         await reached(lambda: watcher.stats.polls, max(ids, count // 4))
         taken = resident_bytes() - before
         start = watcher.stats.polls
         with Meter() as meter:
             await reached(lambda: watcher.stats.polls, start + count)
             polls = watcher.stats.polls - start
-        await _cancelled(reading)
     return {"us": 1e6 * meter.cpu / polls, "kib": taken / ids / _KIB}
-
-
-async def _read(events: Any) -> None:
-    async for _event in events:
-        pass
 
 
 async def coroutine_per_id(ids: int, count: int) -> Sample:
@@ -103,20 +101,14 @@ async def coroutine_per_id(ids: int, count: int) -> Sample:
             async with session.get(f"{server.base_url}/videos/{asked[0]}") as answer:
                 await answer.read()
             before = resident_bytes()
-            watching = asyncio.gather(*map(watch, asked))
-            await reached(lambda: polls, max(ids, count // 4))
-            taken = resident_bytes() - before
-            start = polls
-            with Meter() as meter:
-                await reached(lambda: polls, start + count)
-                done = polls - start
-            await _cancelled(watching)
+            async with meanwhile(asyncio.gather(*map(watch, asked))):
+                await reached(lambda: polls, max(ids, count // 4))
+                taken = resident_bytes() - before
+                start = polls
+                with Meter() as meter:
+                    await reached(lambda: polls, start + count)
+                    done = polls - start
     return {"us": 1e6 * meter.cpu / done, "kib": taken / ids / _KIB}
-
-
-async def _cancelled(running: asyncio.Future[Any]) -> None:
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
 
 
 # -- what is told ---------------------------------------------------------------------------------

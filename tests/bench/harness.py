@@ -20,7 +20,7 @@ import resource
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from math import ceil
@@ -31,7 +31,15 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import (
+        AsyncIterable,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
 
 ROOT = Path(__file__).parents[2]
 CLIENT_CORE, SERVER_CORE = 0, 1
@@ -134,6 +142,24 @@ async def reached(counted: Callable[[], float], count: float) -> None:
     """Wait until a counter of the running benchmark has come so far."""
     while counted() < count:  # noqa: ASYNC110 -- what is measured is not to pay for telling
         await asyncio.sleep(_TICK)
+
+
+@asynccontextmanager
+async def meanwhile(running: Awaitable[Any]) -> AsyncIterator[None]:
+    """Let something run beside the block, and cancel it after."""
+    task = asyncio.ensure_future(running)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def drained(events: AsyncIterable[Any], pause: float = 0.0) -> None:
+    """Read events, and take *pause* seconds for each."""
+    async for _event in events:
+        if pause:
+            await asyncio.sleep(pause)
 
 
 # -- figures --------------------------------------------------------------------------------------

@@ -19,8 +19,10 @@ from tests.bench.harness import (
     Meter,
     Options,
     Sample,
+    drained,
     interleaved,
     markdown,
+    meanwhile,
     percentile,
     ratio,
     reached,
@@ -30,8 +32,6 @@ from tests.bench.harness import (
 from tests.bench.responder import responder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from ezvideo_async import AsyncVideoClient, TaskWatcher
 
 _WIDTH = 64
@@ -58,12 +58,6 @@ async def _stalls(seconds: float) -> list[float]:
 async def idle_loop(seconds: float) -> Sample:
     """Let the loop do nothing."""
     return {"stall": 1e3 * percentile(await _stalls(seconds), 99)}
-
-
-async def _read(events: AsyncIterator[Any], pause: float) -> None:
-    async for _event in events:
-        if pause:
-            await asyncio.sleep(pause)
 
 
 class _Starts:
@@ -108,40 +102,42 @@ async def loaded(load: float, seconds: float) -> Sample:
     """Ask for a share of what this watcher can do here and now, or for more than that."""
     with responder(is_moving=True) as server:
         async with _client(server.base_url) as client:
-            async with _watcher(client, interval=0.01) as watcher:
-                reading = asyncio.ensure_future(_read(watcher, 0.0))
-                await reached(lambda: watcher.stats.polls, _IDS)
-                start = watcher.stats.polls
-                with Meter() as meter:
-                    await reached(lambda: watcher.stats.polls, start + _CALIBRATED)
-                    capacity = (watcher.stats.polls - start) / meter.wall
-                await _cancelled(reading)
+            capacity = await _capacity(client)
             sample = await _watched(client, _IDS / (load * capacity), seconds)
             return {**sample, "capacity": capacity}
+
+
+async def _capacity(client: AsyncVideoClient) -> float:
+    """Find out how many polls a second it can do."""
+    async with _watcher(client, interval=0.01) as watcher, meanwhile(drained(watcher)):
+        await reached(lambda: watcher.stats.polls, _IDS)
+        start = watcher.stats.polls
+        with Meter() as meter:
+            await reached(lambda: watcher.stats.polls, start + _CALIBRATED)
+            polls = watcher.stats.polls - start
+    return polls / meter.wall
 
 
 async def _watched(
     client: AsyncVideoClient, interval: float, seconds: float, *, pause: float = 0.0
 ) -> Sample:
-    async with _watcher(client, interval=interval) as watcher:
+    async with _watcher(client, interval=interval) as watcher, meanwhile(drained(watcher, pause)):
         starts = _Starts(client)
-        reading = asyncio.ensure_future(_read(watcher, pause))
         await reached(lambda: watcher.stats.polls, 2 * _IDS)
         starts.forget()
         with Meter() as meter:
             late = await _stalls(seconds)
         polls = len(starts.late)
-        await _cancelled(reading)
     gaps = starts.gaps()
     means = [fmean(of_one) for of_one in gaps]
     every = [gap for of_one in gaps for gap in of_one]
+    even = {"unevenness": max(means) / median(means), "longest": max(every) / median(every)}
     return {
         "stall": 1e3 * percentile(late, 99),
         "late": 1e3 * percentile(starts.late, 99),
         "a second": polls / meter.wall,
         "us": 1e6 * meter.cpu / polls,
-        "unevenness": max(means) / median(means),
-        "longest": max(every) / median(every),
+        **even,
     }
 
 
@@ -159,11 +155,6 @@ def _watcher(client: AsyncVideoClient, interval: float) -> TaskWatcher:
     return client.watch(task_ids(_IDS), policy=policy, progress=True)
 
 
-async def _cancelled(running: asyncio.Future[Any]) -> None:
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
 # -- what is told ---------------------------------------------------------------------------------
 
 
@@ -178,7 +169,7 @@ ROWS = {
 
 def run(options: Options) -> dict[str, Any]:
     """Measure all in turn."""
-    seconds = 2.0 if options.quick else 5.0
+    seconds = 3.0 if options.quick else 5.0
     cases = [
         Case("idle", idle_loop, {"seconds": seconds}),
         Case("paced", paced, {"rate": 1_000.0, "seconds": seconds}),

@@ -8,7 +8,6 @@ their own: tracing is slow, and takes memory too.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import resource
 import tracemalloc
@@ -22,8 +21,10 @@ from tests.bench.harness import (
     Options,
     Sample,
     cpu_seconds,
+    drained,
     interleaved,
     markdown,
+    meanwhile,
     reached,
     spread,
     task_ids,
@@ -62,8 +63,8 @@ async def idle_ids(ids: int, *, is_traced: bool) -> Sample:
     async with (
         mock_client(MockTransport(), rate=2 * _FIRST_LOOKS) as client,
         client.watch(["first"], policy=policy) as watcher,
+        meanwhile(drained(watcher)),
     ):
-        reading = asyncio.ensure_future(_read(watcher))
         await reached(lambda: watcher.stats.polls, 1)
         before = measured()
         watcher.add(*asked)
@@ -71,14 +72,7 @@ async def idle_ids(ids: int, *, is_traced: bool) -> Sample:
         await reached(lambda: watcher.stats.polls, ids + 1)
         await reached(lambda: -watcher.stats.unread, 0)
         seen = measured()
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
     return {"new": (added - before) / ids / _KIB, "seen": (seen - before) / ids / _KIB}
-
-
-async def _read(events: Any) -> None:
-    async for _event in events:
-        pass
 
 
 async def added_at_once(ids: int) -> Sample:

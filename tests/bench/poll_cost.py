@@ -18,8 +18,10 @@ from tests.bench.harness import (
     Meter,
     Options,
     Sample,
+    drained,
     interleaved,
     markdown,
+    meanwhile,
     ratio,
     reached,
     spread,
@@ -122,15 +124,16 @@ async def openai_poll(ids: int, count: int) -> Sample:
 
     with responder() as server:
         async with AsyncOpenAI(api_key=KEY, base_url=server.base_url) as client:
-            polls = [client.videos.poll(task_id, poll_interval_ms=1000) for task_id in task_ids(ids)]
-            watching = asyncio.gather(*polls)
-            while await server.count() < ids:
-                await asyncio.sleep(_SELDOM)
-            start, before = await server.count(), server.cpu_seconds()
-            with Meter() as meter:
-                while (done := await server.count() - start) < count:
+            polls = [
+                client.videos.poll(task_id, poll_interval_ms=1000) for task_id in task_ids(ids)
+            ]
+            async with meanwhile(asyncio.gather(*polls)):
+                while await server.count() < ids:
                     await asyncio.sleep(_SELDOM)
-            await _cancelled(watching)
+                start, before = await server.count(), server.cpu_seconds()
+                with Meter() as meter:
+                    while (done := await server.count() - start) < count:
+                        await asyncio.sleep(_SELDOM)
             return _told(meter, done, server, before)
 
 
@@ -146,17 +149,10 @@ async def watcher(
         async with (
             AsyncVideoClient(KEY, base_url=server.base_url, budget=budget) as client,
             client.watch(task_ids(ids), policy=policy, progress=True) as watched,
+            meanwhile(drained(watched)),
         ):
-            reading = asyncio.ensure_future(_read(watched))
-            await reached(lambda: client.requests_sent, ids)
-            sample = await _counted(server, lambda: watched.stats.polls, count)
-            await _cancelled(reading)
-            return sample
-
-
-async def _read(events: Any) -> None:
-    async for _event in events:
-        pass
+            await reached(lambda: watched.stats.polls, ids)
+            return await _counted(server, lambda: watched.stats.polls, count)
 
 
 async def coroutine_per_id(ids: int, count: int, interval: float) -> Sample:
@@ -180,16 +176,9 @@ async def coroutine_per_id(ids: int, count: int, interval: float) -> Sample:
                 watch(task_id, interval * place / ids)
                 for place, task_id in enumerate(task_ids(ids))
             ]
-            watching = asyncio.gather(*watches)
-            await reached(lambda: polls, ids)
-            sample = await _counted(server, lambda: polls, count)
-            await _cancelled(watching)
-            return sample
-
-
-async def _cancelled(running: asyncio.Future[Any]) -> None:
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+            async with meanwhile(asyncio.gather(*watches)):
+                await reached(lambda: polls, ids)
+                return await _counted(server, lambda: polls, count)
 
 
 # -- what is told ---------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ speaks of.
 
 from __future__ import annotations
 
-import asyncio
 from math import log
 from random import Random
 from typing import Any
@@ -21,8 +20,10 @@ from tests.bench.harness import (
     Options,
     Sample,
     cpu_seconds,
+    drained,
     interleaved,
     markdown,
+    meanwhile,
     ratio,
     reached,
     spread,
@@ -91,21 +92,14 @@ async def whole_watcher(ids: int, count: int) -> Sample:
     async with (
         mock_client(rate=_AMPLE) as client,
         client.watch(task_ids(ids), policy=policy, progress=True) as watcher,
+        meanwhile(drained(watcher)),
     ):
-        reading = asyncio.ensure_future(_read(watcher))
         await reached(lambda: watcher.stats.polls, ids)
         start = watcher.stats.polls
         with Meter() as meter:
             await reached(lambda: watcher.stats.polls, start + count)
             polls = watcher.stats.polls - start
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
         return {"us": 1e6 * meter.cpu / polls}
-
-
-async def _read(events: Any) -> None:
-    async for _event in events:
-        pass
 
 
 def run(options: Options) -> dict[str, Any]:
