@@ -1,5 +1,5 @@
 """
-What a watched id takes: bytes for each, before its first answer and after it, and what adding costs.
+What a watched id takes: bytes, before its first answer and after it; and what adding many costs.
 
 The watcher is whole, but for a transport that answers with bytes of its own.  The ids themselves
 are made before, and do not count.  Resident memory and ``tracemalloc`` are read in processes of
@@ -145,5 +145,5 @@ def goals(found: dict[str, Any]) -> list[Goal]:
         Goal("e", f"adding {adding:,} ids, CPU time", spread(samples, "adding", "cpu"),
              share, unit="s"),
         Goal("e", "their first polls, the fullest tenth of a second beside the mean",
-             spread(samples, "adding", "peak"), 1.5, unit="×"),
+             spread(samples, "adding", "peak"), 1.5, unit="x"),
     ]  # fmt: skip

@@ -331,8 +331,9 @@ def _every(interval: float) -> PollPolicy:
     return PollPolicy(interval=interval)
 
 
+FIXED, BUILT_IN = "fixed 5 s", "built in"
 CANDIDATES: Mapping[str, Callable[[], Fixed]] = {
-    "fixed 5 s": Fixed,
+    FIXED: Fixed,
     "backoff": Backoff,
     "silent": Quiet,
     "silent, 4.8 s": lambda: Quiet(_every(4.8)),
@@ -342,7 +343,7 @@ CANDIDATES: Mapping[str, Callable[[], Fixed]] = {
     "progress": Extrapolating,
     "progress + silent, 4.8 s": lambda: Extrapolating(others=Quiet(_every(4.8))),
     "progress + sparse, 4.8 s": lambda: Extrapolating(others=Quiet(_every(4.8), pause=15.0)),
-    "built in": BuiltIn,
+    BUILT_IN: BuiltIn,
 }
 
 
@@ -407,13 +408,14 @@ def _compared(ours: tuple[list[int], list[float]], fixed: tuple[list[int], list[
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Simulate all candidates on all kinds."""
-    number = 8_000 if options.quick else 20_000
-    verdicts: dict[str, dict[str, Any]] = {name: {} for name in CANDIDATES}
+    """Simulate all candidates on all kinds; for a quick look, only what is in the library."""
+    number = 3_000 if options.quick else 20_000
+    names = (FIXED, BUILT_IN) if options.quick else tuple(CANDIDATES)
+    verdicts: dict[str, dict[str, Any]] = {name: {} for name in names}
     for kind in KINDS:
         fixed = simulated(kind, Fixed(), number)
-        for name, make in CANDIDATES.items():
-            verdict = _compared(simulated(kind, make(), number), fixed)
+        for name in names:
+            verdict = _compared(simulated(kind, CANDIDATES[name](), number), fixed)
             verdicts[name][kind.name] = {
                 "requests": verdict.requests,
                 "detection": verdict.detection,
@@ -437,6 +439,22 @@ def tables(found: dict[str, Any]) -> str:
     told = ", ".join(f"*{name}*" for name in passing) or "none: the fixed interval stays"
     table = markdown(["requests / seconds to the finding", *verdicts], rows)
     return f"{table}\n\nWorth it by rule: {told}."
+
+
+def saving(found: dict[str, Any]) -> str:
+    """Say what the library's adaptive policy saves beside the fixed interval."""
+    fixed, ours = found["verdicts"][FIXED], found["verdicts"][BUILT_IN]
+    named = [kind.name for kind in KINDS if kind.is_named]
+    saved = sorted(1 - ours[name]["requests"] / fixed[name]["requests"] for name in named)
+    worst = max(cell["later"] for cell in ours.values())
+    passed = "passes" if _passes(ours) else "does not pass"
+    return (
+        f"On {len(named)} kinds of server it saves from {saved[0]:.0%} to {saved[-1]:.0%} of the "
+        f"requests, and {passed} the rule (fewer requests and ends found no later, both beyond "
+        f"doubt, on each of them).\n"
+        f"On no kind, the {len(KINDS) - len(named)} traps included, are ends found more than "
+        f"{max(0.0, worst):.2f} seconds later in the mean."
+    )
 
 
 def _passes(cells: Mapping[str, Any]) -> bool:

@@ -31,12 +31,12 @@ _HEAD = (
     b"Date: Tue, 01 Sep 2026 08:00:00 GMT\r\nX-Request-Id: 0123456789abcdef\r\n"
     b"Content-Length: %d\r\n\r\n"
 )
-_FIRST, _SECOND = (
-    b'{"id":"',
+_FIRST = b'{"id":"'
+_SECOND = (
     b'","object":"video","model":"veo-3.1-fast-generate","status":"in_progress","progress":%d,'
     b'"created_at":1788000000,"completed_at":null,"expires_at":null,"seconds":"8",'
     b'"size":"1280x720","remixed_from_video_id":null,"error":null,"metadata":{"channel":"a1",'
-    b'"prompt":"a lighthouse in the rain"}}',
+    b'"prompt":"a lighthouse in the rain"}}'
 )
 
 

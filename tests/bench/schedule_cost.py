@@ -149,4 +149,4 @@ def goals(found: dict[str, Any]) -> list[Goal]:
     growth = ratio(samples, f"{SOME}, {most}", f"{SOME}, {least}", "us")
     bar = round(log(most) / log(least), 2)
     what = f"scheduling at {most:,} ids beside {least:,}; log n grows as much as the target"
-    return [*costs, Goal("d", what, growth, bar, unit="×")]
+    return [*costs, Goal("d", what, growth, bar, unit="x")]

@@ -88,5 +88,5 @@ def goals(found: dict[str, Any]) -> list[Goal]:
         Goal("i", "`import ezvideo_async`, CPU time",
              spread(samples, "import ezvideo_async", "ms"), 100, unit="ms", digits=0),
         Goal("i", "import and first `retrieve()` beside aiohttp's import and first GET",
-             ratio(samples, "first retrieve", "first get", "ms"), 1.3, unit="×"),
+             ratio(samples, "first retrieve", "first get", "ms"), 1.3, unit="x"),
     ]  # fmt: skip
