@@ -18,7 +18,7 @@ from tests.bench.report import write
 
 PROGRAMS = ("poll_cost", "schedule_cost", "memory", "lateness", "startup", "policy", "growth")
 REPORT = "report"
-ROUNDS, QUICK_ROUNDS = 7, 3
+ROUNDS, QUICK_ROUNDS = 7, 2
 
 
 def main() -> None:

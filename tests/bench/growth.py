@@ -116,9 +116,9 @@ async def coroutine_per_id(ids: int, count: int) -> Sample:
 
 def run(options: Options) -> dict[str, Any]:
     """Measure all sizes in turn."""
-    mock = (100, 1_000, 10_000, 50_000) if options.quick else (100, 1_000, 10_000, 100_000, 10**6)
-    real = (100, 1_000, 5_000) if options.quick else (100, 1_000, 10_000, 20_000)
-    count = 5_000 if options.quick else 12_000
+    mock = (100, 1_000, 20_000) if options.quick else (100, 1_000, 10_000, 100_000, 10**6)
+    real = (100, 1_000, 3_000) if options.quick else (100, 1_000, 10_000, 20_000)
+    count = 3_000 if options.quick else 12_000
     sizes = {MOCK: mock, SOCKETS: real, COROUTINES: real}
     subjects = {MOCK: without_network, SOCKETS: over_sockets, COROUTINES: coroutine_per_id}
     cases = [

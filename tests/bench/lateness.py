@@ -40,7 +40,7 @@ _WIDTH = 64
 _AMPLE = 1e6
 _IDS = 1_000
 _PROBE = 0.005  # seconds between two looks at the loop
-_CALIBRATED = 6_000  # polls, after one of each id
+_CALIBRATED = 4_000  # polls, after one of each id
 _SLOW = 1.0  # seconds that the slow reader takes for an event
 
 
@@ -209,7 +209,7 @@ ROWS = {
 
 def run(options: Options) -> dict[str, Any]:
     """Measure all in turn."""
-    seconds = 3.0 if options.quick else 5.0
+    seconds = 2.0 if options.quick else 5.0
     cases = [
         Case("idle", idle_loop, {"seconds": seconds}),
         Case("aiohttp", aiohttp_paced, {"rate": 1_000.0, "seconds": seconds}),

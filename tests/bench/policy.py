@@ -409,7 +409,7 @@ def _compared(ours: tuple[list[int], list[float]], fixed: tuple[list[int], list[
 
 def run(options: Options) -> dict[str, Any]:
     """Simulate all candidates on all kinds; for a quick look, only what is in the library."""
-    number = 3_000 if options.quick else 20_000
+    number = 2_000 if options.quick else 20_000
     names = (FIXED, BUILT_IN) if options.quick else tuple(CANDIDATES)
     verdicts: dict[str, dict[str, Any]] = {name: {} for name in names}
     for kind in KINDS:

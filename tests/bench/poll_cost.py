@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 WIDTH = 64  # requests open at a time
 IDS = 10_000
 INTERVAL = 5.0
-CROWDED = 0.5  # seconds between two polls of an id: more than any client here can keep up with
+CROWDED = 0.2  # seconds between two polls of an id: more than any client here can keep up with
 AMPLE = 1e6  # requests a second: the budget is not to be what is measured
 _SELDOM = 0.1  # seconds: asking the responder for its count is not free
 
@@ -188,13 +188,10 @@ async def coroutine_per_id(ids: int, count: int, interval: float) -> Sample:
 # -- what is told ---------------------------------------------------------------------------------
 
 
-_CROWD = {"ids": IDS, "interval": CROWDED, "rate": AMPLE}
-_PACED = {"ids": IDS, "interval": INTERVAL}
-
 ROWS = {
     "bare": "aiohttp as it comes, `json.loads`",
     "bare, moving": "the same, progress moving",
-    "watcher": f"`TaskWatcher`, {IDS:,} ids, everything included",
+    "watcher": "`TaskWatcher`, {ids:,} ids, everything included",
     "watcher, moving": "the same, progress moving: every poll an event",
     "retrieve": "`AsyncVideoClient.retrieve()`",
     "openai retrieve": "openai `videos.retrieve`",
@@ -206,23 +203,24 @@ ROWS = {
 
 def run(options: Options) -> dict[str, Any]:
     """Measure all in turn."""
-    count = 4_000 if options.quick else 12_000
-    ours = 8_000 if options.quick else 20_000
-    paced = 4_000 if options.quick else 8_000
-    few, openai_ids = (600, 300) if options.quick else (1_200, 1_000)
+    ids, interval = (3_000, 2.0) if options.quick else (IDS, INTERVAL)
+    count, ours, paced = (3_000, 5_000, 3_000) if options.quick else (12_000, 20_000, 8_000)
+    few, openai_ids = (400, 200) if options.quick else (1_200, 1_000)
+    crowd = {"ids": ids, "interval": CROWDED, "rate": AMPLE, "count": ours}
+    pace = {"ids": ids, "interval": interval, "count": paced}
     cases = [
         Case("bare", bare_loop, {"count": count}),
-        Case("watcher", watcher, {**_CROWD, "count": ours}),
+        Case("watcher", watcher, crowd),
         Case("bare, moving", bare_loop, {"count": count, "is_moving": True}),
-        Case("watcher, moving", watcher, {**_CROWD, "count": ours, "is_moving": True}),
+        Case("watcher, moving", watcher, {**crowd, "is_moving": True}),
         Case("retrieve", our_retrieve, {"count": ours}),
         Case("openai retrieve", openai_retrieve, {"count": few}),
         Case("openai poll", openai_poll, {"ids": openai_ids, "count": few}),
-        Case("paced, coroutines", coroutine_per_id, {**_PACED, "count": paced}),
-        Case("paced, watcher", watcher, {**_PACED, "count": paced, "rate": 2.0 * IDS / INTERVAL,
-                                         "is_moving": True}),
-    ]  # fmt: skip
-    return {"samples": interleaved(cases, options), "openai_ids": openai_ids}
+        Case("paced, coroutines", coroutine_per_id, pace),
+        Case("paced, watcher", watcher, {**pace, "rate": 2.0 * ids / interval, "is_moving": True}),
+    ]
+    samples = interleaved(cases, options)
+    return {"samples": samples, "ids": ids, "interval": interval, "openai_ids": openai_ids}
 
 
 def tables(found: dict[str, Any]) -> str:
@@ -244,8 +242,8 @@ def tables(found: dict[str, Any]) -> str:
     paced = [row(case, "paced, coroutines") for case in ROWS if case.startswith("paced")]
     return (
         f"{WIDTH} requests open at a time, as fast as it goes:\n\n{markdown(heads, crowded)}\n\n"
-        f"{IDS:,} ids, each every {INTERVAL:g} seconds, progress moving; the loop sleeps between "
-        f"polls, which costs both:\n\n"
+        f"{found['ids']:,} ids, each every {found['interval']:g} seconds, progress moving; the loop "
+        f"sleeps between polls, which costs both:\n\n"
         f"{markdown([heads[0], heads[1], 'beside coroutines', *heads[3:]], paced)}"
     )
 

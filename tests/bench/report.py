@@ -97,8 +97,8 @@ A loop with nothing to do, and one that does the same with aiohttp, stand beside
 ## When to ask
 
 The cheapest poll is the one that is not sent.
-`PollPolicy(adaptive=True)` was simulated with the library's own classes on {tasks:,} tasks of each \
-kind of server, beside a fixed interval of 5 seconds.
+`PollPolicy(adaptive=True)` was simulated with the library's own classes on {tasks:,} tasks of \
+each kind of server, beside a fixed interval of 5 seconds.
 {saving}
 [How it is chosen](polling.md#what-ended-tasks-teach) has the table and the reasons.
 """,
@@ -114,11 +114,11 @@ TAIL = """
 ## How to repeat it
 
 ```console
-$ python3 noxfile.py -s bench                              # all of it, half an hour; writes this page
-$ python3 noxfile.py -s bench -- --quick                   # a look, in minutes; writes this page too
-$ python3 noxfile.py -s bench -- poll_cost memory          # some of it, tables on the screen
-$ python3 noxfile.py -s bench -- --into results            # keeps results: an interrupted run goes on
-$ python3 noxfile.py -s bench -- --into results report     # this page from what is there
+$ python3 noxfile.py -s bench                           # all, in half an hour; writes this page
+$ python3 noxfile.py -s bench -- --quick                # a look, in minutes; writes it too
+$ python3 noxfile.py -s bench -- poll_cost memory       # some of it, tables on the screen
+$ python3 noxfile.py -s bench -- --into results         # an interrupted run goes on from there
+$ python3 noxfile.py -s bench -- --into results report  # this page from what is there
 ```
 """
 
