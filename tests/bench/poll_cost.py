@@ -242,8 +242,8 @@ def tables(found: dict[str, Any]) -> str:
     paced = [row(case, "paced, coroutines") for case in ROWS if case.startswith("paced")]
     return (
         f"{WIDTH} requests open at a time, as fast as it goes:\n\n{markdown(heads, crowded)}\n\n"
-        f"{found['ids']:,} ids, each every {found['interval']:g} seconds, progress moving; the loop "
-        f"sleeps between polls, which costs both:\n\n"
+        f"{found['ids']:,} ids, each every {found['interval']:g} seconds, progress moving; the "
+        f"loop sleeps between polls, which costs both:\n\n"
         f"{markdown([heads[0], heads[1], 'beside coroutines', *heads[3:]], paced)}"
     )
 
