@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 WIDTH = 64
 _AMPLE = 1e6
-_CROWD = 40_000.0  # polls a second that are asked for: more than can be done
+_CROWD = 20_000.0  # polls a second that are asked for: more than can be done
 MOCK, SOCKETS, COROUTINES = "mock", "sockets", "coroutines"
 TOLD = {
     MOCK: "watcher, no network",

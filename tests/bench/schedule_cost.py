@@ -32,7 +32,7 @@ from tests.bench.harness import (
 
 INTERVAL = 5.0
 _STEP = 0.01  # seconds of virtual time in which due ids are gathered; answers come a step later
-_CROWD = 100_000.0  # polls a second that are asked of the watcher: more than it can
+_CROWD = 50_000.0  # polls a second that are asked of the watcher: more than it can
 _AMPLE = 1e6
 SIZES = (10_000, 100_000, 1_000_000)
 _SHORTEST = 0.9 * INTERVAL  # between two polls of an id: so the next one sees another state
