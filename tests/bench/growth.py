@@ -131,7 +131,7 @@ def run(options: Options) -> dict[str, Any]:
 
 def _rounds(ids: int) -> int:
     """Few of what takes long."""
-    return 1 if ids > 100_000 else 3 if ids > 10_000 else 5
+    return 1 if ids > 100_000 else 3
 
 
 def tables(found: dict[str, Any]) -> str:

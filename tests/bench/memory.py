@@ -103,7 +103,7 @@ def run(options: Options) -> dict[str, Any]:
     sizes = (2_000, 20_000) if options.quick else SIZES
     cases = []
     for ids in sizes:
-        rounds = 1 if ids > 100_000 or options.quick else 3
+        rounds = 1 if ids > 100_000 or options.quick else 2
         for how, is_traced in (("RSS", False), ("tracemalloc", True)):
             arguments = {"ids": ids, "is_traced": is_traced}
             cases.append(Case(f"{how}, {ids}", idle_ids, arguments, rounds))

@@ -215,10 +215,11 @@ def run(options: Options) -> dict[str, Any]:
         Case("watcher, moving", watcher, {**crowd, "is_moving": True}),
         Case("retrieve", our_retrieve, {"count": ours}),
         Case("openai retrieve", openai_retrieve, {"count": few}),
-        Case("openai poll", openai_poll, {"ids": openai_ids, "count": few}),
-        Case("paced, coroutines", coroutine_per_id, pace),
-        Case("paced, watcher", watcher, {**pace, "rate": 2.0 * ids / interval, "is_moving": True}),
-    ]
+        Case("openai poll", openai_poll, {"ids": openai_ids, "count": few}, 3),
+        Case("paced, coroutines", coroutine_per_id, pace, 5),
+        Case("paced, watcher", watcher, {**pace, "rate": 2.0 * ids / interval, "is_moving": True},
+             5),
+    ]  # fmt: skip
     samples = interleaved(cases, options)
     return {"samples": samples, "ids": ids, "interval": interval, "openai_ids": openai_ids}
 

@@ -108,7 +108,7 @@ def run(options: Options) -> dict[str, Any]:
     count = 40_000 if options.quick else 200_000
     cases = []
     for ids in sizes:
-        seldom = 3 if ids > 100_000 else None
+        seldom = 2 if ids > 100_000 else None
         for kind, lasting in STATES_LAST.items():
             arguments = {"ids": ids, "count": count, "lasting": lasting}
             cases.append(Case(f"{kind}, {ids}", plain_loop, arguments, seldom))
