@@ -12,6 +12,7 @@ from tests.bench import growth, harness, lateness, memory, poll_cost, report, sc
 from tests.bench.__main__ import PROGRAMS, told
 from tests.bench.harness import Goal, Options, Samples, Spread
 from tests.bench.mock import tasks
+from tests.bench.policy import KINDS
 from tests.bench.responder import body_of
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def results() -> dict[str, Any]:
     """Results as the benchmarks would give them, each figure a 1."""
     sizes = (10, 100)
     verdict = {"requests": 1.0, "detection": 1.0, "later": 0.0, "is_better": True}
-    verdicts = {kind.name: verdict for kind in report.import_module("tests.bench.policy").KINDS}
+    verdicts = {kind.name: verdict for kind in KINDS}
     found: dict[str, Any] = {
         "poll_cost": {
             **ones(poll_cost.ROWS), "ids": 10, "interval": 5.0, "openai_ids": 10,
