@@ -193,7 +193,8 @@ def test_page_holds_every_part() -> None:
     assert set(PROGRAMS) == set(report.PARTS)
     assert text.count("\n## ") == len(report.PARTS) + 3
     assert "**missed**" in text
-    assert "not met are a: " in text
+    assert "are not (a, b, " in text
+    assert "costs 1.00 times the CPU time" in text
     assert "quick run" not in text
     assert "7 rounds, 7 minutes in all." in text
 
@@ -205,6 +206,7 @@ def test_page_tells_what_is_missing() -> None:
 
     assert "**This is a quick run** (all of it)" in text
     assert "Not measured this time: poll_cost, schedule_cost" in text
+    assert "This time neither was measured." in text
     assert "## The start" in text
     assert "## One poll" not in text
 
