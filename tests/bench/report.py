@@ -173,7 +173,8 @@ def _missed(results: Results) -> str:
     if not missed:
         return f"All {len(goals)} are met."
     letters = ", ".join(dict.fromkeys(missed))
-    return f"Of {len(goals)}, {len(goals) - len(missed)} are met and {len(missed)} are not ({letters})."
+    met = len(goals) - len(missed)
+    return f"Of {len(goals)}, {met} are met and {len(missed)} are not ({letters})."
 
 
 def _answer(results: Results) -> str:
