@@ -8,6 +8,7 @@ our bookkeeping together; of requests with one and the same limit, only the olde
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ class Patience:
         if not self._running and self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def end_all(self) -> None:
+        """Let the time of all tries that run be up now."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fired(inf)
 
     def _set_timer(self, at: float) -> None:
         self._timer = asyncio.get_running_loop().call_at(at, self._fired, at)

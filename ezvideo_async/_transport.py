@@ -127,7 +127,7 @@ class Transport:
 
     async def aclose(self) -> None:
         """
-        Close the connections we opened; again is nothing.
+        End the tries that run, and close the connections we opened; again is nothing.
 
         A cancellation does not leave it half done; what is not closed after 2 s is aborted.
         """
@@ -137,6 +137,7 @@ class Transport:
         connections = self._carrier.connections
         closing = asyncio.ensure_future(self._carrier.close())
         closing.add_done_callback(_ignore)
+        self._patience.end_all()  # closing tells no try that connects, or reads a body
         try:
             await ended(closing)
         finally:

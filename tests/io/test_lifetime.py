@@ -217,6 +217,50 @@ async def test_closing_ends_a_request_in_flight(how: str) -> None:
         assert client.budget.in_flight == 0
 
 
+HALVES = {
+    "a head": b"HTTP/1.1 200 OK\r\nConte",
+    "a declared body": b'HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{"',
+    "a body in chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+    "a body until the end": b'HTTP/1.1 200 OK\r\n\r\n{"id": "t", "status": "completed"}',
+}
+
+
+@pytest.mark.fault("C17")
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("is_borrowed", [False, True])
+async def test_closing_ends_an_answer_half_read(half: str, *, is_borrowed: bool) -> None:
+    """However far an answer has come, the call ends at once, and half of one is none."""
+    async with (
+        RawServer([READ, HALVES[half], STALL]) as server,
+        aiohttp.ClientSession() as session,
+        client_of(server, session=session if is_borrowed else None) as client,
+    ):
+        call = asyncio.create_task(client.retrieve("t"))
+        await asyncio.sleep(1.0)
+        await client.aclose()
+        with pytest.raises(ClosedError, match="closed during the request"):
+            await call
+
+        assert now() == 1.0
+        assert client.budget.in_flight == 0
+
+
+@pytest.mark.fault("C17")
+async def test_closing_ends_a_call_that_connects() -> None:
+    """A handshake that never comes is not waited for."""
+    async with RawServer([STALL]) as server:
+        base_url = server.base_url.replace("http", "https")
+        async with client_of(server, base_url=base_url) as client:
+            call = asyncio.create_task(client.retrieve("t"))
+            await asyncio.sleep(1.0)
+            await client.aclose()
+            with pytest.raises(ClosedError, match="closed during the request"):
+                await call
+
+            assert now() == 1.0
+            assert client.requests_sent == 0
+
+
 @pytest.mark.fault("C17")
 @pytest.mark.parametrize("how", ["retrieve", "wait"])
 async def test_closing_ends_a_pause_and_opens_nothing_anew(how: str) -> None:
