@@ -46,7 +46,7 @@ each read costs two page faults, a fifth of a request.
 
 
 def _is_supported() -> bool:
-    used = ("read", "should_close", "is_connected", "close", "force_close")
+    used = ("read", "should_close", "is_connected", "abort")
     options = {"read_until_eof", "auto_decompress"}
     try:
         return (
@@ -84,6 +84,7 @@ class Line:
     def close(self) -> None:
         """Close the connection, so that nobody gets what is left in it."""
         self._open.discard(self)
+        self.protocol.abort()  # a peer's goodbye in TLS may never come: 30 s of waiting, unseen
         self._connection.close()
 
     @property

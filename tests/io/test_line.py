@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from functools import partial
 from typing import Any
 
+import aiohttp
 import pytest
+import trustme
 
-from ezvideo_async import RetryPolicy, _line
+from ezvideo_async import AsyncVideoClient, RetryPolicy, _line
 from ezvideo_async.errors import TransportError
-from tests.raw_server import CLOSE, DONE, READ, STALL, RawServer, answer, client_of, done, now, task
+from tests.raw_server import (
+    CLOSE,
+    DONE,
+    KEY,
+    READ,
+    STALL,
+    RawServer,
+    answer,
+    client_of,
+    done,
+    now,
+    replying,
+    task,
+)
 
 ONCE = RetryPolicy(attempts=1)
 
@@ -125,6 +142,57 @@ async def test_another_aiohttp_is_gone_round(monkeypatch: pytest.MonkeyPatch) ->
 def test_this_aiohttp_is_supported() -> None:
     """With the versions of aiohttp that we know, lines are made."""
     assert _line.IS_SUPPORTED
+
+
+# -- with TLS -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certified(monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """The server's side of TLS; connections of our own trust its certificate for 127.0.0.1."""
+    authority, trusting = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(trusting)
+    monkeypatch.setattr(aiohttp, "TCPConnector", partial(aiohttp.TCPConnector, ssl=trusting))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+async def test_with_tls_a_connection_is_kept_too(certified: ssl.SSLContext) -> None:
+    """Requests one after another share a handshake; a closed connection is resent on once."""
+    script = replying(done, done, done) + [READ, CLOSE]
+    async with RawServer(script, DONE, tls=certified) as server, client_of(server) as client:
+        for _call in range(4):
+            assert (await client.retrieve("t")).succeeded
+
+        assert [seen.connection for seen in server.requests] == [0, 0, 0, 0, 1]
+        assert client.requests_sent == 5
+
+
+class _Deaf(asyncio.Protocol):
+    """Takes one request, and hears nothing any more."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, _data: bytes) -> None:
+        self.transport.pause_reading()
+
+
+async def test_a_peer_that_says_no_goodbye_is_not_waited_for(certified: ssl.SSLContext) -> None:
+    """A TLS connection whose peer has gone leaves no timer, and so no socket, behind."""
+    loop: Any = asyncio.get_running_loop()
+    peer = _Deaf()
+    server = await loop.create_server(lambda: peer, "127.0.0.1", 0, ssl=certified)
+    base_url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with AsyncVideoClient(KEY, base_url=base_url, retry=ONCE, request_timeout=2.0) as client:
+        with pytest.raises(TransportError):
+            await client.retrieve("t")
+    await asyncio.sleep(0.001)
+
+    assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+    peer.transport.abort()
+    server.close()
 
 
 # -- one timer for all tries ----------------------------------------------------------------------
