@@ -49,13 +49,14 @@ def _is_supported() -> bool:
     used = ("read", "should_close", "is_connected", "abort")
     options = {"read_until_eof", "auto_decompress"}
     try:
+        signature(aiohttp.ClientRequest).bind("GET", URL(), loop=None)
         return (
             all(hasattr(ResponseHandler, name) for name in used)
             and options <= signature(ResponseHandler.set_response_params).parameters.keys()
             and {"req", "traces", "timeout"}
             <= signature(aiohttp.BaseConnector.connect).parameters.keys()
         )
-    except (AttributeError, ValueError):  # pragma: no cover -- an aiohttp yet to come
+    except (AttributeError, TypeError, ValueError):
         return False
 
 

@@ -144,6 +144,26 @@ def test_this_aiohttp_is_supported() -> None:
     assert _line.IS_SUPPORTED
 
 
+class _LaterRequest:
+    def __init__(self, method: str, url: object, *, loop: object, version: object) -> None: ...
+
+
+class _LaterConnector:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("name", "later"), [("ClientRequest", _LaterRequest), ("BaseConnector", _LaterConnector)]
+)
+def test_an_aiohttp_that_asks_for_more_is_not(
+    name: str, later: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class that takes other arguments, or lacks a method, is told at import, not in use."""
+    monkeypatch.setattr(aiohttp, name, later)
+
+    assert not _line._is_supported()
+
+
 # -- with TLS -------------------------------------------------------------------------------------
 
 
