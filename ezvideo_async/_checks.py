@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -72,6 +73,7 @@ def checked_base_url(base_url: object) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
+        _read_host(parts.hostname or "")
     except ValueError:
         raise _bad_base_url("has a host or port that can't be read") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
@@ -83,6 +85,19 @@ def checked_base_url(base_url: object) -> str:
     if {".", ".."} & set(parts.path.split("/")):
         raise _bad_base_url("holds . or .. in its path")
     return url.rstrip("/")
+
+
+def _read_host(host: str) -> None:
+    """
+    Read a host as aiohttp and the name look-up will: what they refuse never gets a request.
+
+    Raises:
+        ValueError: It is a number but no canonical address, or has a label of 0 or over 63
+            characters.
+    """
+    if host.replace(".", "").isdigit():
+        IPv4Address(host)
+    (host.rstrip(".") or host).encode("idna")
 
 
 def _bad_base_url(trouble: str) -> ConfigError:

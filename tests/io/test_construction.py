@@ -69,6 +69,14 @@ def test_an_empty_argument_is_not_taken_for_one_left_out(monkeypatch: pytest.Mon
         AsyncVideoClient(base_url="")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[fe80::1%25x]", "a-b.c1.", "local_host"])
+def test_hosts_that_can_be_looked_up_pass(host: str) -> None:
+    """Addresses and names, also one with the dot of the root."""
+    client = AsyncVideoClient(KEY, base_url=f"http://{host}:80/v1")
+
+    assert client.base_url == f"http://{host}:80/v1"
+
+
 @pytest.mark.fault("X7")
 @pytest.mark.parametrize(
     ("base_url", "trouble"),
@@ -81,6 +89,12 @@ def test_an_empty_argument_is_not_taken_for_one_left_out(monkeypatch: pytest.Mon
         ("http://host:0/v1", "does not begin with http:// or https:// and a host"),
         ("http://host:99999/v1", "has a host or port that can't be read"),
         ("http://[::1/v1", "has a host or port that can't be read"),
+        ("http://256.1.1.1/v1", "has a host or port that can't be read"),
+        ("http://2130706433/v1", "has a host or port that can't be read"),
+        ("http://127.0.0.1./v1", "has a host or port that can't be read"),
+        ("http://api..host/v1", "has a host or port that can't be read"),
+        (f"http://{'a' * 64}.host/v1", "has a host or port that can't be read"),
+        ("http://./v1", "has a host or port that can't be read"),
         ("http://user:pw@host/v1", "holds a user or password; pass the key as api_key"),
         ("http://host/v1?key=1", "holds a query or fragment"),
         ("http://host/v1#", "holds a query or fragment"),

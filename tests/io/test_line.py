@@ -180,7 +180,7 @@ def certified(monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
 
 async def test_with_tls_a_connection_is_kept_too(certified: ssl.SSLContext) -> None:
     """Requests one after another share a handshake; a closed connection is resent on once."""
-    script = replying(done, done, done) + [READ, CLOSE]
+    script = [*replying(done, done, done), READ, CLOSE]
     async with RawServer(script, DONE, tls=certified) as server, client_of(server) as client:
         for _call in range(4):
             assert (await client.retrieve("t")).succeeded
