@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
@@ -85,7 +86,8 @@ class Line:
     def close(self) -> None:
         """Close the connection, so that nobody gets what is left in it."""
         self._open.discard(self)
-        self.protocol.abort()  # a peer's goodbye in TLS may never come: 30 s of waiting, unseen
+        with suppress(RuntimeError):  # its event loop is closed
+            self.protocol.abort()  # a peer's goodbye in TLS may not come: 30 s of waiting, unseen
         self._connection.close()
 
     @property

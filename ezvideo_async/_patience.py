@@ -104,4 +104,5 @@ class Limit:
     def interrupt(self) -> None:
         """Cancel what runs: its time is up."""
         self._is_over = True
-        self._task.cancel()
+        if not self._task.get_loop().is_closed():  # else it never goes on
+            self._task.cancel()

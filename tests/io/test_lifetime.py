@@ -6,7 +6,9 @@ import asyncio
 import gc
 import gzip
 import os
+import socket
 import warnings
+from typing import Any
 
 import aiohttp
 import pytest
@@ -275,6 +277,32 @@ async def test_closing_ends_a_pause_and_opens_nothing_anew(how: str) -> None:
 
         assert now() == 1.0
         assert len(server.requests) == server.connections == 1
+
+
+@pytest.mark.fault("C17")
+@pytest.mark.filterwarnings(
+    "ignore:unclosed:ResourceWarning", "ignore:.*unclosed:pytest.PytestUnraisableExceptionWarning"
+)
+def test_closing_a_client_whose_loop_has_ended_raises_nothing() -> None:
+    """With a request under way that nothing can end any more."""
+
+    async def asking(base_url: str) -> tuple[AsyncVideoClient, Any]:
+        client = await AsyncVideoClient(KEY, base_url=base_url).__aenter__()
+        call = asyncio.create_task(client.retrieve("t"))
+        await asyncio.sleep(1.0)
+        return client, call
+
+    loop = VirtualClockLoop()
+    with socket.create_server(("127.0.0.1", 0)) as deaf, asyncio.Runner() as other:
+        base_url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
+        client, call = loop.run_until_complete(asking(base_url))
+        loop.close()
+        other.run(client.aclose())
+
+    assert client._transport._carrier.connections == []
+    call._log_destroy_pending = False
+    del client, call
+    gc.collect()
 
 
 async def test_a_cancelled_close_has_closed_when_it_leaves() -> None:
