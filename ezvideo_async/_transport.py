@@ -17,6 +17,7 @@ import asyncio
 import errno
 import ssl
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -26,7 +27,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ezvideo_async import _line
-from ezvideo_async._carrier import PROXY_LOGIN, ProxyLoginError
+from ezvideo_async._carrier import CONNECT_TIMEOUT, PROXY_LOGIN, ProxyLoginError
 from ezvideo_async._cleanup import ended
 from ezvideo_async._http import Request, Response
 from ezvideo_async._models import without_queries
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from ezvideo_async._carrier import Carrier, Line
     from ezvideo_async._credentials import Secret
 
+_STALLED: Final = 1.5  # times what was allowed; no timer is that late unless the loop is
 _TEXT: Final = 200  # characters of a library's error text
 
 _FAILURES: Final = (
@@ -161,21 +163,27 @@ class Transport:
             return error.with_traceback(None), line
         except _FAILURES as error:
             waited = asyncio.get_running_loop().time() - limit.began
-            return self._converted(error, request, secret, waited), line
+            allowed = inf if line is not None else CONNECT_TIMEOUT  # it is still to be connected
+            lateness = waited / min(allowed, self._patience.seconds)
+            return self._converted(error, request, secret, lateness), line
         return Response(
             status=status, headers=_Headers(headers, secret), body=secret.scrub_body(body)
         ), line
 
     def _converted(
-        self, failure: BaseException, request: Request, secret: Secret, waited: float
+        self, failure: BaseException, request: Request, secret: Secret, lateness: float
     ) -> TransportError | ClosedError:
-        """Make our own error from what was raised below: by kind, never by its ``status``."""
+        """
+        Make our own error from what was raised below: by kind, never by its ``status``.
+
+        The *lateness* is how often the try has taken the time that it was allowed.
+        """
         if self._is_closed:
             return ClosedError("the client was closed during the request", task_id=request.task_id)
         if self._carrier.is_lost:
             return ClosedError("the borrowed session was closed", task_id=request.task_id)
         kind, reason = _judged(failure)
-        if reason == "timeout" and waited >= 1.5 * self._patience.seconds:
+        if reason == "timeout" and lateness >= _STALLED:
             reason = "local_stall"  # the loop was blocked: the server is not to blame
         # The message of broken HTTP without aiohttp's "400", which the server never sent.
         told = getattr(failure, "message", None) if reason == "protocol" else None

@@ -410,6 +410,24 @@ async def test_a_blocked_loop_is_not_the_servers_fault() -> None:
 
 
 @pytest.mark.fault("C21")
+@pytest.mark.parametrize(("limit", "end"), [(15.0, 12.0), (2.0, 4.0)])
+async def test_a_loop_that_was_blocked_in_a_connect_is_not_the_servers_fault(
+    limit: float, end: float
+) -> None:
+    """Connecting has 5 s at most: 12 s there are no server's doing, nor within 15 s."""
+    async with RawServer([STALL]) as server:
+        base_url = server.base_url.replace("http", "https")
+        options: Any = {"retry": RetryPolicy(deadline=1.0), "request_timeout": limit}
+        async with client_of(server, base_url=base_url, **options) as client:
+            loop = asyncio.get_running_loop()
+            loop.call_later(1.0, lambda: setattr(loop, "_now", end))
+            raised = await failed(client)
+
+            assert raised.reason == "local_stall"
+            assert now() == end
+
+
+@pytest.mark.fault("C21")
 async def test_a_blocked_loop_is_named_when_it_is_the_last_word() -> None:
     """The error says that this process was too busy."""
     async with (
