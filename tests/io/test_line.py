@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import tracemalloc
 from functools import partial
 from typing import Any
 
@@ -80,6 +81,22 @@ async def test_a_connection_with_a_stray_answer_is_not_used() -> None:
         found = await client.retrieve("b")
 
         assert "EVIL" not in str(found.raw)
+        assert [seen.connection for seen in server.requests] == [0, 1]
+
+
+async def test_a_flood_of_stray_answers_takes_little_memory() -> None:
+    """What is pushed on an idle connection is neither read on nor parsed."""
+    flood = [b"HTTP/1.1 204 No\r\n\r\n" * 3000] * 40
+    async with RawServer([READ, done, 0.5, *flood, STALL], DONE) as server:
+        async with client_of(server, retry=ONCE) as client:
+            await client.retrieve("a")
+            tracemalloc.start()
+            await asyncio.sleep(1.0)
+            _size, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            await client.retrieve("b")
+
+        assert peak < 2 << 20
         assert [seen.connection for seen in server.requests] == [0, 1]
 
 
