@@ -491,7 +491,7 @@ class ServerInThread:
 
 PASSING = ["a failure", "urls", "all other fields", "the word", "a text", "a bad status line"]
 WORDS = "a key of two words"
-WATCH = ["watch", "-vv", "--interval", "0.2", "--timeout", "0.5"]
+WATCH = ["watch", "-vv", "--interval", "0.2", "--timeout", "3"]
 COMMANDS: dict[str, list[str]] = {
     "status": ["status", "-vv", *[f"{place}!{form}" for place in PASSING for form in FORMS]],
     "status as JSON": ["status", "--json", *[f"{place}!json" for place in PASSING]],
