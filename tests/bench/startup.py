@@ -7,6 +7,7 @@ used since the interpreter was ready.  Compiled modules are there already.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -51,11 +52,18 @@ asyncio.run(main(*sys.argv[1:]))""",
 }
 
 
+def _compiling() -> dict[str, str]:
+    """The environment, but that compiled modules are kept: an installed library has them."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def started(name: str) -> Sample:
     """Run one of the programs; milliseconds of CPU time."""
     with responder() as server:
         command = [sys.executable, "-c", _CLOCK + PROGRAMS[name] + _TELL, KEY, server.base_url]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, cwd=ROOT, env=_compiling(), capture_output=True, text=True, check=True
+        )
     return {"ms": 1e3 * float(done.stdout)}
 
 
