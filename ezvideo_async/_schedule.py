@@ -4,24 +4,23 @@ Who is due, what changed, when to ask next, when to give up: the one place that 
 No await, no clock, no randomness of its own: ``now`` is the loop clock in seconds, ``unix_now``
 the wall clock, ``rand`` a number in [0, 1).  Rules:
 
-1. An id is waiting (in the heap), ready (due, waiting for a slot), in flight, or ended.  It is
-   never in flight twice, and never started twice within ``min_interval``, also when it is added
+1. An id is waiting (in the calendar), ready (due, waiting for a slot), in flight, or ended.  It
+   is never in flight twice, and never started twice within ``min_interval``, also when it is added
    again after its end.  One that was discarded and is added again is a new one.
 2. Ready ids are served in the order they came due, so that a lack of slots or rate stretches
    the interval of all alike.
 3. A failed request is simply due later.  Only an answer, the deadline, or a server that does
    not know the id ends a watch, each watch once, with one final event.
-4. Heap entries are never searched for: an entry counts only while its ticket is the record's.
+4. In the calendar are those that wait, and those that ended, until they are forgotten.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from heapq import heappop, heappush
-from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from ezvideo_async._calendar import Calendar
 from ezvideo_async._events import Final
 from ezvideo_async._learned import UNKNOWN, Learned
 from ezvideo_async._watch import State, Watch, is_local_stall
@@ -63,8 +62,7 @@ class Scheduler:
         self.progress = progress
         self.learned: Learned = Learned()  # may be shared by the schedulers of one client
         self._watches: dict[str, Watch] = {}
-        self._heap: list[tuple[float, int, Watch]] = []
-        self._tickets = count(1)
+        self._calendar: Calendar[Watch] = Calendar()
         self._ready: OrderedDict[Watch, None] = OrderedDict()
         self._overdue: OrderedDict[Watch, None] = OrderedDict()  # ready, and spread before
         self._ready_deadline = inf  # no ready id's deadline is earlier
@@ -160,6 +158,7 @@ class Scheduler:
         if watch.state is State.IN_FLIGHT:
             watch.again = True
         elif watch.state is State.WAITING:
+            self._calendar.remove(watch)
             self._wait(watch, self._earliest(watch, now))
         return True
 
@@ -186,11 +185,8 @@ class Scheduler:
     # -- who is due -----------------------------------------------------------------------------
 
     def next_at(self) -> float:
-        """When the heap needs to be looked at next: a due id or a deadline; ``inf`` for never."""
-        heap = self._heap
-        while heap and heap[0][1] != heap[0][2].ticket:
-            heappop(heap)
-        earliest = heap[0][0] if heap else inf
+        """When the schedule needs to be looked at: a due id or a deadline; ``inf`` for never."""
+        earliest = self._calendar.next_at()
         if self._ready or self._overdue:
             earliest = min(earliest, self._ready_deadline)
         return min(earliest, self._expired[0].deadline) if self._expired else earliest
@@ -235,28 +231,26 @@ class Scheduler:
         return forgotten
 
     def _advance(self, now: float) -> None:
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            _, ticket, watch = heappop(heap)
-            if ticket == watch.ticket:
-                self._has_come(watch, now)
+        for watch in self._calendar.take(now):
+            self._has_come(watch, now)
         if self._ready_deadline <= now:
             self._sweep_ready(now)
 
     def _has_come(self, watch: Watch, now: float) -> None:
         if not watch.is_open:
             self._forget(watch)
-        elif watch.deadline <= now:
+            return
+        watch.state = State.READY
+        if watch.deadline <= now:
             self._expired.append(watch)
-        else:
-            watch.state = State.READY
-            if not self._ready and not self._overdue:
-                self._ready_deadline = inf
-            # One that was spread comes before those that came due after it.
-            queue = self._ready if watch.waiting_since == inf else self._overdue
-            watch.waiting_since = min(watch.waiting_since, watch.due)
-            queue[watch] = None
-            self._ready_deadline = min(self._ready_deadline, watch.deadline)
+            return
+        if not self._ready and not self._overdue:
+            self._ready_deadline = inf
+        # One that was spread comes before those that came due after it.
+        queue = self._ready if watch.waiting_since == inf else self._overdue
+        watch.waiting_since = min(watch.waiting_since, watch.due)
+        queue[watch] = None
+        self._ready_deadline = min(self._ready_deadline, watch.deadline)
 
     def _sweep_ready(self, now: float) -> None:
         for queue in (self._overdue, self._ready):
@@ -272,11 +266,9 @@ class Scheduler:
         self._forgotten.append(watch)
 
     def _wait(self, watch: Watch, due: float) -> None:
-        """Put an id into the heap; one that would come due after its deadline ends then."""
+        """Enter an id into the calendar; one that would come due after its deadline ends then."""
         watch.state = State.WAITING
-        watch.ticket = next(self._tickets)
-        watch.due = min(due, watch.deadline)
-        heappush(self._heap, (watch.due, watch.ticket, watch))
+        self._calendar.put(watch, min(due, watch.deadline))
 
     def _earliest(self, watch: Watch, now: float) -> float:
         return max(now, watch.started + self._policy.min_interval)
@@ -394,14 +386,14 @@ class Scheduler:
     def _end(self, watch: Watch, final: Final, now: float) -> Final:
         self._close(watch)
         watch.final = final
-        watch.ticket = next(self._tickets)
-        heappush(self._heap, (now + self._retain_ended, watch.ticket, watch))
+        self._calendar.put(watch, now + self._retain_ended)
         return final
 
     def _close(self, watch: Watch) -> None:
         if watch.state is State.READY:
             self._ready.pop(watch, None)
             self._overdue.pop(watch, None)
+        elif watch.state is State.WAITING:
+            self._calendar.remove(watch)
         watch.state = State.ENDED
-        watch.ticket = 0
         self._open -= 1

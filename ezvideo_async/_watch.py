@@ -64,7 +64,7 @@ class Watch:
         tag: Handed back with every event.
         added: When it was added, loop clock.
         deadline: When it is given up, loop clock.
-        due: When it is asked for next, while it waits.
+        due: When it is asked for next, while it waits; when it is forgotten, once it has ended.
         waiting_since: When it first came due since it was last sent; ``inf`` when it has not.
         started: When the last request was sent.
         again: ``refresh()`` came while a request was in flight.
@@ -85,7 +85,6 @@ class Watch:
     deadline: float = field(kw_only=True, default=inf)
     tag: Any = field(kw_only=True, default=None)
     state: State = field(init=False, default=State.WAITING)
-    ticket: int = field(init=False, default=0)
     due: float = field(init=False, default=-inf)
     waiting_since: float = field(init=False, default=inf)
     started: float = field(init=False, default=-inf)

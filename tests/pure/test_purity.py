@@ -11,6 +11,7 @@ import ezvideo_async
 
 PURE = (
     "_budget",
+    "_calendar",
     "_dialects",
     "_events",
     "_learned",
