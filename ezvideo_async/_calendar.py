@@ -25,6 +25,7 @@ _PAGES_PER_SECOND = 100.0
 """With 2,000 items a second, 10,000 ids at 5 s, a page holds 20."""
 
 _FAR = 1e12
+_LAST = int(_FAR * _PAGES_PER_SECOND)
 """Seconds; what comes later, or never, is on one last page."""
 
 _INSERTED = 1000
@@ -41,7 +42,7 @@ _due_of = attrgetter("due")
 
 
 def _page_of(due: float) -> int:
-    return int((due if due < _FAR else _FAR) * _PAGES_PER_SECOND)
+    return int(due * _PAGES_PER_SECOND) if due < _FAR else _LAST
 
 
 class Calendar(Generic[T]):

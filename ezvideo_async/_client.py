@@ -240,11 +240,13 @@ class AsyncVideoClient:
             if isinstance(answer.outcome, VideoTask):
                 self._budget.credit_retry(retried=failures > 0, throttled=throttled)
                 return answer.outcome
-            failures += not is_local_stall(answer.outcome)
-            throttled = isinstance(answer.outcome, RateLimitError)
-            pause = self._delay_before_retry(answer.outcome, max(failures, 1), limit)
+            error = answer.outcome
+            assert error is not None, "nothing was known that could be shown again"
+            failures += not is_local_stall(error)
+            throttled = isinstance(error, RateLimitError)
+            pause = self._delay_before_retry(error, max(failures, 1), limit)
             if pause is None:
-                raise answer.outcome
+                raise error
             if self._observers:
                 self._observers.tell(RetryDue(task_id=task_id, failures=failures, delay=pause))
             await self._poller.pause(pause)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 
@@ -44,17 +44,33 @@ _WORDS_REMEMBERED = 1000
 """So many unknown words are logged, once each; a server may send any number."""
 
 
+class Known(Protocol):
+    """
+    What is known of a task when its answer comes.
+
+    Attributes:
+        body: The answer that was read last; empty when none was.
+        status: What it showed.
+    """
+
+    @property
+    def body(self) -> bytes: ...
+
+    @property
+    def status(self) -> TaskStatus | None: ...
+
+
 @frozen
 class Answer:
     """
     What came of one question.
 
     Attributes:
-        outcome: The task, or the error.
+        outcome: The task, or the error; None when the task is as it is known.
         hint: When the server wants to be asked again.
     """
 
-    outcome: VideoTask | EzVideoError
+    outcome: VideoTask | EzVideoError | None
     hint: PollHint = NO_HINT
 
 
@@ -88,15 +104,13 @@ class Exchange:
         self._logged: set[str] = set()
         self._aliases: dict[str, str] = {}
 
-    async def ask(
-        self, task_id: str, *, known: VideoTask | None = None, poll: bool = True
-    ) -> Answer:
+    async def ask(self, task_id: str, *, known: Known | None = None, poll: bool = True) -> Answer:
         """
         Ask for one task; the gate must have let this request start.
 
         Args:
             task_id: The task.
-            known: Its last state, which is the outcome again when nothing is new.
+            known: Its last state; without one, the outcome is never None.
             poll: As the gate was entered.
 
         Never raises but for cancellation and what the caller's key provider raises.
@@ -114,13 +128,13 @@ class Exchange:
         self._gate.finish(error, started=started, poll=poll)
         elapsed = asyncio.get_running_loop().time() - started
         if _log.isEnabledFor(logging.DEBUG):
-            told = outcome.status if isinstance(outcome, VideoTask) else outcome
+            told = outcome if isinstance(outcome, EzVideoError) else _status(outcome, known)
             _log.debug("%.200a: %s, after %.3f s", task_id, told, elapsed)
         if self._observers:
-            self._observers.tell(_signal(task_id, outcome, elapsed))
+            self._observers.tell(_signal(task_id, outcome, known, elapsed))
         return answer
 
-    async def _asked(self, task_id: str, known: VideoTask | None) -> Answer:
+    async def _asked(self, task_id: str, known: Known | None) -> Answer:
         secret = await self._credentials.secret()
         alias = self._aliases.get(task_id)
         answer, line = await self._sent(task_id, secret, alias, known)
@@ -159,7 +173,7 @@ class Exchange:
         task_id: str,
         secret: Secret,
         alias: str | None,
-        known: VideoTask | None = None,
+        known: Known | None = None,
         *,
         fresh: bool = False,
     ) -> tuple[Answer, Line | None]:
@@ -179,7 +193,7 @@ class Exchange:
             base_url=self._base_url,
             unix_now=unix_now,
             alias=alias,
-            known=known,
+            known=b"" if known is None else known.body,
         )
         return Answer(outcome, poll_hint(response, unix_now=unix_now)), line
 
@@ -208,10 +222,22 @@ class Exchange:
         return True
 
 
-def _signal(task_id: str, outcome: VideoTask | EzVideoError, elapsed: float) -> Signal:
-    if isinstance(outcome, VideoTask):
-        return PollDone(task_id=task_id, status=outcome.status, elapsed=elapsed)
-    return PollFailed(task_id=task_id, error=outcome, elapsed=elapsed)
+def _signal(
+    task_id: str,
+    outcome: VideoTask | EzVideoError | None,
+    known: Known | None,
+    elapsed: float,
+) -> Signal:
+    if isinstance(outcome, EzVideoError):
+        return PollFailed(task_id=task_id, error=outcome, elapsed=elapsed)
+    return PollDone(task_id=task_id, status=_status(outcome, known), elapsed=elapsed)
+
+
+def _status(task: VideoTask | None, known: Known | None) -> TaskStatus:
+    shown = known if task is None else task
+    assert shown is not None, "only what is known can be shown again"
+    assert shown.status is not None, "what was read shows a status"
+    return shown.status
 
 
 def _is_named(task: VideoTask, name: str) -> bool:

@@ -24,12 +24,19 @@ if TYPE_CHECKING:
 
 
 class Mailbox:
-    """The unread events of one reader; its size is bounded by the number of watches."""
+    """
+    The unread events of one reader; its size is bounded by the number of watches.
 
-    __slots__ = ("_heard", "_seq", "_unread")
+    Args:
+        progress: Whether changes of progress are put in: only then is remembered what was read.
+    """
 
-    def __init__(self) -> None:
-        self._unread: OrderedDict[Watch, Event] = OrderedDict()  # pops its first in no time
+    __slots__ = ("_heard", "_progress", "_seq", "_unread")
+
+    def __init__(self, *, progress: bool) -> None:
+        self._progress = progress
+        # An ordered dict pops its first in no time; None: the state, whatever it is when read.
+        self._unread: OrderedDict[Watch, Event | None] = OrderedDict()
         self._heard: dict[Watch, int | None] = {}  # the progress with the last event read
         self._seq = 0
 
@@ -39,6 +46,9 @@ class Mailbox:
     def put(self, watch: Watch, event: Event) -> None:
         """Add what happened to a watch, in place of what was unread of it."""
         waiting = self._unread.get(watch)
+        if waiting is None and watch in self._unread:
+            self._unread[watch] = event if event.is_final else None
+            return
         merged = event if waiting is None else _merged(waiting, event)
         if isinstance(merged, ProgressChanged):
             merged = self._since_heard(watch, merged)
@@ -47,6 +57,14 @@ class Mailbox:
         elif waiting is not None:
             del self._unread[watch]
 
+    def put_state(self, watch: Watch) -> None:
+        """
+        Have the state of a watch told, whatever it is when it is read.
+
+        A hundred thousand states at once, made only then, cost no time and room beforehand.
+        """
+        self._unread[watch] = None
+
     def _since_heard(self, watch: Watch, event: ProgressChanged) -> ProgressChanged | None:
         """Tell the step from what was read, since a merged change of status may hide one."""
         previous = self._heard.get(watch, event.previous)
@@ -54,10 +72,11 @@ class Mailbox:
 
     def take(self) -> Event:
         """Read the oldest: its event, numbered 1, 2, 3 and so on for this reader."""
-        watch, event = self._unread.popitem(last=False)
+        watch, waiting = self._unread.popitem(last=False)
+        event: Event = watch.state_told() if waiting is None else waiting
         if event.is_final:
             self._heard.pop(watch, None)
-        elif event.task is not None:
+        elif self._progress and event.task is not None:
             self._heard[watch] = event.task.progress
         self._seq += 1
         return evolve(event, seq=self._seq)

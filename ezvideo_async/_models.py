@@ -135,6 +135,7 @@ class VideoTask:
     metadata: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
     request_id: str | None = field(default=None, eq=False)
     _body: bytes = field(default=b"", eq=False, repr=False)
+    _base_url: str | None = field(default=None, eq=False, repr=False)
 
     @property
     def is_terminal(self) -> bool:
@@ -225,9 +226,11 @@ class VideoTask:
         return read_task(decode_json(body), body=body, task_id=task_id, base_url=base_url)
 
 
-def was_read_from(task: VideoTask, body: bytes) -> bool:
-    """Tell whether a task is what these bytes show: the same bytes were read then."""
-    return task._body == body and bool(body)  # noqa: SLF001 -- the value's own module
+def source_of(task: VideoTask) -> tuple[bytes, str | None, str | None] | None:
+    """Give the bytes, base url and request id that a task was read from; None without bytes."""
+    if not task._body:  # noqa: SLF001 -- the value's own module
+        return None
+    return task._body, task._base_url, task.request_id  # noqa: SLF001 -- the value's own module
 
 
 def _written(data: Mapping[str, Any]) -> str:

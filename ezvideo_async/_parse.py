@@ -198,6 +198,7 @@ def task_shown(
         **_fields(found, shown, base_url),
         "id": task_id,
         "body": body,
+        "base_url": base_url,
         "request_id": request_id,
     }
     return _CONVERTER.structure(wire, VideoTask)
@@ -281,6 +282,7 @@ def _made_converter() -> Converter:
             error=reader(_as_it_is),
             metadata=reader(read_metadata),
             request_id=reader(text_or_none),
+            _base_url=reader(_as_it_is),
             _cattrs_use_alias=True,
             _cattrs_detailed_validation=False,
         ),

@@ -67,9 +67,9 @@ class Poller:
         Raises:
             EzVideoError: Trouble that would meet every task; the watch stays as it is.
         """
-        answer = await self._exchange.ask(watch.task_id, known=watch.task)
+        answer = await self._exchange.ask(watch.task_id, known=watch)
         now, unix_now, rand = asyncio.get_running_loop().time(), time.time(), self.rand()
-        if isinstance(answer.outcome, VideoTask):
+        if answer.outcome is None or isinstance(answer.outcome, VideoTask):
             self._firewall_pages = 0
             return scheduler.answered(
                 watch,

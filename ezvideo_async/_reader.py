@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
-from ezvideo_async._events import ProgressChanged, StatusChanged
+from ezvideo_async._events import ProgressChanged
 from ezvideo_async._home import Home
 from ezvideo_async._mailbox import Mailbox
 from ezvideo_async.errors import ClosedError
@@ -41,7 +41,7 @@ class Reader:
         fault: Callable[[], BaseException | None],
     ) -> None:
         self.progress = progress
-        self.mailbox: Mailbox = Mailbox()
+        self.mailbox: Mailbox = Mailbox(progress=progress)
         self._is_over = is_over
         self._fault = fault
         self._woken: asyncio.Future[None] | None = None
@@ -51,6 +51,11 @@ class Reader:
         if self.progress or not isinstance(event, ProgressChanged):
             self.mailbox.put(watch, event)
             self.wake()
+
+    def put_state(self, watch: Watch) -> None:
+        """Have the state of a watch told, whatever it is by then."""
+        self.mailbox.put_state(watch)
+        self.wake()
 
     def wake(self) -> None:
         """Let a waiting loop look again."""
@@ -175,18 +180,8 @@ class Subscription:
     def _tell_state(self, watch: Watch) -> None:
         if watch.final is not None:
             self._reader.put(watch, watch.final)
-        elif watch.task is not None:
-            self._reader.put(
-                watch,
-                StatusChanged(
-                    task_id=watch.task_id,
-                    task=watch.task,
-                    at=watch.seen_at,
-                    tag=watch.tag,
-                    previous=None,
-                    current=watch.task.status,
-                ),
-            )
+        elif watch.status is not None:
+            self._reader.put_state(watch)
 
     def put(self, watch: Watch, event: Event) -> None:
         """Take in an event if it is about one of this subscription's ids."""

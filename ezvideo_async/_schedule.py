@@ -22,19 +22,24 @@ from typing import TYPE_CHECKING, Any
 
 from ezvideo_async._calendar import Calendar
 from ezvideo_async._events import Final
-from ezvideo_async._learned import UNKNOWN, Learned
-from ezvideo_async._watch import State, Watch, is_local_stall
+from ezvideo_async._learned import Learned
+from ezvideo_async._watch import Snapshot, State, Watch, is_local_stall
 from ezvideo_async.errors import EzVideoError, RateLimitError, TaskNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ezvideo_async._events import Event
+    from ezvideo_async._learned import Look
     from ezvideo_async._models import VideoTask
     from ezvideo_async._policy import PollPolicy
 
 _ROOM_FOR_SPREAD = 2.0
 """After a pause an id waits up to this many intervals more, so that not all come at once."""
+
+
+# Looking up a member of an enum takes longer than looking up its name (CPython 3.11: 30 ns each).
+_WAITING, _READY, _IN_FLIGHT, _ENDED = State
 
 
 class Scheduler:
@@ -68,6 +73,7 @@ class Scheduler:
         self._ready_deadline = inf  # no ready id's deadline is earlier
         self._expired: list[Watch] = []
         self._forgotten: list[Watch] = []
+        self._looks: dict[Watch, Look] = {}  # what an adaptive policy has seen of those that run
         self._open = 0
 
     def __len__(self) -> int:
@@ -97,7 +103,7 @@ class Scheduler:
 
     def snapshot(self) -> Mapping[str, VideoTask | None]:
         """The last state seen of every known id; None before the first answer."""
-        return {watch.task_id: watch.task for watch in self}
+        return Snapshot({watch.task_id: watch.reading for watch in self})
 
     # -- who is watched -------------------------------------------------------------------------
 
@@ -129,11 +135,13 @@ class Scheduler:
         fresh = [task_id for task_id in dict.fromkeys(task_ids) if not self._is_watched(task_id)]
         watches = [Watch(task_id, added=now, deadline=deadline, tag=tag) for task_id in fresh]
         for place, watch in enumerate(watches):
-            earlier = self._watches.pop(watch.task_id, None)
-            watch.started = -inf if earlier is None else earlier.started
-            self._watches[watch.task_id] = watch
             first_look = now + over * (place + rand) / len(watches)
-            self._wait(watch, max(first_look, self._earliest(watch, now)))
+            earlier = self._watches.pop(watch.task_id, None)
+            if earlier is not None:
+                watch.started = earlier.started
+                first_look = max(first_look, self._earliest(watch, now))
+            self._watches[watch.task_id] = watch
+            self._wait(watch, first_look)
         self._open += len(watches)
         return watches
 
@@ -155,9 +163,9 @@ class Scheduler:
         watch = self._watches.get(task_id)
         if watch is None or not watch.is_open:
             return False
-        if watch.state is State.IN_FLIGHT:
+        if watch.state is _IN_FLIGHT:
             watch.again = True
-        elif watch.state is State.WAITING:
+        elif watch.state is _WAITING:
             self._calendar.remove(watch)
             self._wait(watch, self._earliest(watch, now))
         return True
@@ -208,7 +216,7 @@ class Scheduler:
         taken: list[Watch] = []
         while len(taken) < limit and (queue := self._overdue or self._ready):
             watch, _ = queue.popitem(last=False)
-            watch.state = State.IN_FLIGHT
+            watch.state = _IN_FLIGHT
             watch.started = now
             watch.waiting_since = inf
             watch.again = False
@@ -237,20 +245,23 @@ class Scheduler:
             self._sweep_ready(now)
 
     def _has_come(self, watch: Watch, now: float) -> None:
-        if not watch.is_open:
+        if watch.state is _ENDED:
             self._forget(watch)
             return
-        watch.state = State.READY
-        if watch.deadline <= now:
+        watch.state = _READY
+        deadline = watch.deadline
+        if deadline <= now:
             self._expired.append(watch)
             return
-        if not self._ready and not self._overdue:
-            self._ready_deadline = inf
+        if deadline < self._ready_deadline or not (self._ready or self._overdue):
+            self._ready_deadline = deadline
         # One that was spread comes before those that came due after it.
-        queue = self._ready if watch.waiting_since == inf else self._overdue
-        watch.waiting_since = min(watch.waiting_since, watch.due)
-        queue[watch] = None
-        self._ready_deadline = min(self._ready_deadline, watch.deadline)
+        if watch.waiting_since == inf:
+            watch.waiting_since = watch.due
+            self._ready[watch] = None
+        else:
+            watch.waiting_since = min(watch.waiting_since, watch.due)
+            self._overdue[watch] = None
 
     def _sweep_ready(self, now: float) -> None:
         for queue in (self._overdue, self._ready):
@@ -267,7 +278,7 @@ class Scheduler:
 
     def _wait(self, watch: Watch, due: float) -> None:
         """Enter an id into the calendar; one that would come due after its deadline ends then."""
-        watch.state = State.WAITING
+        watch.state = _WAITING
         self._calendar.put(watch, min(due, watch.deadline))
 
     def _earliest(self, watch: Watch, now: float) -> float:
@@ -278,7 +289,7 @@ class Scheduler:
     def answered(
         self,
         watch: Watch,
-        task: VideoTask,
+        task: VideoTask | None,
         *,
         now: float,
         unix_now: float,
@@ -289,17 +300,29 @@ class Scheduler:
         """
         Take in a task's state and decide when to ask again.
 
+        Args:
+            watch: Who was asked for.
+            task: The state; None when the answer was the last one, byte for byte.
+            now: The loop clock.
+            unix_now: The wall clock.
+            rand: A number in [0, 1).
+            retry_after: Seconds, if the server said so.
+            poll_after: Seconds, its polling hint.
+
         Returns:
             What changed; None when nothing did, or the watch ended or was dropped meanwhile.
         """
-        if watch.state is not State.IN_FLIGHT:
+        if watch.state is not _IN_FLIGHT:
             return None
-        event = self._seen(watch, task, now, unix_now)
+        if task is None:
+            event = self._seen_again(watch, now, unix_now)
+        else:
+            event = self._seen(watch, task, now, unix_now)
+            watch.keep_bytes()
         if watch.is_open:
             delay = self._delay_after_answer(watch, now, rand, retry_after, poll_after)
             soon = watch.again and retry_after is None
-            due = self._earliest(watch, now) if soon else self._due(watch, now, delay)
-            self._wait(watch, due)
+            self._wait(watch, self._earliest(watch, now if soon else now + delay))
         return event
 
     def fed(self, task: VideoTask, *, now: float, unix_now: float) -> Event | None:
@@ -318,9 +341,8 @@ class Scheduler:
         Returns:
             ``TaskLost`` when it ends the watch, else None.
         """
-        if watch.state is not State.IN_FLIGHT:
+        if watch.state is not _IN_FLIGHT:
             return None
-        watch.last_error = error
         reason = watch.loss_by(error, now=now, not_found_grace=self._not_found_grace)
         if reason is not None:
             return self._lose(watch, reason, now, unix_now)
@@ -333,7 +355,7 @@ class Scheduler:
             asked is not None and now + min(asked, longest) >= watch.deadline
         ):
             return self._lose(watch, "deadline", now, unix_now)
-        self._wait(watch, self._due(watch, now, delay))
+        self._wait(watch, self._earliest(watch, now + delay))
         return None
 
     def _delay_after_answer(
@@ -344,8 +366,11 @@ class Scheduler:
         retry_after: float | None,
         poll_after: float | None,
     ) -> float:
-        known = self.learned.outlook(watch.look, now=now) if self._policy.adaptive else UNKNOWN
-        return self._policy.delay(
+        policy = self._policy
+        if not policy.adaptive:
+            return policy.delay(rand=rand, retry_after=retry_after, poll_after=poll_after)
+        known = self.learned.outlook(self._looks.get(watch), now=now)
+        return policy.delay(
             rand=rand,
             retry_after=retry_after,
             poll_after=poll_after,
@@ -354,15 +379,11 @@ class Scheduler:
             ends_at=known.ends_at,
         )
 
-    def _due(self, watch: Watch, now: float, delay: float) -> float:
-        return max(now + delay, watch.started + self._policy.min_interval)
-
     def _delay_after(self, watch: Watch, error: EzVideoError, rand: float) -> float:
         asked = getattr(error, "retry_after", None)
         if isinstance(error, TaskNotFoundError) or is_local_stall(error):
             return self._policy.delay(rand=rand, retry_after=asked)
-        watch.errors += 1
-        delay = self._policy.delay(rand=rand, errors=watch.errors, retry_after=asked)
+        delay = self._policy.delay(rand=rand, errors=watch.count_error(), retry_after=asked)
         if isinstance(error, RateLimitError):
             obeyed = min(asked or 0.0, self._policy.retry_after_max)
             delay = max(delay, obeyed + rand * _ROOM_FOR_SPREAD * self._policy.interval)
@@ -370,7 +391,7 @@ class Scheduler:
 
     def _seen(self, watch: Watch, task: VideoTask, now: float, unix_now: float) -> Event | None:
         if self._policy.adaptive:
-            watch.look = self.learned.seen(watch.look, task, now=now, unix_now=unix_now)
+            self._look(watch, task, now, unix_now)
         event = watch.seen(
             task,
             now=now,
@@ -380,20 +401,39 @@ class Scheduler:
         )
         return self._end(watch, event, now) if isinstance(event, Final) else event
 
+    def _seen_again(self, watch: Watch, now: float, unix_now: float) -> Event | None:
+        if self._policy.adaptive:
+            self._look(watch, None, now, unix_now)
+        return watch.seen_again(
+            now=now, unix_now=unix_now, stalled_after=self._policy.stalled_after
+        )
+
+    def _look(self, watch: Watch, task: VideoTask | None, now: float, unix_now: float) -> None:
+        look = self._looks.get(watch)
+        if task is None and look is not None:
+            look.note(now - look.born, watch.progress)
+            return
+        seen = task or watch.task
+        assert seen is not None, "only what was seen can be seen again"
+        look = self.learned.seen(look, seen, now=now, unix_now=unix_now)
+        if look is not None:
+            self._looks[watch] = look
+
     def _lose(self, watch: Watch, reason: str, now: float, unix_now: float) -> Event:
         return self._end(watch, watch.lost(reason, now=now, unix_now=unix_now), now)
 
     def _end(self, watch: Watch, final: Final, now: float) -> Final:
         self._close(watch)
-        watch.final = final
+        watch.known = final
         self._calendar.put(watch, now + self._retain_ended)
         return final
 
     def _close(self, watch: Watch) -> None:
-        if watch.state is State.READY:
+        if watch.state is _READY:
             self._ready.pop(watch, None)
             self._overdue.pop(watch, None)
-        elif watch.state is State.WAITING:
+        elif watch.state is _WAITING:
             self._calendar.remove(watch)
-        watch.state = State.ENDED
+        watch.state = _ENDED
+        self._looks.pop(watch, None)
         self._open -= 1

@@ -6,6 +6,7 @@ No await, no clock, no randomness, no I/O.  When it is asked for is the schedule
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, auto
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from ezvideo_async._events import (
+    Final,
     ProgressChanged,
     StatusChanged,
     TaskCompleted,
@@ -20,6 +22,9 @@ from ezvideo_async._events import (
     TaskLost,
     TaskStalled,
 )
+from ezvideo_async._models import VideoTask, source_of
+from ezvideo_async._parse import read_task
+from ezvideo_async._strict_json import decode_json
 from ezvideo_async.errors import (
     AuthenticationError,
     BadRequestError,
@@ -34,9 +39,10 @@ from ezvideo_async.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ezvideo_async._events import Event
-    from ezvideo_async._learned import Look
-    from ezvideo_async._models import VideoTask
+    from ezvideo_async._models import TaskStatus
 
 _LOOKS_AFTER_VANISHING = 2
 """A task that was seen and is not found: stale replicas deserve two more looks."""
@@ -55,6 +61,22 @@ class State(Enum):
 
 
 @define(eq=False, weakref_slot=False)
+class Trouble:
+    """
+    What has gone wrong with an id since its last answer.
+
+    Attributes:
+        errors: Failures in a row.
+        misses: "Not found" in a row, after the task was seen.
+        last: The last failure.
+    """
+
+    errors: int = 0
+    misses: int = 0
+    last: EzVideoError | None = None
+
+
+@define(eq=False, weakref_slot=False)
 class Watch:
     """
     What is known of one watched id, from ``add`` to its final event and a while after.
@@ -68,17 +90,20 @@ class Watch:
         waiting_since: When it first came due since it was last sent; ``inf`` when it has not.
         started: When the last request was sent.
         again: ``refresh()`` came while a request was in flight.
-        task: The last state seen.
+        known: The last state seen: the answer's bytes, or a task that came without; in the end
+            the final event.
+        base_url: Where relative urls of those bytes belong.
+        request_id: The request id of that answer.
+        status: The last status seen; None before the first answer.
+        progress: The progress seen with it.
         seen_at: When that was, Unix seconds.
-        changed: When status or progress last changed, loop clock.
-        stalled: ``TaskStalled`` was told since.
-        errors: Failures in a row.
-        misses: "Not found" in a row, after the task was seen.
-        last_error: The last failure, until the next answer.
-        final: The final event.
+        changed: When status or progress last changed, loop clock; ``inf`` once ``TaskStalled`` was
+            told since.
+        trouble: What has gone wrong since the last answer; None for nothing.
         is_claimed: Somebody waited for it, or subscribed to it by its id, even if they have left.
-        look: What an adaptive policy has seen of it while it runs.
     """
+
+    # A watcher has a hundred thousand of these: what is rare, or told by the rest, has no slot.
 
     task_id: str
     added: float = field(kw_only=True)
@@ -89,24 +114,50 @@ class Watch:
     waiting_since: float = field(init=False, default=inf)
     started: float = field(init=False, default=-inf)
     again: bool = field(init=False, default=False)
-    task: VideoTask | None = field(init=False, default=None)
+    known: bytes | VideoTask | Final | None = field(init=False, default=None)
+    base_url: str | None = field(init=False, default=None)
+    request_id: str | None = field(init=False, default=None)
+    status: TaskStatus | None = field(init=False, default=None)
+    progress: int | None = field(init=False, default=None)
     seen_at: float = field(init=False, default=0.0)
-    changed: float = field(init=False)
-    stalled: bool = field(init=False, default=False)
-    errors: int = field(init=False, default=0)
-    misses: int = field(init=False, default=0)
-    last_error: EzVideoError | None = field(init=False, default=None)
-    final: Event | None = field(init=False, default=None)
+    changed: float = field(init=False, default=inf)
+    trouble: Trouble | None = field(init=False, default=None)
     is_claimed: bool = field(init=False, default=False)
-    look: Look | None = field(init=False, default=None)
-
-    def __attrs_post_init__(self) -> None:
-        self.changed = self.added
 
     @property
     def is_open(self) -> bool:
         """True until the final event."""
         return self.state is not State.ENDED
+
+    @property
+    def task(self) -> VideoTask | None:
+        """The last state seen, read again from the answer's bytes; None before the first."""
+        return state_of(*self.reading)
+
+    @property
+    def reading(self) -> Reading:
+        """What :func:`state_of` takes: the last state seen, whatever becomes of the watch."""
+        return self.known, self.task_id, self.base_url, self.request_id
+
+    @property
+    def body(self) -> bytes:
+        """The bytes of the answer that showed the last state; empty when it came otherwise."""
+        return self.known if isinstance(self.known, bytes) else b""
+
+    @property
+    def final(self) -> Final | None:
+        """The final event; None while there is none."""
+        return self.known if isinstance(self.known, Final) else None
+
+    @property
+    def errors(self) -> int:
+        """Failures in a row."""
+        return 0 if self.trouble is None else self.trouble.errors
+
+    @property
+    def last_error(self) -> EzVideoError | None:
+        """The last failure since the last answer."""
+        return None if self.trouble is None else self.trouble.last
 
     # -- what an answer changes -------------------------------------------------------------------
 
@@ -129,77 +180,110 @@ class Watch:
             progress: Whether a change of progress alone is an event.
             stalled_after: Seconds without any change until ``TaskStalled``; None for never.
         """
-        previous, self.task = self.task, task
-        self.seen_at = unix_now
-        self.errors = self.misses = 0
-        self.last_error = None
+        status, percent = self.status, self.progress
+        self.known, self.status, self.progress = task, task.status, task.progress
+        self._note_answer(unix_now)
         if task.is_terminal:
             kind = TaskCompleted if task.succeeded else TaskFailed
             return kind(task_id=self.task_id, task=task, at=unix_now, tag=self.tag)
-        if previous is None or previous.status is not task.status:
-            self.changed, self.stalled = now, False
-            return self._status_changed(previous, task, unix_now)
-        if previous.progress != task.progress:
-            self.changed, self.stalled = now, False
-            return self._progress_changed(previous, task, unix_now) if progress else None
-        if stalled_after is None or self.stalled or now - self.changed < stalled_after:
+        if status is task.status and percent == task.progress:
+            return self._still_the_same(now, unix_now, stalled_after)
+        self.changed = now
+        if status is not task.status:
+            return self._status_changed(status, task, unix_now)
+        return self._progress_changed(percent, task, unix_now) if progress else None
+
+    def seen_again(
+        self, *, now: float, unix_now: float, stalled_after: float | None
+    ) -> TaskStalled | None:
+        """Take in that nothing has changed; arguments as of :meth:`seen`."""
+        self._note_answer(unix_now)
+        return self._still_the_same(now, unix_now, stalled_after)
+
+    def _note_answer(self, unix_now: float) -> None:
+        self.seen_at = unix_now
+        self.trouble = None
+
+    def _still_the_same(
+        self, now: float, unix_now: float, stalled_after: float | None
+    ) -> TaskStalled | None:
+        if stalled_after is None or now - self.changed < stalled_after:
             return None
-        self.stalled = True
-        return self._task_stalled(task, now, unix_now)
+        return self._task_stalled(now, unix_now)
+
+    def keep_bytes(self) -> None:
+        """
+        Keep of a state that an answer showed only its bytes.
+
+        Without what was read from them an id takes 0.4 KiB less; most states are never asked for.
+        """
+        if isinstance(self.known, VideoTask) and (source := source_of(self.known)) is not None:
+            self.known, self.base_url, self.request_id = source
+
+    def state_told(self) -> StatusChanged:
+        """Tell the last state as news, to one who knows nothing yet; there must be one."""
+        task = self.task
+        assert task is not None, "only what was seen can be told"
+        return self._status_changed(None, task, self.seen_at)
 
     def _status_changed(
-        self, previous: VideoTask | None, task: VideoTask, unix_now: float
+        self, previous: TaskStatus | None, task: VideoTask, unix_now: float
     ) -> StatusChanged:
         return StatusChanged(
             task_id=self.task_id,
             task=task,
             at=unix_now,
             tag=self.tag,
-            previous=None if previous is None else previous.status,
+            previous=previous,
             current=task.status,
         )
 
     def _progress_changed(
-        self, previous: VideoTask, task: VideoTask, unix_now: float
+        self, previous: int | None, task: VideoTask, unix_now: float
     ) -> ProgressChanged:
         return ProgressChanged(
             task_id=self.task_id,
             task=task,
             at=unix_now,
             tag=self.tag,
-            previous=previous.progress,
+            previous=previous,
             current=task.progress,
         )
 
-    def _task_stalled(self, task: VideoTask, now: float, unix_now: float) -> TaskStalled:
+    def _task_stalled(self, now: float, unix_now: float) -> TaskStalled:
+        since, self.changed = unix_now - (now - self.changed), inf
         return TaskStalled(
-            task_id=self.task_id,
-            task=task,
-            at=unix_now,
-            tag=self.tag,
-            since=unix_now - (now - self.changed),
+            task_id=self.task_id, task=self.task, at=unix_now, tag=self.tag, since=since
         )
 
     # -- what a failure means ---------------------------------------------------------------------
 
+    def count_error(self) -> int:
+        """Count a failure that was noted as one of its own; how many those are in a row."""
+        trouble = self.trouble = self.trouble or Trouble()
+        trouble.errors += 1
+        return trouble.errors
+
     def loss_by(self, error: EzVideoError, *, now: float, not_found_grace: float) -> str | None:
-        """Count this failure if it is a miss; name why it ends the watch, None if it does not."""
+        """Note this failure; name why it ends the watch, None if it does not."""
+        trouble = self.trouble = self.trouble or Trouble()
+        trouble.last = error
         if isinstance(error, TaskNotFoundError):
-            return self._loss_of_missing(error, now, not_found_grace)
+            return self._loss_of_missing(error, trouble, now, not_found_grace)
         if isinstance(error, BadRequestError):
-            return None if error.retryable and self.errors == 0 else "refused"
+            return None if error.retryable and trouble.errors == 0 else "refused"
         if isinstance(error, ServerError) and error.status == _NOT_IMPLEMENTED and error.message:
             return "refused"  # new-api: about the task's channel; a proxy's page is about nobody
         return None
 
     def _loss_of_missing(
-        self, error: TaskNotFoundError, now: float, not_found_grace: float
+        self, error: TaskNotFoundError, trouble: Trouble, now: float, not_found_grace: float
     ) -> str | None:
-        if self.task is None:
+        if self.status is None:
             in_grace = now - self.added < not_found_grace and error.status != _GONE
             return None if in_grace else "not_found"
-        self.misses += 1
-        is_gone = error.status == _GONE or self.misses > _LOOKS_AFTER_VANISHING
+        trouble.misses += 1
+        is_gone = error.status == _GONE or trouble.misses > _LOOKS_AFTER_VANISHING
         return "vanished" if is_gone else None
 
     def lost(self, reason: str, *, now: float, unix_now: float) -> TaskLost:
@@ -215,6 +299,54 @@ class Watch:
             error=error,
             reason=reason,
         )
+
+
+Reading = tuple["bytes | VideoTask | Final | None", str, "str | None", "str | None"]
+"""The last state of an id as a watch keeps it, its id, the base url and the request id."""
+
+
+def state_of(
+    known: bytes | VideoTask | Final | None,
+    task_id: str,
+    base_url: str | None,
+    request_id: str | None,
+) -> VideoTask | None:
+    """Give the state that a watch keeps; one that is kept as bytes is read anew, in 20 us."""
+    if isinstance(known, bytes):
+        answer = decode_json(known)
+        return read_task(
+            answer, body=known, task_id=task_id, base_url=base_url, request_id=request_id
+        )
+    return known.task if isinstance(known, Final) else known
+
+
+class Snapshot(Mapping[str, "VideoTask | None"]):
+    """
+    The states of many ids at one instant; each is read when it is asked for.
+
+    Args:
+        readings: Each id's last state; the snapshot's own from now on.
+    """
+
+    __slots__ = ("_readings",)
+
+    def __init__(self, readings: dict[str, Reading]) -> None:
+        self._readings = readings
+
+    def __getitem__(self, task_id: str) -> VideoTask | None:
+        return state_of(*self._readings[task_id])
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._readings
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readings)
+
+    def __len__(self) -> int:
+        return len(self._readings)
+
+    def __repr__(self) -> str:
+        return f"<the states of {len(self)} tasks>"
 
 
 def timed_out(watch: Watch, *, waited: float) -> WaitTimeoutError:

@@ -157,7 +157,8 @@ class TaskWatcher:
         )
         self._poller.gate.on_close(self._client_closed)
         self._pump.start()
-        self._add(self._first_ids, timeout=self._timeout, tag=None)
+        first_ids, self._first_ids = self._first_ids, []
+        self._add(first_ids, timeout=self._timeout, tag=None)
         return self
 
     async def __aexit__(
@@ -262,7 +263,12 @@ class TaskWatcher:
         return outcome_of(final, raise_on_failure=raise_on_failure)
 
     def snapshot(self) -> Mapping[str, VideoTask | None]:
-        """The last state seen of every known id; None before the first answer."""
+        """
+        The last state seen of every known id; None before the first answer.
+
+        It does not change later.  A state is read from the server's answer each time it is asked
+        for, so that thousands of watched tasks stay small: keep it when you need it twice.
+        """
         return self._scheduler.snapshot()
 
     @property

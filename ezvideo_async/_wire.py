@@ -2,7 +2,8 @@
 Requests and answers without a network: what to send, and what an answer means.
 
 No await, no clock, no randomness, no I/O.  ``decode_status`` is total: whatever status, headers
-and bytes it is given, it returns a ``VideoTask`` or an ``EzVideoError`` and raises nothing.
+and bytes it is given, it returns a ``VideoTask`` or an ``EzVideoError`` and raises nothing; None
+for bytes that are known already.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from urllib.parse import quote, urlsplit
 from ezvideo_async import _dialects as dialects, errors
 from ezvideo_async._fields import is_object
 from ezvideo_async._http import NO_HINT, PollHint, Request, Response, excerpt_of, is_html
-from ezvideo_async._models import was_read_from
 from ezvideo_async._parse import shown_by, task_shown
 from ezvideo_async._retry_after import read_retry_after
 from ezvideo_async._strict_json import decode_json
@@ -76,8 +76,8 @@ def decode_status(
     base_url: str,
     unix_now: float,
     alias: str | None = None,
-    known: VideoTask | None = None,
-) -> VideoTask | errors.EzVideoError:
+    known: bytes = b"",
+) -> VideoTask | errors.EzVideoError | None:
     """
     Read the answer to a status request.
 
@@ -88,18 +88,18 @@ def decode_status(
         base_url: Where relative urls belong.
         unix_now: The wall clock, for an HTTP date in an answer without ``Date``.
         alias: Another id that the answer may be about: the server's own name for the task.
-        known: The state that was read last.  An answer of the same bytes is not read again, which
+        known: The body that was read last.  An answer of the same bytes is not read again, which
             is a third of the whole cost of a poll, and most polls find nothing new.
 
     Returns:
-        The task, *known* itself if nothing is new, or the error to raise; nothing is raised.
+        The task, None if it is as *known*, or the error to raise; nothing is raised.
 
     Source:
         FAULTS.md tables H and J; the order of the checks is "status code first".
     """
     if response.status in _HTTP_OK and response.status not in _NOT_A_TASK:
-        if known is not None and was_read_from(known, response.body):
-            return known
+        if known and known == response.body:
+            return None
         read = _decode_success(response, task_id, base_url, alias)
     else:
         read = _decode_error(response, task_id)

@@ -59,8 +59,10 @@ MUTANTS = (
     Mutant(
         "end twice",
         "_schedule.py",
-        "        if watch.state is not State.IN_FLIGHT:\n            return None\n        event =",
-        "        event =",
+        "        if watch.state is not _IN_FLIGHT:\n"
+        "            return None\n"
+        "        if task is None:",
+        "        if task is None:",
         first="tests/watch/test_model.py",
     ),
     Mutant(
@@ -170,8 +172,8 @@ MUTANTS = (
     Mutant(
         "back-off never reset",
         "_watch.py",
-        "        self.errors = self.misses = 0\n",
-        "        self.misses = 0\n",
+        "        self.seen_at = unix_now\n        self.trouble = None\n",
+        "        self.seen_at = unix_now\n",
         first="tests/watch/test_polling.py",
     ),
     Mutant(

@@ -51,7 +51,7 @@ LOST = TaskLost(task_id="vid_1", task=None, error=WaitTimeoutError("x"), reason=
 
 def told(*events):
     """What is read when nothing was read before: the kind's own fields and the progress."""
-    mailbox, about = Mailbox(), watch()
+    mailbox, about = Mailbox(progress=True), watch()
     for event in events:
         mailbox.put(about, event)
     assert len(mailbox) <= 1
@@ -103,7 +103,7 @@ def test_unread_events_of_one_watch_become_one(events, expected):
 
 def test_a_hidden_step_of_progress_is_told_with_the_next():
     """When a change of status cancels out, the progress that it hid is still part of the chain."""
-    mailbox, about = Mailbox(), watch()
+    mailbox, about = Mailbox(progress=True), watch()
     mailbox.put(about, status_changed(None, PROCESSING, 10))
     mailbox.take()
 
@@ -121,7 +121,7 @@ def test_a_hidden_step_of_progress_is_told_with_the_next():
 
 def test_events_are_read_in_the_order_of_their_watches():
     """A newer change of an old watch keeps the old one's place."""
-    mailbox, first, second = Mailbox(), watch("a"), watch("b")
+    mailbox, first, second = Mailbox(progress=True), watch("a"), watch("b")
     mailbox.put(first, status_changed(None, PENDING))
     mailbox.put(second, status_changed(None, PENDING))
     mailbox.put(first, COMPLETED)
@@ -136,7 +136,7 @@ def test_events_are_read_in_the_order_of_their_watches():
 
 def test_a_dropped_watch_is_forgotten():
     """Discarded ids have nothing to tell; dropping again is nothing."""
-    mailbox, about, other = Mailbox(), watch("a"), watch("b")
+    mailbox, about, other = Mailbox(progress=True), watch("a"), watch("b")
     mailbox.put(about, progress_changed(10, 20))
     mailbox.take()
     mailbox.put(about, COMPLETED)
@@ -169,7 +169,7 @@ class _Hearing:
     """A mailbox between a scheduler's changes and a reader who compares each with the last."""
 
     def __init__(self):
-        self.mailbox = Mailbox()
+        self.mailbox = Mailbox(progress=True)
         self.known, self.heard, self.ended, self.numbers = {}, {}, set(), []
 
     def put(self, about, event):
@@ -228,7 +228,7 @@ def test_what_a_reader_hears_is_a_chain(actions):
 
 def test_an_event_without_a_task_changes_nothing_heard():
     """What was heard of its progress stays."""
-    mailbox, about = Mailbox(), watch()
+    mailbox, about = Mailbox(progress=True), watch()
     mailbox.put(about, progress_changed(10, 20))
     mailbox.take()
     mailbox.put(about, TaskStalled(task_id="vid_1", task=None, since=0.0))
@@ -237,3 +237,52 @@ def test_an_event_without_a_task_changes_nothing_heard():
     mailbox.put(about, progress_changed(25, 30))
 
     assert mailbox.take().previous == 20
+
+
+def seen(about, status, progress, now):
+    """Let a watch see a state, as a scheduler does."""
+    return about.seen(
+        task(status, progress), now=now, unix_now=now, progress=True, stalled_after=None
+    )
+
+
+def test_a_state_is_told_as_it_is_when_it_is_read():
+    """Changes before that are in it, those after it begin with it."""
+    mailbox, about = Mailbox(progress=True), watch()
+    seen(about, PENDING, 0, 1.0)
+    mailbox.put_state(about)
+    mailbox.put(about, seen(about, PROCESSING, 10, 2.0))
+    mailbox.put(about, seen(about, PROCESSING, 20, 3.0))
+
+    first = mailbox.take()
+
+    expected = status_changed(None, PROCESSING, 20, at=3.0)
+    assert first == evolve(expected, seq=1)
+    assert len(mailbox) == 0
+    mailbox.put(about, progress_changed(20, 30))
+    assert mailbox.take().previous == 20
+
+
+def test_an_end_takes_the_place_of_a_state_that_was_not_read():
+    """It keeps the place, and nothing follows."""
+    mailbox, about, other = Mailbox(progress=False), watch(), watch("vid_2")
+    for each in (about, other):
+        seen(each, PENDING, 0, 1.0)
+        mailbox.put_state(each)
+
+    mailbox.put(about, COMPLETED)
+
+    assert [mailbox.take().kind, mailbox.take().kind] == ["task_completed", "status_changed"]
+    mailbox.put_state(about)
+    mailbox.drop(about)
+    assert len(mailbox) == 0
+
+
+def test_a_reader_that_hears_no_progress_remembers_none():
+    """With a hundred thousand ids that would be 8 MB."""
+    mailbox, about = Mailbox(progress=False), watch()
+    mailbox.put(about, status_changed(None, PENDING, 5))
+
+    mailbox.take()
+
+    assert mailbox._heard == {}

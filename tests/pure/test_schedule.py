@@ -842,16 +842,19 @@ def test_a_policy_that_is_not_adaptive_learns_nothing():
     driver = fifty_running(policy=PollPolicy())
     driver.take(65.0)
     for task_id in FIFTY:
-        assert driver.scheduler.get(task_id).look is None
         driver.answer(COMPLETED, now=65.0, task_id=task_id)
 
     assert len(driver.scheduler.learned) == 0
+    assert driver.scheduler._looks == {}
 
 
 def test_an_ended_task_keeps_no_look():
     """What was seen of it while it ran is of no use any more."""
     driver = fifty_running()
-    assert driver.scheduler.get("vid_00").look is not None
-    driver.scheduler.fed(aged(COMPLETED, "vid_00"), now=61.0, unix_now=WALL + 61.0)
+    first, second, *_ = driver.scheduler
+    assert {first, second} <= set(driver.scheduler._looks)
 
-    assert driver.scheduler.get("vid_00").look is None
+    driver.scheduler.fed(aged(COMPLETED, first.task_id), now=61.0, unix_now=WALL + 61.0)
+    driver.scheduler.discard(second.task_id)
+
+    assert not {first, second} & set(driver.scheduler._looks)

@@ -32,6 +32,30 @@ TOKEN = "sk-canary-5f1d7e"  # a secret, as far as anybody knows
 SIGNED = "https://cdn.example.test/v.mp4?sig=s3cr3t"
 HTML = "<!doctype html><title>New API</title>"
 
+# -- the same again --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [b'{"id": "vid_x", "status": "queued"}', b"{}", b"<html>", b""])
+def test_known_bytes_are_not_read_again(body):
+    """None stands for the task that they showed; no bytes at all are never known."""
+    answer = Response(status=200, body=body)
+
+    again = decode_status(answer, task_id=ASKED, base_url=BASE_URL, unix_now=UNIX_NOW, known=body)
+
+    assert (again is None) is (body != b"")
+
+
+@pytest.mark.parametrize("status", [204, 304, 404, 500])
+def test_known_bytes_prove_nothing_under_another_status(status):
+    """An error page that looks like the last answer is an error."""
+    body = b'{"id": "vid_x", "status": "queued"}'
+    answer = Response(status=status, body=body)
+
+    outcome = decode_status(answer, task_id=ASKED, base_url=BASE_URL, unix_now=0.0, known=body)
+
+    assert isinstance(outcome, EzVideoError)
+
+
 # -- requests --------------------------------------------------------------------------------
 
 

@@ -306,7 +306,7 @@ def test_who_comes_late_at_any_moment_knows_at_once_what_is_known(script, second
 
     known, first, task = run(main)
 
-    assert first.task is known
+    assert first.task == known
     assert first.is_final == known.is_terminal
     assert task.raw_status == script[-1][0]
 
