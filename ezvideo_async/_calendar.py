@@ -92,12 +92,11 @@ class Calendar(Generic[T]):
     def take(self, now: float) -> list[T]:
         """Take out all that is due by *now*, in order."""
         taken: list[T] = []
-        last = _page_of(now)
         while True:
             page = self._open
             while page and page[-1].due <= now:
                 taken.append(page.pop())
-            if page or not self._numbers or self._numbers[0] > last:
+            if page or not self._numbers or self._numbers[0] > _page_of(now):
                 return taken
             self._open_next()
 

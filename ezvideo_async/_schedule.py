@@ -16,13 +16,13 @@ the wall clock, ``rand`` a number in [0, 1).  Rules:
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ezvideo_async._calendar import Calendar
 from ezvideo_async._events import Final
 from ezvideo_async._learned import Learned
+from ezvideo_async._turns import Turns
 from ezvideo_async._watch import Snapshot, State, Watch, is_local_stall
 from ezvideo_async.errors import EzVideoError, RateLimitError, TaskNotFoundError
 
@@ -39,7 +39,7 @@ _ROOM_FOR_SPREAD = 2.0
 
 
 # Looking up a member of an enum takes longer than looking up its name (CPython 3.11: 30 ns each).
-_WAITING, _READY, _IN_FLIGHT, _ENDED = State
+_WAITING, _READY, _OVERDUE, _EXPIRED, _IN_FLIGHT, _ENDED = State
 
 
 class Scheduler:
@@ -68,8 +68,8 @@ class Scheduler:
         self.learned: Learned = Learned()  # may be shared by the schedulers of one client
         self._watches: dict[str, Watch] = {}
         self._calendar: Calendar[Watch] = Calendar()
-        self._ready: OrderedDict[Watch, None] = OrderedDict()
-        self._overdue: OrderedDict[Watch, None] = OrderedDict()  # ready, and spread before
+        self._ready: Turns[Watch] = Turns()
+        self._overdue: Turns[Watch] = Turns()  # ready, and spread before
         self._ready_deadline = inf  # no ready id's deadline is earlier
         self._expired: list[Watch] = []
         self._forgotten: list[Watch] = []
@@ -215,7 +215,7 @@ class Scheduler:
         self._advance(now)
         taken: list[Watch] = []
         while len(taken) < limit and (queue := self._overdue or self._ready):
-            watch, _ = queue.popitem(last=False)
+            watch = queue.pop()
             watch.state = _IN_FLIGHT
             watch.started = now
             watch.waiting_since = inf
@@ -248,26 +248,31 @@ class Scheduler:
         if watch.state is _ENDED:
             self._forget(watch)
             return
-        watch.state = _READY
         deadline = watch.deadline
         if deadline <= now:
-            self._expired.append(watch)
+            self._expire(watch)
             return
         if deadline < self._ready_deadline or not (self._ready or self._overdue):
             self._ready_deadline = deadline
         # One that was spread comes before those that came due after it.
         if watch.waiting_since == inf:
+            watch.state = _READY
             watch.waiting_since = watch.due
-            self._ready[watch] = None
+            self._ready.append(watch)
         else:
+            watch.state = _OVERDUE
             watch.waiting_since = min(watch.waiting_since, watch.due)
-            self._overdue[watch] = None
+            self._overdue.append(watch)
+
+    def _expire(self, watch: Watch) -> None:
+        watch.state = _EXPIRED
+        self._expired.append(watch)
 
     def _sweep_ready(self, now: float) -> None:
         for queue in (self._overdue, self._ready):
             for watch in [watch for watch in queue if watch.deadline <= now]:
-                del queue[watch]
-                self._expired.append(watch)
+                queue.remove(watch)
+                self._expire(watch)
         ready = (*self._overdue, *self._ready)
         self._ready_deadline = min((watch.deadline for watch in ready), default=inf)
 
@@ -429,11 +434,12 @@ class Scheduler:
         return final
 
     def _close(self, watch: Watch) -> None:
-        if watch.state is _READY:
-            self._ready.pop(watch, None)
-            self._overdue.pop(watch, None)
-        elif watch.state is _WAITING:
+        if watch.state is _WAITING:
             self._calendar.remove(watch)
+        elif watch.state is _READY:
+            self._ready.remove(watch)
+        elif watch.state is _OVERDUE:
+            self._overdue.remove(watch)
         watch.state = _ENDED
         self._looks.pop(watch, None)
         self._open -= 1

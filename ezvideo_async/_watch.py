@@ -56,6 +56,8 @@ class State(Enum):
 
     WAITING = auto()
     READY = auto()
+    OVERDUE = auto()  # ready, and spread before
+    EXPIRED = auto()  # its deadline has passed, its end is to be told
     IN_FLIGHT = auto()
     ENDED = auto()
 

@@ -23,6 +23,7 @@ PURE = (
     "_retry_after",
     "_schedule",
     "_strict_json",
+    "_turns",
     "_wire",
     "errors",
 )

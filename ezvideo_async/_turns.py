@@ -1,0 +1,58 @@
+"""
+Whose turn it is: first come, first served, and who leaves the line in between leaves no gap.
+
+No await, no clock, no randomness, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# With more ids than the rate serves nearly all stand here: 8 bytes each, beside 150 in an
+# ``OrderedDict``, which also takes three times as long.
+
+T = TypeVar("T")
+
+
+class Turns(Generic[T]):
+    """A line of items, compared by hash; one that has left does not come back."""
+
+    __slots__ = ("_gone", "_line")
+
+    def __init__(self) -> None:
+        self._line: deque[T] = deque()
+        self._gone: set[T] = set()  # of those in the line, no more than half
+
+    def __len__(self) -> int:
+        return len(self._line) - len(self._gone)
+
+    def __iter__(self) -> Iterator[T]:
+        return (item for item in self._line if item not in self._gone)
+
+    def append(self, item: T) -> None:
+        """Let an item queue up at the end."""
+        self._line.append(item)
+
+    def pop(self) -> T:
+        """Take out the first; there must be one."""
+        item = self._line.popleft()
+        while item in self._gone:
+            self._gone.remove(item)
+            item = self._line.popleft()
+        return item
+
+    def remove(self, item: T) -> None:
+        """Take out an item that is in the line."""
+        self._gone.add(item)
+        if 2 * len(self._gone) > len(self._line):
+            self._line = deque(self)
+            self._gone.clear()
+
+    def clear(self) -> None:
+        """Send all away."""
+        self._line.clear()
+        self._gone.clear()
