@@ -63,7 +63,7 @@ MUTANTS = (
         "            return None\n"
         "        if task is None:",
         "        if task is None:",
-        first="tests/watch/test_model.py",
+        first="tests/pure/test_schedule.py",
     ),
     Mutant(
         "end lost when the buffer is full",
