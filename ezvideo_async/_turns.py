@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# With more ids than the rate serves nearly all stand here: 8 bytes each, beside 150 in an
-# ``OrderedDict``, which also takes three times as long.
+# With more ids than the rate serves nearly all stand here: 8 bytes each, beside 105 in an
+# ``OrderedDict`` (100,000 items, CPython 3.11); in and out 0.27 us beside 0.36.
 
 T = TypeVar("T")
 

@@ -217,7 +217,7 @@ class Watch:
         """
         Keep of a state that an answer showed only its bytes.
 
-        Without what was read from them an id takes 0.4 KiB less; most states are never asked for.
+        What was read from them takes 240 bytes more; most states are never asked for.
         """
         if isinstance(self.known, VideoTask) and (source := source_of(self.known)) is not None:
             self.known, self.base_url, self.request_id = source
@@ -313,7 +313,7 @@ def state_of(
     base_url: str | None,
     request_id: str | None,
 ) -> VideoTask | None:
-    """Give the state that a watch keeps; one that is kept as bytes is read anew, in 20 us."""
+    """Give the state that a watch keeps; one that is kept as bytes is read anew, in 40 us."""
     if isinstance(known, bytes):
         answer = decode_json(known)
         return read_task(

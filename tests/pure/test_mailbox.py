@@ -279,7 +279,7 @@ def test_an_end_takes_the_place_of_a_state_that_was_not_read():
 
 
 def test_a_reader_that_hears_no_progress_remembers_none():
-    """With a hundred thousand ids that would be 8 MB."""
+    """It would be an entry for each id."""
     mailbox, about = Mailbox(progress=False), watch()
     mailbox.put(about, status_changed(None, PENDING, 5))
 
