@@ -26,8 +26,9 @@ _PAGES_PER_SECOND = 100.0
 """With 2,000 items a second, 10,000 ids at 5 s, a page holds 20."""
 
 _FAR = 1e12
-_LAST = int(_FAR * _PAGES_PER_SECOND)
 """Seconds; what comes later, or never, is on one last page."""
+
+_LAST = int(_FAR * _PAGES_PER_SECOND)
 
 _INSERTED = 1000
 """Items that an insertion into the open page moves at most."""

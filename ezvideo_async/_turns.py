@@ -43,11 +43,17 @@ class Turns(Generic[T]):
         while item in self._gone:
             self._gone.remove(item)
             item = self._line.popleft()
+        if self._gone:
+            self._close_gaps()
         return item
 
     def remove(self, item: T) -> None:
         """Take out an item that is in the line."""
         self._gone.add(item)
+        self._close_gaps()
+
+    def _close_gaps(self) -> None:
+        """Make the line anew when more than half of it has left."""
         if 2 * len(self._gone) > len(self._line):
             self._line = deque(self)
             self._gone.clear()
