@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from ezvideo_async._events import ProgressChanged, StatusChanged, TaskStalled
+from ezvideo_async._events import ProgressChanged, StatusChanged, TaskStalled, numbered
 
 if TYPE_CHECKING:
     from ezvideo_async._events import Event
@@ -68,7 +68,9 @@ class Mailbox:
     def _since_heard(self, watch: Watch, event: ProgressChanged) -> ProgressChanged | None:
         """Tell the step from what was read, since a merged change of status may hide one."""
         previous = self._heard.get(watch, event.previous)
-        return None if previous == event.current else evolve(event, previous=previous)
+        if previous == event.current:
+            return None
+        return event if previous == event.previous else evolve(event, previous=previous)
 
     def take(self) -> Event:
         """Read the oldest: its event, numbered 1, 2, 3 and so on for this reader."""
@@ -79,7 +81,7 @@ class Mailbox:
         elif self._progress and event.task is not None:
             self._heard[watch] = event.task.progress
         self._seq += 1
-        return evolve(event, seq=self._seq)
+        return numbered(event, self._seq)
 
     def drop(self, watch: Watch) -> None:
         """Forget a watch, and what is unread of it."""

@@ -70,7 +70,7 @@ class Scheduler:
         self._calendar: Calendar[Watch] = Calendar()
         self._ready: Turns[Watch] = Turns()
         self._overdue: Turns[Watch] = Turns()  # ready, and spread before
-        self._ready_deadline = inf  # no ready id's deadline is earlier
+        self._ready_deadline = inf  # no ready id's deadline is earlier; inf when none is ready
         self._expired: list[Watch] = []
         self._forgotten: list[Watch] = []
         self._looks: dict[Watch, Look] = {}  # what an adaptive policy has seen of those that run
@@ -194,9 +194,7 @@ class Scheduler:
 
     def next_at(self) -> float:
         """When the schedule needs to be looked at: a due id or a deadline; ``inf`` for never."""
-        earliest = self._calendar.next_at()
-        if self._ready or self._overdue:
-            earliest = min(earliest, self._ready_deadline)
+        earliest = min(self._calendar.next_at(), self._ready_deadline)
         return min(earliest, self._expired[0].deadline) if self._expired else earliest
 
     def count_ready(self, now: float) -> int:
@@ -213,14 +211,14 @@ class Scheduler:
             limit: How many slots are free, 0 or more.
         """
         self._advance(now)
-        taken: list[Watch] = []
-        while len(taken) < limit and (queue := self._overdue or self._ready):
-            watch = queue.pop()
+        taken = self._overdue.take(limit)
+        taken += self._ready.take(limit - len(taken))
+        for watch in taken:
             watch.state = _IN_FLIGHT
             watch.started = now
             watch.waiting_since = inf
             watch.again = False
-            taken.append(watch)
+        self._note_if_none_is_ready()
         return taken
 
     def expired(self, now: float, *, unix_now: float) -> list[tuple[Watch, Event]]:
@@ -252,8 +250,7 @@ class Scheduler:
         if deadline <= now:
             self._expire(watch)
             return
-        if deadline < self._ready_deadline or not (self._ready or self._overdue):
-            self._ready_deadline = deadline
+        self._ready_deadline = min(self._ready_deadline, deadline)
         # One that was spread comes before those that came due after it.
         if watch.waiting_since == inf:
             watch.state = _READY
@@ -263,6 +260,10 @@ class Scheduler:
             watch.state = _OVERDUE
             watch.waiting_since = min(watch.waiting_since, watch.due)
             self._overdue.append(watch)
+
+    def _note_if_none_is_ready(self) -> None:
+        if not self._ready and not self._overdue:
+            self._ready_deadline = inf
 
     def _expire(self, watch: Watch) -> None:
         watch.state = _EXPIRED
@@ -441,5 +442,6 @@ class Scheduler:
         elif watch.state is _OVERDUE:
             self._overdue.remove(watch)
         watch.state = _ENDED
+        self._note_if_none_is_ready()
         self._looks.pop(watch, None)
         self._open -= 1

@@ -37,15 +37,19 @@ class Turns(Generic[T]):
         """Let an item queue up at the end."""
         self._line.append(item)
 
-    def pop(self) -> T:
-        """Take out the first; there must be one."""
-        item = self._line.popleft()
-        while item in self._gone:
-            self._gone.remove(item)
-            item = self._line.popleft()
-        if self._gone:
+    def take(self, limit: int) -> list[T]:
+        """Take out the first ones, so many at most."""
+        taken: list[T] = []
+        line, gone = self._line, self._gone
+        while line and len(taken) < limit:
+            item = line.popleft()
+            if item in gone:
+                gone.remove(item)
+            else:
+                taken.append(item)
+        if gone:
             self._close_gaps()
-        return item
+        return taken
 
     def remove(self, item: T) -> None:
         """Take out an item that is in the line."""

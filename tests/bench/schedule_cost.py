@@ -65,8 +65,9 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
             age = int(now / _SHORTEST)
             for watch in in_flight:
                 state = states[(age + hash(watch.task_id)) // lasting % len(states)]
+                news = None if watch.progress == state.progress else state
                 event = scheduler.answered(
-                    watch, state, now=now, unix_now=unix_now + now, rand=rand()
+                    watch, news, now=now, unix_now=unix_now + now, rand=rand()
                 )
                 if event is not None:
                     audience.publish(watch, event)

@@ -17,8 +17,10 @@ def test_it_is_a_list_from_which_one_is_taken_anywhere(steps, data):
         if step == "come":
             turns.append(number)
             model.append(number)
-        elif step == "serve" and model:
-            assert turns.pop() == model.pop(0)
+        elif step == "serve":
+            limit = data.draw(st.integers(0, 3))
+            assert turns.take(limit) == model[:limit]
+            del model[:limit]
         elif step == "leave" and model:
             leaving = model.pop(data.draw(st.integers(0, len(model) - 1)))
             turns.remove(leaving)
