@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import warnings
+from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -23,17 +24,19 @@ from ezvideo_async._checks import (
     sends_in_clear,
 )
 from ezvideo_async._credentials import Credentials, KeySource
-from ezvideo_async._events import Final, TaskFailed, TaskLost
 from ezvideo_async._exchange import Exchange
 from ezvideo_async._gate import Gate, Observers
 from ezvideo_async._home import running_loop
-from ezvideo_async._models import TaskError, VideoTask, without_queries
+from ezvideo_async._models import VideoTask
 from ezvideo_async._observe import RetryDue
-from ezvideo_async._policy import PollPolicy, RetryPolicy, seconds_between, time_limit
-from ezvideo_async._polling import Poller
-from ezvideo_async._schedule import Scheduler
+from ezvideo_async._policy import (
+    PollPolicy,
+    RetryPolicy,
+    is_local_stall,
+    seconds_between,
+    time_limit,
+)
 from ezvideo_async._transport import Transport
-from ezvideo_async._watch import is_local_stall
 from ezvideo_async.errors import (
     BadRequestError,
     ClosedError,
@@ -41,7 +44,6 @@ from ezvideo_async.errors import (
     EzVideoError,
     RateLimitError,
     RequestTimeoutError,
-    TaskFailedError,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from ezvideo_async._observe import Observer
+    from ezvideo_async._polling import Poller
     from ezvideo_async._watcher import TaskWatcher
 
 _log = logging.getLogger("ezvideo_async")
@@ -121,7 +124,6 @@ class AsyncVideoClient:
         self._is_closed = False
         self._gate: Gate
         self._exchange: Exchange
-        self._poller: Poller
 
     def __repr__(self) -> str:
         return f"AsyncVideoClient(base_url={self._base_url!r})"
@@ -169,7 +171,6 @@ class AsyncVideoClient:
             gate=self._gate,
             observers=self._observers,
         )
-        self._poller = Poller(self._exchange, self._gate, self._observers, self._rand)
         if sends_in_clear(self._base_url):
             _log.warning("the key goes to %s in clear: use https if it can", self._base_url)
         return self
@@ -249,7 +250,7 @@ class AsyncVideoClient:
                 raise error
             if self._observers:
                 self._observers.tell(RetryDue(task_id=task_id, failures=failures, delay=pause))
-            await self._poller.pause(pause)
+            await self._gate.pause(pause)
 
     async def _enter(self, task_id: str, limit: float) -> None:
         """Wait for a turn, but not beyond the call's own limit."""
@@ -258,7 +259,7 @@ class AsyncVideoClient:
             async with patience:
                 self._check_cool_down(task_id, limit)
                 while delay := await self._gate.enter(poll=False):
-                    await self._poller.pause(delay)
+                    await self._gate.pause(delay)
                     self._check_cool_down(task_id, limit)
                 return
         except TimeoutError:
@@ -334,9 +335,20 @@ class AsyncVideoClient:
         limit = time_limit("timeout", timeout)
         grace = seconds_between("not_found_grace", not_found_grace, low=0.0)
         self._check_usable()
-        scheduler = Scheduler(policy or PollPolicy(), not_found_grace=grace)
-        final = await self._poller.until_ended(scheduler, task_id, limit=limit)
-        return outcome_of(final, raise_on_failure=raise_on_failure)
+        return await self._poller.wait(
+            task_id,
+            policy=policy or PollPolicy(),
+            not_found_grace=grace,
+            limit=limit,
+            raise_on_failure=raise_on_failure,
+        )
+
+    @cached_property
+    def _poller(self) -> Poller:
+        # Who asks once needs nothing of what waits: a quarter of what is imported.
+        from ezvideo_async._polling import Poller  # noqa: PLC0415 -- see the line above
+
+        return Poller(self._exchange, self._gate, self._observers, self._rand)
 
     # -- many tasks -------------------------------------------------------------------------------
 
@@ -362,25 +374,3 @@ def poller_of(client: AsyncVideoClient) -> Poller:
     """
     client._check_usable()  # noqa: SLF001 -- the client's own module
     return client._poller  # noqa: SLF001 -- the client's own module
-
-
-def outcome_of(final: Final, *, raise_on_failure: bool) -> VideoTask:
-    """
-    Turn a final event into what ``wait()`` gives.
-
-    Raises:
-        TaskFailedError: The task failed, and *raise_on_failure* is set.
-        EzVideoError: We stopped looking.
-    """
-    if isinstance(final, TaskLost):
-        raise final.error.with_traceback(None)
-    if isinstance(final, TaskFailed) and raise_on_failure:
-        raise _failed(final.task)
-    return final.task
-
-
-def _failed(task: VideoTask) -> TaskFailedError:
-    error = task.error or TaskError()
-    told = without_queries(": ".join(part for part in (error.code, error.message) if part))
-    why = f": {told[:200]!a}" if told else ", and the server does not say why"
-    return TaskFailedError(f"task {task.id!a} failed{why}", task_id=task.id, task=task)

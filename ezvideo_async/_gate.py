@@ -140,10 +140,20 @@ class Gate:
             self._shorten(line)
             raise
 
-    async def pause(self, seconds: float) -> bool:
-        """Sleep; False, and at once, when the gate is closed."""
-        if self._is_closed:
-            return False
+    async def pause(self, seconds: float) -> None:
+        """
+        Sleep, but not longer than the client is open.
+
+        Raises:
+            ClosedError: The client was closed, before or meanwhile.
+        """
+        if not self._is_closed and await self._has_slept(seconds):
+            return
+        message = "the client was closed"
+        raise ClosedError(message)
+
+    async def _has_slept(self, seconds: float) -> bool:
+        """Sleep; False when the gate was closed meanwhile."""
         waiter = _Waiter()
         timer = self.loop.call_later(seconds, waiter.wake, 0.0)
         self._pausing[waiter] = None

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from attrs import field, frozen
 
-from ezvideo_async.errors import ConfigError
+from ezvideo_async.errors import ConfigError, TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from attrs import Attribute
+
+    from ezvideo_async.errors import EzVideoError
 
 _LONGEST = 31_536_000.0
 """A year, in seconds: whoever asks for more mistook the unit."""
@@ -281,3 +283,8 @@ class RetryPolicy:
         if throttled and retry_after is None:
             return (0.5 + rand / 2.0) * min(self.throttle_cap, self.throttle_base * doubled)
         return max(rand * min(self.cap, self.base * doubled), retry_after or 0.0)
+
+
+def is_local_stall(error: EzVideoError) -> bool:
+    """Tell a time-out that is our own doing: the loop was blocked while the answer lay there."""
+    return isinstance(error, TransportError) and error.reason == "local_stall"

@@ -11,12 +11,13 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from ezvideo_async._events import Final
+from ezvideo_async._events import Final, TaskFailed, TaskLost
 from ezvideo_async._learned import Learned
-from ezvideo_async._models import VideoTask
+from ezvideo_async._models import TaskError, VideoTask, without_queries
 from ezvideo_async._observe import RetryDue
+from ezvideo_async._schedule import Scheduler
 from ezvideo_async._watch import is_fatal, timed_out
-from ezvideo_async.errors import ClosedError, PermissionDeniedError
+from ezvideo_async.errors import ClosedError, PermissionDeniedError, TaskFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ezvideo_async._events import Event
     from ezvideo_async._exchange import Exchange
     from ezvideo_async._gate import Gate, Observers
-    from ezvideo_async._schedule import Scheduler
+    from ezvideo_async._policy import PollPolicy
     from ezvideo_async._watch import Watch
     from ezvideo_async.errors import EzVideoError
 
@@ -102,47 +103,69 @@ class Poller:
             error.retryable = False
         return error
 
-    async def until_ended(
-        self, scheduler: Scheduler, task_id: str, *, limit: float | None
-    ) -> Final:
+    async def wait(
+        self,
+        task_id: str,
+        *,
+        policy: PollPolicy,
+        not_found_grace: float,
+        limit: float | None,
+        raise_on_failure: bool,
+    ) -> VideoTask:
         """
         Watch one id on a scheduler of its own until its final event: look first, sleep after.
 
         Raises:
+            TaskFailedError: The task failed, and *raise_on_failure* is set.
             WaitTimeoutError: *limit* seconds have passed.
             EzVideoError: Trouble that waiting does not heal.
         """
+        scheduler = Scheduler(policy, not_found_grace=not_found_grace)
         scheduler.learned = self.learned
         began = asyncio.get_running_loop().time()
         (watch,) = scheduler.add([task_id], now=began, rand=self.rand())
         patience = asyncio.timeout_at(None if limit is None else began + limit)
+        final: Final | None = None
         try:
             async with patience:
-                return await self._final_event(scheduler)
+                final = await self._final_event(scheduler)
         except TimeoutError:
             if not patience.expired():
                 raise
-        raise timed_out(watch, waited=asyncio.get_running_loop().time() - began)
+        if final is None:
+            raise timed_out(watch, waited=asyncio.get_running_loop().time() - began)
+        return outcome_of(final, raise_on_failure=raise_on_failure)
 
     async def _final_event(self, scheduler: Scheduler) -> Final:
         loop = asyncio.get_running_loop()
         while True:
             due = scheduler.next_at()
-            await self.pause(due - loop.time())
+            await self.gate.pause(due - loop.time())
             while delay := await self.gate.enter(poll=True):
-                await self.pause(delay)
+                await self.gate.pause(delay)
             (watch,) = scheduler.take_due(max(due, loop.time()), limit=1)
             event = await self.poll(scheduler, watch)
             if isinstance(event, Final):
                 return event
 
-    async def pause(self, seconds: float) -> None:
-        """
-        Sleep, but not longer than the client is open.
 
-        Raises:
-            ClosedError: The client was closed meanwhile.
-        """
-        if not await self.gate.pause(seconds):
-            message = "the client was closed"
-            raise ClosedError(message)
+def outcome_of(final: Final, *, raise_on_failure: bool) -> VideoTask:
+    """
+    Turn a final event into what ``wait()`` gives.
+
+    Raises:
+        TaskFailedError: The task failed, and *raise_on_failure* is set.
+        EzVideoError: We stopped looking.
+    """
+    if isinstance(final, TaskLost):
+        raise final.error.with_traceback(None)
+    if isinstance(final, TaskFailed) and raise_on_failure:
+        raise _failed(final.task)
+    return final.task
+
+
+def _failed(task: VideoTask) -> TaskFailedError:
+    error = task.error or TaskError()
+    told = without_queries(": ".join(part for part in (error.code, error.message) if part))
+    why = f": {told[:200]!a}" if told else ", and the server does not say why"
+    return TaskFailedError(f"task {task.id!a} failed{why}", task_id=task.id, task=task)

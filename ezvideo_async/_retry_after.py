@@ -21,14 +21,11 @@ _MONTH = "(?P<month>" + "|".join(_MONTHS) + ")"
 _DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _DAY_NAME = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
 _CLOCK = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
-_DATES = tuple(
-    re.compile(form + r"\Z")
-    for form in (
-        # RFC 9110 5.6.7: IMF-fixdate, RFC 850, asctime
-        rf"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_CLOCK} GMT",
-        rf"{_DAY_NAME}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_CLOCK} GMT",
-        rf"{_DAY} {_MONTH} (?P<day>[0-9 ][0-9]) {_CLOCK} (?P<year>[0-9]{{4}})",
-    )
+_DATES = (
+    # RFC 9110 5.6.7: IMF-fixdate, RFC 850, asctime; compiled when the first date comes
+    rf"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_CLOCK} GMT\Z",
+    rf"{_DAY_NAME}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_CLOCK} GMT\Z",
+    rf"{_DAY} {_MONTH} (?P<day>[0-9 ][0-9]) {_CLOCK} (?P<year>[0-9]{{4}})\Z",
 )
 _CENTURY = 2000
 """Two-digit years of RFC 850 dates are of this century: nobody asks to wait for the past."""
@@ -60,7 +57,7 @@ def read_retry_after(headers: Mapping[str, str], *, unix_now: float) -> float | 
 
 def read_http_date(text: str) -> float | None:
     """Read an HTTP date as Unix seconds; None when it is none."""
-    found = next((match for form in _DATES if (match := form.match(text))), None)
+    found = next((match for form in _DATES if (match := re.match(form, text))), None)
     if found is None:
         return None
     year, second = found["year"], found["second"]

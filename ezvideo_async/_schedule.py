@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 from ezvideo_async._calendar import Calendar
 from ezvideo_async._events import Final
 from ezvideo_async._learned import Learned
+from ezvideo_async._policy import is_local_stall
 from ezvideo_async._turns import Turns
-from ezvideo_async._watch import Snapshot, State, Watch, is_local_stall
+from ezvideo_async._watch import Snapshot, State, Watch
 from ezvideo_async.errors import EzVideoError, RateLimitError, TaskNotFoundError
 
 if TYPE_CHECKING:

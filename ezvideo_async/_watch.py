@@ -369,8 +369,3 @@ def is_fatal(error: EzVideoError) -> bool:
     if isinstance(error, TransportError) and error.reason == "proxy":
         return not error.retryable
     return isinstance(error, refused) and not error.retryable
-
-
-def is_local_stall(error: EzVideoError) -> bool:
-    """Tell a time-out that is our own doing: the loop was blocked while the answer lay there."""
-    return isinstance(error, TransportError) and error.reason == "local_stall"

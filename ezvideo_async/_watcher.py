@@ -21,12 +21,13 @@ from attrs import frozen
 
 from ezvideo_async._audience import Audience
 from ezvideo_async._checks import checked_task_id
-from ezvideo_async._client import outcome_of, poller_of
+from ezvideo_async._client import poller_of
 from ezvideo_async._events import Final
 from ezvideo_async._home import Home
 from ezvideo_async._models import VideoTask
 from ezvideo_async._observe import TaskEnded
 from ezvideo_async._policy import PollPolicy, seconds_between, time_limit
+from ezvideo_async._polling import outcome_of
 from ezvideo_async._pump import Pump
 from ezvideo_async._schedule import Scheduler
 from ezvideo_async.errors import ClosedError, ConfigError, InvalidTaskIdError
