@@ -26,6 +26,9 @@ _SHORTEST_SECRET = 8
 _MATCHED = 64
 """Characters of a key that are looked for escaped; what follows them counts as the key's rest."""
 
+_STARTING = 12
+"""Characters by which a body is searched first: a pattern of a whole key takes 40 ms to compile."""
+
 _AMBIGUOUS = 4
 """Backslashes and percent signs, which no key has; each doubles the ways to read a text."""
 
@@ -33,13 +36,13 @@ _AMBIGUOUS = 4
 class Secret:
     """A key that no ``repr``, log, pickle or traceback shows."""
 
-    __slots__ = ("_echoes", "_echoes_in_bytes", "_key")
+    __slots__ = ("_echoes", "_key", "_starts_in_bytes")
 
     def __init__(self, key: object) -> None:
         trouble = _trouble_with_key(key)
         self._key = "" if trouble else str(key).strip()
         self._echoes: re.Pattern[str] | None = None
-        self._echoes_in_bytes: re.Pattern[bytes] | None = None
+        self._starts_in_bytes: re.Pattern[bytes] | None = None
         del key  # no traceback shows it, not even a refused one
         if trouble:
             raise ConfigError(trouble)
@@ -73,10 +76,10 @@ class Secret:
         """Mask the key wherever *body* echoes it."""
         if len(self._key) < _SHORTEST_SECRET:
             return body
-        if self._echoes_in_bytes is None:
-            self._echoes_in_bytes = re.compile(_echoes_of(self._key).encode())
+        if self._starts_in_bytes is None:
+            self._starts_in_bytes = re.compile(_echoes_of(self._key[:_STARTING]).encode())
         # A search in the bytes takes half the time of one in the text, and nearly always it is all.
-        if self._echoes_in_bytes.search(body) is None:
+        if self._starts_in_bytes.search(body) is None:
             return body
         return self.scrub(body.decode("latin-1")).encode("latin-1")
 
