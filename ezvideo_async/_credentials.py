@@ -36,13 +36,13 @@ _AMBIGUOUS = 4
 class Secret:
     """A key that no ``repr``, log, pickle or traceback shows."""
 
-    __slots__ = ("_echoes", "_key", "_starts_in_bytes")
+    __slots__ = ("_echoes", "_key", "_starts")
 
     def __init__(self, key: object) -> None:
         trouble = _trouble_with_key(key)
         self._key = "" if trouble else str(key).strip()
         self._echoes: re.Pattern[str] | None = None
-        self._starts_in_bytes: re.Pattern[bytes] | None = None
+        self._starts: re.Pattern[bytes] | None = None
         del key  # no traceback shows it, not even a refused one
         if trouble:
             raise ConfigError(trouble)
@@ -66,22 +66,27 @@ class Secret:
 
     def scrub(self, text: str) -> str:
         """Mask the key wherever *text* echoes it: as it is, escaped, or in Base64."""
-        if len(self._key) < _SHORTEST_SECRET:
-            return text
-        if self._echoes is None:  # made late: it takes a while, and many clients never ask
-            self._echoes = re.compile(_echoes_of(self._key))
-        return self._echoes.sub(_MASK, text.replace(self._key, _MASK))
+        is_suspect = self._may_be_in(text.encode("utf-8", "surrogatepass"))
+        return self._masked(text) if is_suspect else text
 
     def scrub_body(self, body: bytes) -> bytes:
         """Mask the key wherever *body* echoes it."""
+        if not self._may_be_in(body):
+            return body
+        return self._masked(body.decode("latin-1")).encode("latin-1")
+
+    def _may_be_in(self, body: bytes) -> bool:
         if len(self._key) < _SHORTEST_SECRET:
-            return body
-        if self._starts_in_bytes is None:
-            self._starts_in_bytes = re.compile(_echoes_of(self._key[:_STARTING]).encode())
-        # A search in the bytes takes half the time of one in the text, and nearly always it is all.
-        if self._starts_in_bytes.search(body) is None:
-            return body
-        return self.scrub(body.decode("latin-1")).encode("latin-1")
+            return False
+        if self._starts is None:
+            self._starts = re.compile(_echoes_of(self._key[:_STARTING]).encode())
+        # A search in bytes takes half the time of one in text, and nearly always it is all.
+        return self._starts.search(body) is not None
+
+    def _masked(self, text: str) -> str:
+        if self._echoes is None:
+            self._echoes = re.compile(_echoes_of(self._key))
+        return self._echoes.sub(_MASK, text.replace(self._key, _MASK))
 
     def scrub_torn(self, text: str) -> str:
         """Mask also where *text* begins or ends within the key: somebody else has cut it."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ezvideo_async import AsyncVideoClient, RequestBudget, RetryPolicy
+from ezvideo_async._credentials import Secret
 from ezvideo_async.errors import APIStatusError, AuthenticationError, ConfigError, EzVideoError
 from ezvideo_async.testing import FakeVideoServer
 from tests.raw_server import (
@@ -224,6 +225,17 @@ async def test_a_short_key_of_a_local_server_breaks_no_answer(key: str) -> None:
 
         assert found.succeeded
         assert found.raw == task("status")
+
+
+def test_what_begins_like_a_key_is_left_alone() -> None:
+    """A body is searched for the key's start first; that alone is no echo."""
+    key = "sk-0123456789abcdef"
+    secret = Secret(key)
+    likeness, echo = b'{"a": "sk-0123456789ABCDEF"}', b'{"a": "sk-0123456789ABCDEF sk-\\u0030%s"}'
+
+    assert secret.scrub_body(likeness) == likeness
+    assert secret.scrub(likeness.decode()) == likeness.decode()
+    assert secret.scrub_body(echo % key[4:].encode()) == echo.replace(b"sk-\\u0030%s", b"***")
 
 
 HTML = "Content-Type: text/html"
