@@ -71,6 +71,8 @@ class Scheduler:
         self._calendar: Calendar[Watch] = Calendar()
         self._ready: Turns[Watch] = Turns()
         self._overdue: Turns[Watch] = Turns()  # ready, and spread before
+        self._since: dict[Watch, float] = {}  # when those came due that were spread, not sent yet
+        self._hurried: set[Watch] = set()  # refresh() came while a request was in flight
         self._ready_deadline = inf  # no ready id's deadline is earlier; inf when none is ready
         self._expired: list[Watch] = []
         self._forgotten: list[Watch] = []
@@ -165,7 +167,7 @@ class Scheduler:
         if watch is None or not watch.is_open:
             return False
         if watch.state is _IN_FLIGHT:
-            watch.again = True
+            self._hurried.add(watch)
         elif watch.state is _WAITING:
             self._calendar.remove(watch)
             self._wait(watch, self._earliest(watch, now))
@@ -187,7 +189,9 @@ class Scheduler:
         for queue in queues:
             queue.clear()
         self._ready_deadline = min((watch.deadline for watch in self._overdue), default=inf)
-        waiting.sort(key=lambda watch: watch.waiting_since)
+        for watch in waiting:
+            self._since.setdefault(watch, watch.due)
+        waiting.sort(key=self._since.__getitem__)
         for place, watch in enumerate(waiting):
             self._wait(watch, now + over * (place + rand) / len(waiting))
 
@@ -217,8 +221,7 @@ class Scheduler:
         for watch in taken:
             watch.state = _IN_FLIGHT
             watch.started = now
-            watch.waiting_since = inf
-            watch.again = False
+            self._since.pop(watch, None)
         self._note_if_none_is_ready()
         return taken
 
@@ -253,14 +256,12 @@ class Scheduler:
             return
         self._ready_deadline = min(self._ready_deadline, deadline)
         # One that was spread comes before those that came due after it.
-        if watch.waiting_since == inf:
-            watch.state = _READY
-            watch.waiting_since = watch.due
-            self._ready.append(watch)
-        else:
+        if watch in self._since:
             watch.state = _OVERDUE
-            watch.waiting_since = min(watch.waiting_since, watch.due)
             self._overdue.append(watch)
+        else:
+            watch.state = _READY
+            self._ready.append(watch)
 
     def _note_if_none_is_ready(self) -> None:
         if not self._ready and not self._overdue:
@@ -287,6 +288,12 @@ class Scheduler:
         """Enter an id into the calendar; one that would come due after its deadline ends then."""
         watch.state = _WAITING
         self._calendar.put(watch, min(due, watch.deadline))
+
+    def _is_hurried(self, watch: Watch) -> bool:
+        """Tell, once, whether it is to be asked for again as soon as may be."""
+        is_hurried = watch in self._hurried
+        self._hurried.discard(watch)
+        return is_hurried
 
     def _earliest(self, watch: Watch, now: float) -> float:
         return max(now, watch.started + self._policy.min_interval)
@@ -328,7 +335,7 @@ class Scheduler:
             watch.keep_bytes()
         if watch.is_open:
             delay = self._delay_after_answer(watch, now, rand, retry_after, poll_after)
-            soon = watch.again and retry_after is None
+            soon = self._is_hurried(watch) and retry_after is None
             self._wait(watch, self._earliest(watch, now if soon else now + delay))
         return event
 
@@ -355,7 +362,7 @@ class Scheduler:
             return self._lose(watch, reason, now, unix_now)
         delay = self._delay_after(watch, error, rand)
         asked = getattr(error, "retry_after", None)
-        if watch.again and asked is None:
+        if self._is_hurried(watch) and asked is None:
             delay = 0.0
         longest = self._policy.retry_after_max
         if now >= watch.deadline or (
@@ -444,5 +451,7 @@ class Scheduler:
             self._overdue.remove(watch)
         watch.state = _ENDED
         self._note_if_none_is_ready()
+        self._since.pop(watch, None)
+        self._hurried.discard(watch)
         self._looks.pop(watch, None)
         self._open -= 1

@@ -89,9 +89,7 @@ class Watch:
         added: When it was added, loop clock.
         deadline: When it is given up, loop clock.
         due: When it is asked for next, while it waits; when it is forgotten, once it has ended.
-        waiting_since: When it first came due since it was last sent; ``inf`` when it has not.
         started: When the last request was sent.
-        again: ``refresh()`` came while a request was in flight.
         known: The last state seen: the answer's bytes, or a task that came without; in the end
             the final event.
         base_url: Where relative urls of those bytes belong.
@@ -113,9 +111,7 @@ class Watch:
     tag: Any = field(kw_only=True, default=None)
     state: State = field(init=False, default=State.WAITING)
     due: float = field(init=False, default=-inf)
-    waiting_since: float = field(init=False, default=inf)
     started: float = field(init=False, default=-inf)
-    again: bool = field(init=False, default=False)
     known: bytes | VideoTask | Final | None = field(init=False, default=None)
     base_url: str | None = field(init=False, default=None)
     request_id: str | None = field(init=False, default=None)
