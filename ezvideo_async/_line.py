@@ -181,7 +181,7 @@ class Lines:
             return
         # Not public.  A parser left there would take in all that is pushed meanwhile, and keep 24
         # bytes for each; without one, reading stops at 64 KiB.
-        line.protocol._parser = None  # noqa: SLF001
+        line.protocol._parser = None  # noqa: SLF001 -- no other way
         line.was_used = True
         line.kept_until = asyncio.get_running_loop().time() + KEEP_ALIVE
         self._idle.append(line)
