@@ -86,7 +86,7 @@ MUTANTS = (
         "            if event.is_final:\n                self._open.discard(watch)\n",
         "            if event.is_final:\n                self._open.discard(watch)\n"
         "                return\n",
-        first="tests/watch/test_model.py",
+        first="tests/watch/test_delivery.py",
     ),
     Mutant(
         "404 ends at once after the task was seen",
