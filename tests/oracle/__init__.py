@@ -78,13 +78,25 @@ __all__ = [
 ]
 
 
-def check(trace: Trace, limits: Limits, *, is_over: bool = False) -> list[str]:
-    """Name every broken promise; *is_over* says that the first reader's iteration has ended."""
+def check(
+    trace: Trace, limits: Limits, *, is_over: bool = False, is_part: bool = False
+) -> list[str]:
+    """
+    Name every broken promise.
+
+    Args:
+        trace: What happened.
+        limits: What the run was allowed.
+        is_over: The first reader's iteration has ended.
+        is_part: Others shared the budget and the server, of whom the trace does not tell; what
+            is promised of all together can't be judged.
+    """
     if is_over:
         at = trace.records[-1].at if trace.records else 0.0
         trace = Trace([*trace.records, Finished(at)])
     history = History(trace)
     broken = [breach for promise in events.CHECKS for breach in promise(history)]
-    for promise in (*requests.CHECKS, *pauses.CHECKS, *progress.CHECKS):
+    of_all = (*requests.CHECKS, *pauses.CHECKS, *progress.CHECKS)
+    for promise in requests.OF_EACH if is_part else of_all:
         broken += promise(history, limits)
     return broken

@@ -87,4 +87,5 @@ def rate(history: History, limits: Limits) -> Iterator[str]:
             yield f"INV-12: the rate is passed at {asked.at}"
 
 
-CHECKS = (wanted, apart, results, in_flight, rate)
+OF_EACH = (wanted, apart, results)
+CHECKS = (*OF_EACH, in_flight, rate)

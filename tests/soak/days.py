@@ -16,6 +16,7 @@ import logging
 import random
 import sys
 from collections import Counter
+from itertools import zip_longest
 from math import exp, inf, log
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,9 @@ from ezvideo_async import PollPolicy, RequestBudget, RequestTimeoutError, Transp
 from ezvideo_async._http import Response
 from ezvideo_async.testing import VirtualClockLoop
 from tests.fake_transport import FAULTS, FakeLine, FakeTransport, fake_client
-from tests.oracle import Added, Answered, Asked, Limits, Trace, check
+from tests.oracle import Added, Limits, Trace, check
+from tests.oracle.ledger import keep
+from tests.oracle.trace import Answered, Asked, Closed, Told
 from tests.soak.vitals import Vitals
 
 if TYPE_CHECKING:
@@ -82,10 +85,19 @@ class Life:
         return now >= self.ends and kind == f"task_{self.outcome}"
 
     def cut(self) -> None:
-        """Keep of the requests only the last one, the oracle has judged the others."""
+        """Keep of the requests the last one, and of the answers those that were told."""
         requests = [record for record in self.trace.records if isinstance(record, Asked)]
-        judged = set(map(id, requests[:-1]))
-        self.trace.records = [each for each in self.trace.records if id(each) not in judged]
+        judged, kept = set(requests[:-1]), []
+        for record, following in zip_longest(self.trace.records, self.trace.records[1:]):
+            match record:
+                case Asked() if record in judged:
+                    continue
+                case Closed(asked=asked) if asked in judged:
+                    continue
+                case Answered() if not isinstance(following, Told):
+                    continue
+            kept.append(record)
+        self.trace = Trace(kept)
 
 
 class Week(FakeTransport):
@@ -119,19 +131,25 @@ class Week(FakeTransport):
             outcome=self.chance.choice(("completed", "completed", "completed", "failed")),
             deadline=now + lasts / 2 if self.chance.random() < IMPATIENT else inf,
         )
-        life.trace.records.append(Added(life.task_id, life.number, now))
+        life.trace.records.append(Added(life.task_id, life.number, now, life.deadline))
         self.lives[life.task_id] = life
         return life
 
-    async def send(self, request, _secret, **_options):
-        """Answer, or meet the request with the trouble of the hour."""
-        loop = asyncio.get_running_loop()
+    async def send(self, request, secret, **options):
+        """Let the answer, or the trouble of the hour, be written down for the oracle."""
+        now = asyncio.get_running_loop().time()
         self.sends += 1
-        life = self._asked(request.task_id, loop.time())
+        life = self._asked(request.task_id, now)
+        if len(life.trace.records) > TRACE:
+            self.breaches += check(life.trace, LIMITS, is_part=True)
+            life.cut()
+        return await keep(life.trace, self._answer)(request, secret, **options)
+
+    async def _answer(self, request, _secret, **_options):
+        loop, life = asyncio.get_running_loop(), self.lives[request.task_id]
         fault = self.trouble
         if fault is None and self.chance.random() < FAULTY:
             fault = self.chance.choice(FAULTS_OF_A_GOOD_DAY)
-        asked = life.trace.asked(request.task_id, loop.time())
         self._flying += 1
         try:
             if fault == "refused":
@@ -139,15 +157,12 @@ class Week(FakeTransport):
             await asyncio.sleep(15.0 if fault == "hang" else 0.1)
         finally:
             self._flying -= 1
-            asked.ended = loop.time()
         if fault == "hang":
             raise RequestTimeoutError("no answer in time", task_id=request.task_id)
         if fault is not None:
             status, headers, body = FAULTS[fault]
             return Response(status=status, headers=headers, body=body), FakeLine()
-        word = life.status(loop.time())
-        self._shown(life, word, loop.time())
-        body = json.dumps({"id": request.task_id, "status": word}).encode()
+        body = json.dumps({"id": request.task_id, "status": life.status(loop.time())}).encode()
         return Response(status=200, headers={}, body=body), FakeLine()
 
     def _asked(self, task_id: str, now: float) -> Life:
@@ -162,14 +177,6 @@ class Week(FakeTransport):
             self.breaches.append(f"INV-5: {task_id} was asked for at {now}, after its end")
             return self.begin(now, task_id)
         return self.lives[task_id]
-
-    def _shown(self, life: Life, word: str, now: float) -> None:
-        seen = (each.status for each in life.trace.records if isinstance(each, Answered))
-        if word not in seen:
-            life.trace.answered(life.task_id, now, word)
-        if len(life.trace.records) > TRACE:
-            self.breaches += check(life.trace, LIMITS)
-            life.cut()
 
     # -- the watcher ------------------------------------------------------------------------------
 
@@ -186,7 +193,7 @@ class Week(FakeTransport):
         life.trace.told(evolve(event, seq=life.events), now)
         if not event.is_final:
             return None
-        self.breaches += check(life.trace, LIMITS, is_over=True)
+        self.breaches += check(life.trace, LIMITS, is_over=True, is_part=True)
         self._judge_end(life, event, now)
         del self.lives[event.task_id]
         return life
@@ -257,8 +264,10 @@ async def tell(week: Week, watcher: TaskWatcher, vitals: Vitals) -> None:
             )
 
 
-async def soak(days: float, chance: random.Random) -> list[str]:
-    """Watch for so long, let everything end, and name what is wrong."""
+async def soak(
+    days: float, chance: random.Random, *, alive: int = ALIVE
+) -> tuple[list[str], Vitals]:
+    """Watch so many for so long, let everything end, and name what is wrong."""
     loop = asyncio.get_running_loop()
     week, vitals = Week(chance), Vitals(unit="day", seconds=DAY, warm_after=1.0)
     budget = RequestBudget(rate=LIMITS.rate, max_in_flight=LIMITS.max_in_flight)
@@ -266,7 +275,7 @@ async def soak(days: float, chance: random.Random) -> list[str]:
         fake_client(week, budget=budget, rand=chance.random) as client,
         client.watch(policy=POLICY) as watcher,
     ):
-        for _ in range(ALIVE):
+        for _ in range(alive):
             watch(watcher, week.begin(loop.time()))
         reading = asyncio.create_task(read(week, watcher, days * DAY))
         helping = [
@@ -296,7 +305,7 @@ async def soak(days: float, chance: random.Random) -> list[str]:
         week.breaches.append(f"{week.born} tasks begun, {total} ended, {len(week.lives)} open")
     if client.requests_sent != week.sends or stats.polls != week.sends:
         week.breaches.append(f"{stats.polls} polls were counted, {week.sends} sent")
-    return [*week.breaches, *vitals.growths()]
+    return week.breaches, vitals
 
 
 def main() -> None:
@@ -306,7 +315,8 @@ def main() -> None:
     logging.getLogger("ezvideo_async").setLevel(logging.CRITICAL)  # troubles are wanted here
     print(f"{ALIVE} tasks for {days:g} virtual days, seed {seed}", flush=True)
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
-        breaches = runner.run(soak(days, random.Random(seed)))
+        broken, vitals = runner.run(soak(days, random.Random(seed)))
+    breaches = [*broken, *vitals.growths()]
     for breach in breaches[:20]:
         print("BREACH:", breach)
     print(f"failed: {len(breaches)} breaches" if breaches else "passed")
