@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 IS_FULL = bool(os.environ.get("CANCEL_SWEEP"))
 """Whether every point is tried, as the session ``sweep`` does; else one in ``SHARE``."""
-SHARE = 12
+SHARE = 24
 ROUNDS = 30
 """Rounds of the loop in which closed connections are gone, on both sides."""
 SERVING = ("RawServer.", "Server.", "BaseSelectorEventLoop.", "StreamReaderProtocol.")
