@@ -137,7 +137,7 @@ MUTANTS = (
         "_exchange.py",
         "        self._gate.finish(error,",
         "        isinstance(error, TimeoutError) or self._gate.finish(error,",
-        first="tests/watch/test_model.py",
+        first="tests/watch/test_polling.py",
     ),
     Mutant(
         "slot not released on cancel",
