@@ -190,7 +190,7 @@ def _answer(results: Results) -> str:
         )
     if "memory" in results:
         found = results["memory"]["found"]
-        size = spread(found["samples"], f"tracemalloc, {found['sizes'][-1]}", "seen").median
+        size = spread(found["samples"], f"RSS, {found['sizes'][-1]}", "seen").median
         told.append(f"a watched id takes {size:.2f} KiB")
     sentence = "; ".join(told) or "this time neither was measured"
     return f"{sentence[0].upper()}{sentence[1:]}."
