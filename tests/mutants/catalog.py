@@ -224,7 +224,7 @@ MUTANTS = (
         "_pump.py",
         "        if ready > budget.burst:\n",
         "        if False:\n",
-        first="tests/watch/test_polling.py",
+        first="tests/faults/test_outage.py",
     ),
     Mutant(
         "rate limiter counts calls, not sends",
