@@ -240,7 +240,7 @@ MUTANTS = (
         "        if is_fatal(error) or isinstance(error, ClosedError):",
         "        if is_fatal(error) or isinstance(error, ClosedError) or "
         "self.gate.budget.is_server_out:",
-        first="tests/watch/test_model.py",
+        first="tests/watch/test_polling.py",
     ),
     Mutant(
         "breaker never half-opens",
