@@ -90,9 +90,11 @@ from ezvideo_async import RequestBudget
 
 IDS = [f"vid_{number}" for number in range(10_000)]
 
-async def main():
+async def ask():
     async with AsyncVideoClient(base_url=sys.argv[1]) as client:
-        found = await client.retrieve("t")
+        return await client.retrieve("t")
+
+async def watch():
     server = FakeTransport()
     text = {"prompt": "x" * 200, "url": "https://cdn.test/" + "y" * 200}
     server.tasks.update((task_id, FakeTask("processing", extra=text)) for task_id in IDS)
@@ -102,12 +104,13 @@ async def main():
             await anext(watcher)
         for task in server.tasks.values():
             task.status = "completed"
-        finals = {event.task_id async for event in watcher}
-    print(found.succeeded, len(finals))
+        return {event.task_id async for event in watcher}
 
 resource.setrlimit(resource.RLIMIT_AS, (256 << 20, 256 << 20))
+found = asyncio.run(ask())
 with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
-    runner.run(main())
+    finals = runner.run(watch())
+print(found.succeeded, len(finals))
 """
 
 
