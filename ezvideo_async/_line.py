@@ -19,6 +19,7 @@ from collections import deque
 from contextlib import suppress
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -189,9 +190,11 @@ class Lines:
             self._set_timer(line.kept_until)
 
     def _set_timer(self, at: float) -> None:
-        self._timer = asyncio.get_running_loop().call_at(at, self._close_old, at)
+        # Held weakly: the lines of a forgotten client are closed at once, by aiohttp's connector.
+        self._timer = asyncio.get_running_loop().call_at(at, _close_old, ref(self), at)
 
-    def _close_old(self, due: float) -> None:
+    def close_old(self, due: float) -> None:
+        """Close what has been idle for too long by *due*."""
         # Some loops round timers down: what was set for now is due now.
         now = max(due, asyncio.get_running_loop().time())
         self._timer = None
@@ -222,6 +225,11 @@ class Lines:
             for line in tuple(self._open):
                 line.close()
             self._idle.clear()
+
+
+def _close_old(lines: ref[Lines], due: float) -> None:
+    if (kept := lines()) is not None:
+        kept.close_old(due)
 
 
 def _head(url: URL, headers: CIMultiDict[str]) -> str:

@@ -418,7 +418,7 @@ async def main():
             await asyncio.sleep(0.01)
     print(*(text for text in heard if "never closed" in text), sep="\\n")
     print(any(os.environ["EZVIDEO_API_KEY"] in text for text in heard))
-    print(all("aiohttp" in text for text in heard if "never closed" not in text))
+    print(all("Unclosed" in text for text in heard if "never closed" not in text))
 
 asyncio.run(main())
 """
