@@ -37,6 +37,7 @@ PROJECT = nox.project.load_toml()
 HERE = "{}.{}".format(*sys.version_info)
 PYTHONS = sorted({*nox.project.python_versions(PROJECT), HERE})
 CONTRACTS = {contract["id"]: contract for contract in PROJECT["tool"]["importlinter"]["contracts"]}
+SHARED = ("--numprocesses=auto", "--maxprocesses=4")  # all tests, shared out to processes
 PURE = [f"{room.replace('.', '/')}.py" for room in CONTRACTS["pure"]["source_modules"]]
 
 nox.options.default_venv_backend = "venv"
@@ -77,13 +78,15 @@ def tests(session: nox.Session) -> None:
     """Run all tests; on one Python, count what they cover, unless `-- ARGS` go to pytest."""
     install(session, "--editable", ".[cli]", group="tests")
     if session.posargs or session.python != HERE:
-        session.run("pytest", *session.posargs)
+        session.run("pytest", *(session.posargs or SHARED))
         return
-    session.run("coverage", "run", "-m", "pytest")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *SHARED)
+    session.run("coverage", "combine", "--quiet")
     session.notify("coverage")
     python_parser = {"AIOHTTP_NO_EXTENSIONS": "1"}  # a machine without aiohttp's parser in C
     on_the_wire = [f"tests/faults/test_{table}.py" for table in ("network", "http", "json")]
-    session.run("pytest", "tests/io", *on_the_wire, env=python_parser)
+    session.run("pytest", *SHARED, "tests/io", *on_the_wire, env=python_parser)
 
 
 @nox.session(default=False)
@@ -111,7 +114,7 @@ def floors(session: nox.Session) -> None:
     pins = Path(session.create_tmp(), "floors.txt")
     pins.write_text("\n".join([*others, *map("==".join, oldest.items())]))
     install(session, "--editable", ".[cli]", group="tests", pins=pins)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or SHARED))
 
 
 @nox.session(default=False)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from blockbuster import BlockBuster
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Coverage counts in the processes that share the tests, not in those that tests start.
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=1_000, deadline=None)
 settings.register_profile("mutants", deadline=None, database=None, phases=[Phase.generate])
