@@ -23,7 +23,7 @@ from ezvideo_async._calendar import Calendar
 from ezvideo_async._events import Final
 from ezvideo_async._learned import Learned
 from ezvideo_async._policy import is_local_stall
-from ezvideo_async._turns import Turns
+from ezvideo_async._ready import Ready
 from ezvideo_async._watch import Snapshot, State, Watch
 from ezvideo_async.errors import EzVideoError, RateLimitError, TaskNotFoundError
 
@@ -40,7 +40,8 @@ _ROOM_FOR_SPREAD = 2.0
 
 
 # Looking up a member of an enum takes longer than looking up its name (CPython 3.11: 0.1 us).
-_WAITING, _READY, _OVERDUE, _EXPIRED, _IN_FLIGHT, _ENDED = State
+_WAITING, _EXPIRED = State.WAITING, State.EXPIRED
+_IN_FLIGHT, _ENDED = State.IN_FLIGHT, State.ENDED
 
 
 class Scheduler:
@@ -69,11 +70,8 @@ class Scheduler:
         self.learned: Learned = Learned()  # may be shared by the schedulers of one client
         self._watches: dict[str, Watch] = {}
         self._calendar: Calendar[Watch] = Calendar()
-        self._ready: Turns[Watch] = Turns()
-        self._overdue: Turns[Watch] = Turns()  # ready, and spread before
-        self._since: dict[Watch, float] = {}  # when those came due that were spread, not sent yet
+        self._ready = Ready()
         self._hurried: set[Watch] = set()  # refresh() came while a request was in flight
-        self._ready_deadline = inf  # no ready id's deadline is earlier; inf when none is ready
         self._expired: list[Watch] = []
         self._forgotten: list[Watch] = []
         self._looks: dict[Watch, Look] = {}  # what an adaptive policy has seen of those that run
@@ -184,14 +182,7 @@ class Scheduler:
             again: False leaves alone what was spread before and not sent since.
         """
         self._advance(now)
-        queues = (self._overdue, self._ready) if again else (self._ready,)
-        waiting = [watch for queue in queues for watch in queue]
-        for queue in queues:
-            queue.clear()
-        self._ready_deadline = min((watch.deadline for watch in self._overdue), default=inf)
-        for watch in waiting:
-            self._since.setdefault(watch, watch.due)
-        waiting.sort(key=self._since.__getitem__)
+        waiting = self._ready.take_to_spread(again=again)
         for place, watch in enumerate(waiting):
             self._wait(watch, now + over * (place + rand) / len(waiting))
 
@@ -199,13 +190,13 @@ class Scheduler:
 
     def next_at(self) -> float:
         """When the schedule needs to be looked at: a due id or a deadline; ``inf`` for never."""
-        earliest = min(self._calendar.next_at(), self._ready_deadline)
+        earliest = min(self._calendar.next_at(), self._ready.deadline)
         return min(earliest, self._expired[0].deadline) if self._expired else earliest
 
     def count_ready(self, now: float) -> int:
         """How many ids are due by *now* and wait for a slot."""
         self._advance(now)
-        return len(self._ready) + len(self._overdue)
+        return len(self._ready)
 
     def take_due(self, now: float, *, limit: int) -> list[Watch]:
         """
@@ -216,13 +207,10 @@ class Scheduler:
             limit: How many slots are free, 0 or more.
         """
         self._advance(now)
-        taken = self._overdue.take(limit)
-        taken += self._ready.take(limit - len(taken))
+        taken = self._ready.take(limit)
         for watch in taken:
             watch.state = _IN_FLIGHT
             watch.started = now
-            self._since.pop(watch, None)
-        self._note_if_none_is_ready()
         return taken
 
     def expired(self, now: float, *, unix_now: float) -> list[tuple[Watch, Event]]:
@@ -242,42 +230,18 @@ class Scheduler:
 
     def _advance(self, now: float) -> None:
         for watch in self._calendar.take(now):
-            self._has_come(watch, now)
-        if self._ready_deadline <= now:
-            self._sweep_ready(now)
-
-    def _has_come(self, watch: Watch, now: float) -> None:
-        if watch.state is _ENDED:
-            self._forget(watch)
-            return
-        deadline = watch.deadline
-        if deadline <= now:
+            if watch.state is _ENDED:
+                self._forget(watch)
+            elif watch.deadline <= now:
+                self._expire(watch)
+            else:
+                self._ready.append(watch)
+        for watch in self._ready.take_expired(now):
             self._expire(watch)
-            return
-        self._ready_deadline = min(self._ready_deadline, deadline)
-        # One that was spread comes before those that came due after it.
-        if watch in self._since:
-            watch.state = _OVERDUE
-            self._overdue.append(watch)
-        else:
-            watch.state = _READY
-            self._ready.append(watch)
-
-    def _note_if_none_is_ready(self) -> None:
-        if not self._ready and not self._overdue:
-            self._ready_deadline = inf
 
     def _expire(self, watch: Watch) -> None:
         watch.state = _EXPIRED
         self._expired.append(watch)
-
-    def _sweep_ready(self, now: float) -> None:
-        for queue in (self._overdue, self._ready):
-            for watch in [watch for watch in queue if watch.deadline <= now]:
-                queue.remove(watch)
-                self._expire(watch)
-        ready = (*self._overdue, *self._ready)
-        self._ready_deadline = min((watch.deadline for watch in ready), default=inf)
 
     def _forget(self, watch: Watch) -> None:
         if self._watches.get(watch.task_id) is watch:
@@ -333,10 +297,11 @@ class Scheduler:
         else:
             event = self._seen(watch, task, now, unix_now)
             watch.keep_bytes()
-        if watch.is_open:
+        if watch.state is _IN_FLIGHT:
             delay = self._delay_after_answer(watch, now, rand, retry_after, poll_after)
-            soon = self._is_hurried(watch) and retry_after is None
-            self._wait(watch, self._earliest(watch, now if soon else now + delay))
+            if self._hurried and self._is_hurried(watch) and retry_after is None:
+                delay = 0.0
+            self._wait(watch, max(now + delay, watch.started + self._policy.min_interval))
         return event
 
     def fed(self, task: VideoTask, *, now: float, unix_now: float) -> Event | None:
@@ -445,13 +410,8 @@ class Scheduler:
     def _close(self, watch: Watch) -> None:
         if watch.state is _WAITING:
             self._calendar.remove(watch)
-        elif watch.state is _READY:
-            self._ready.remove(watch)
-        elif watch.state is _OVERDUE:
-            self._overdue.remove(watch)
+        self._ready.drop(watch)
         watch.state = _ENDED
-        self._note_if_none_is_ready()
-        self._since.pop(watch, None)
         self._hurried.discard(watch)
         self._looks.pop(watch, None)
         self._open -= 1

@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant(
         "poll after end",
         "_schedule.py",
-        "        if watch.is_open:\n            delay =",
+        "        if watch.state is _IN_FLIGHT:\n            delay =",
         "        if True:\n            delay =",
         first="tests/watch/test_model.py",
     ),
