@@ -12,14 +12,14 @@ Rules of this room:
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ezvideo_async._events import Final
 from ezvideo_async._reader import Reader, Subscription
 from ezvideo_async._watch import timed_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from ezvideo_async._events import Event
     from ezvideo_async._schedule import Scheduler
@@ -56,10 +56,10 @@ class Audience:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    async def read(self) -> Event:
-        """Give the next event to the watcher's own loop."""
+    def read(self) -> Coroutine[Any, Any, Event]:
+        """Give the next event to the watcher's own loop; to be awaited."""
         self._is_read = True
-        return await self._reader.read()
+        return self._reader.read()
 
     @property
     def unread(self) -> int:
@@ -148,8 +148,9 @@ class Audience:
     def publish(self, watch: Watch, event: Event) -> None:
         """Tell everybody whom it concerns."""
         self._reader.put(watch, event)
-        for subscription in tuple(self._subscriptions):
-            subscription.put(watch, event)
+        if self._subscriptions:
+            for subscription in tuple(self._subscriptions):
+                subscription.put(watch, event)
         if isinstance(event, Final):
             self._wake_waiting(watch, event)
         if not self._scheduler:

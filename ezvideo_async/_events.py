@@ -192,7 +192,15 @@ Event = StatusChanged | ProgressChanged | TaskStalled | TaskCompleted | TaskFail
 
 
 def numbered(event: Event, seq: int) -> Event:
-    """Copy an event, with a number: in half the time that ``attrs.evolve`` takes, 1.8 of 3.7 us."""
+    """
+    Give an event its number among those of one reader.
+
+    The first reader gets the event itself, which nobody has seen before: a copy takes 1.8 us, with
+    ``attrs.evolve`` 3.7, and most events have one reader.
+    """
+    if event.seq == 0:
+        object.__setattr__(event, "seq", seq)
+        return event
     copy = object.__new__(type(event))
     for name in _NAMES[type(event)]:
         object.__setattr__(copy, name, getattr(event, name))

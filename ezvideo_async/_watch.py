@@ -180,34 +180,38 @@ class Watch:
         """
         status, percent = self.status, self.progress
         self.known, self.status, self.progress = task, task.status, task.progress
+        if status is task.status and percent == task.progress:
+            return self.seen_again(now=now, unix_now=unix_now, stalled_after=stalled_after)
         self._note_answer(unix_now)
         if task.is_terminal:
             kind = TaskCompleted if task.succeeded else TaskFailed
             return kind(task_id=self.task_id, task=task, at=unix_now, tag=self.tag)
-        if status is task.status and percent == task.progress:
-            return self._still_the_same(now, unix_now, stalled_after)
         self.changed = now
         if status is not task.status:
             return self._status_changed(status, task, unix_now)
-        return self._progress_changed(percent, task, unix_now) if progress else None
+        if not progress:
+            return None
+        return ProgressChanged(
+            task_id=self.task_id,
+            task=task,
+            at=unix_now,
+            tag=self.tag,
+            previous=percent,
+            current=task.progress,
+        )
 
     def seen_again(
         self, *, now: float, unix_now: float, stalled_after: float | None
     ) -> TaskStalled | None:
         """Take in that nothing has changed; arguments as of :meth:`seen`."""
         self._note_answer(unix_now)
-        return self._still_the_same(now, unix_now, stalled_after)
+        if stalled_after is None or now - self.changed < stalled_after:
+            return None
+        return self._task_stalled(now, unix_now)
 
     def _note_answer(self, unix_now: float) -> None:
         self.seen_at = unix_now
         self.trouble = None
-
-    def _still_the_same(
-        self, now: float, unix_now: float, stalled_after: float | None
-    ) -> TaskStalled | None:
-        if stalled_after is None or now - self.changed < stalled_after:
-            return None
-        return self._task_stalled(now, unix_now)
 
     def keep_bytes(self) -> None:
         """
@@ -234,18 +238,6 @@ class Watch:
             tag=self.tag,
             previous=previous,
             current=task.status,
-        )
-
-    def _progress_changed(
-        self, previous: int | None, task: VideoTask, unix_now: float
-    ) -> ProgressChanged:
-        return ProgressChanged(
-            task_id=self.task_id,
-            task=task,
-            at=unix_now,
-            tag=self.tag,
-            previous=previous,
-            current=task.progress,
         )
 
     def _task_stalled(self, now: float, unix_now: float) -> TaskStalled:
