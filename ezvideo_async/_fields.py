@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from math import floor, isfinite
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -21,7 +20,7 @@ from ezvideo_async._models import TaskStatus, utc
 from ezvideo_async._strict_json import MAX_DEPTH, decode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 _Read = TypeVar("_Read")
 
@@ -32,9 +31,6 @@ _MILLISECONDS_FROM = 1e11
 
 _BEYOND_ANY_UNIT = 1e300
 """No time in any unit, and integers not far from here no longer fit a float."""
-
-_SHARED_CHARACTERS = 64
-"""Longer texts are not likely to be told twice."""
 
 _DIGITS = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,19})?\Z")
 _PERCENT = re.compile(r"[+-]?(?:[0-9]{1,19}(?:\.[0-9]{0,19})?|\.[0-9]{1,19})\Z")
@@ -59,39 +55,27 @@ def scalar_text(value: object) -> str | None:
     return str(value) if isinstance(value, int | float) else text_or_none(value)
 
 
-def shared(text: str) -> str:
-    """
-    Give one text object for all equal short ones.
-
-    Thousands of tasks of one server repeat a handful of models, sizes and words: sharing them
-    takes 0.4 KiB off each watched task.
-    """
-    return text if len(text) > _SHARED_CHARACTERS else _remembered(text)
-
-
-@lru_cache(maxsize=512)
-def _remembered(text: str) -> str:
-    return text
+def first_named(
+    found: JSONObject, names: Iterable[str], read: Callable[[Any], _Read | None]
+) -> _Read | None:
+    """Read the value of the first of some keys that is there and can be read; null never can."""
+    for name in names:
+        value = found.get(name)
+        if value is not None and (readable := read(value)) is not None:
+            return readable
+    return None
 
 
-def shared_or_none(read: Callable[[object], str | None]) -> Callable[[object], str | None]:
-    """Let what *read* reads be shared."""
-
-    def read_shared(value: object) -> str | None:
-        text = read(value)
-        return None if text is None else shared(text)
-
-    return read_shared
-
-
-def first_readable(values: Iterable[object], read: Callable[[Any], _Read | None]) -> _Read | None:
-    """Read the first of *values* that can be read."""
-    return next((found for value in values if (found := read(value)) is not None), None)
-
-
-def named(found: JSONObject, names: Iterable[str]) -> Iterator[Any]:
-    """Give the values of some keys; None for those that are missing."""
-    return (found.get(name) for name in names)
+def first_placed(
+    found: JSONObject, places: Iterable[tuple[str, ...]], read: Callable[[Any], _Read | None]
+) -> _Read | None:
+    """Read the first value that can be read of those at some places, as ``value_at`` finds it."""
+    for place in places:
+        if place[0] in found:
+            value = found[place[0]] if len(place) == 1 else value_at(found, place)
+            if value is not None and (readable := read(value)) is not None:
+                return readable
+    return None
 
 
 def value_at(found: JSONObject, place: tuple[str, ...]) -> Any:
@@ -109,7 +93,8 @@ def value_at(found: JSONObject, place: tuple[str, ...]) -> Any:
 
 def read_status(word: str) -> TaskStatus:
     """Read a status word: one nobody knows means alive, so that it never ends a wait."""
-    return dialects.STATUS_WORDS.get(dialects.normalised(word), TaskStatus.PROCESSING)
+    known = dialects.STATUS_WORDS
+    return known.get(word) or known.get(dialects.normalised(word), TaskStatus.PROCESSING)
 
 
 def read_progress(value: object) -> int | None:
@@ -219,4 +204,4 @@ def read_metadata(value: object) -> JSONObject:
             value = decode_json(body, max_depth=MAX_DEPTH - 1)  # ``to_dict`` puts a level around it
         except ValueError:
             return {}
-    return {shared(key): value[key] for key in value} if is_object(value) else {}
+    return dict(value) if is_object(value) else {}

@@ -16,9 +16,9 @@ from cattrs.gen import make_dict_structure_fn, override
 from ezvideo_async import _dialects as dialects
 from ezvideo_async._fields import (
     JSONObject,
-    first_readable,
+    first_named,
+    first_placed,
     is_object,
-    named,
     read_instant,
     read_metadata,
     read_progress,
@@ -26,7 +26,6 @@ from ezvideo_async._fields import (
     read_url,
     read_web_url,
     scalar_text,
-    shared_or_none,
     text_or_none,
     value_at,
 )
@@ -41,24 +40,31 @@ def unwrapped(answer: JSONObject) -> list[JSONObject]:
     levels = [answer]
     while len(levels) <= dialects.MAX_WRAPPERS:
         inner = levels[-1]
-        if any(text_or_none(inner.get(mark)) for mark in dialects.UNWRAPPED_MARKS):
+        if first_named(inner, dialects.UNWRAPPED_MARKS, text_or_none):
             break
-        wrapped = next((inner[key] for key in dialects.WRAPPERS if is_object(inner.get(key))), None)
+        wrapped = first_named(inner, dialects.WRAPPERS, _object_or_none)
         if wrapped is None:
             break
         levels.append(wrapped)
     return levels
 
 
+def _object_or_none(value: object) -> JSONObject | None:
+    return value if is_object(value) else None
+
+
 def read_error(found: JSONObject) -> TaskError:
     """Read code and message of an error, as a gateway or a task tells them."""
     error = found.get("error")
     if is_object(error):
-        message = first_readable(named(error, dialects.ERROR_MESSAGE_FIELDS), scalar_text)
+        message = first_named(error, dialects.ERROR_MESSAGE_FIELDS, scalar_text)
         return TaskError(code=scalar_text(error.get("code")), message=message)
     if text := text_or_none(error):
         return TaskError(code=scalar_text(found.get("code")), message=text)
-    return TaskError()
+    return _NO_ERROR
+
+
+_NO_ERROR = TaskError()
 
 
 def _failure(found: JSONObject, error: TaskError, word: str | None) -> TaskError:
@@ -67,7 +73,7 @@ def _failure(found: JSONObject, error: TaskError, word: str | None) -> TaskError
 
 
 def _failure_reason(found: JSONObject) -> str | None:
-    told = first_readable(named(found, dialects.FAILURE_REASON_FIELDS), scalar_text)
+    told = first_named(found, dialects.FAILURE_REASON_FIELDS, scalar_text)
     if told is not None:
         return told
     # new-api's Hailuo channel keeps the failure's text where the url should be.
@@ -76,12 +82,12 @@ def _failure_reason(found: JSONObject) -> str | None:
 
 
 def _word(found: JSONObject) -> str | None:
-    return first_readable(named(found, dialects.STATUS_FIELDS), _word_of)
+    return first_named(found, dialects.STATUS_FIELDS, _word_of)
 
 
 def _word_of(value: object) -> str | None:
     """Read a status: a number as text; of other things, which nobody knows, only the type."""
-    if value is None or isinstance(value, str):
+    if isinstance(value, str):
         return text_or_none(value)
     return scalar_text(value) or type(value).__name__
 
@@ -101,10 +107,11 @@ def _has_fresh_id(levels: list[JSONObject]) -> bool:
 def _url(found: JSONObject, status: TaskStatus | None, base_url: str | None) -> str | None:
     if isinstance(found.get("metadata"), str):
         found = {**found, "metadata": read_metadata(found["metadata"])}
-    places = (value_at(found, place) for place in dialects.URL_PLACES if place[0] in found)
-    url = first_readable(places, lambda value: read_url(value, base_url=base_url))
+    url = first_placed(
+        found, dialects.URL_PLACES, lambda value: read_url(value, base_url=base_url)
+    )
     if url is None and status is TaskStatus.COMPLETED:
-        url = first_readable(named(found, dialects.URL_FIELDS_WHEN_COMPLETED), read_web_url)
+        url = first_named(found, dialects.URL_FIELDS_WHEN_COMPLETED, read_web_url)
     return url
 
 
@@ -127,7 +134,10 @@ class Shown:
 
     def foreign_id(self, task_id: str) -> str | None:
         """Name the id that the answer carries when none of its ids is the asked one, else None."""
-        ids = _ids(self.levels[-1])
+        found = self.levels[-1]
+        if found.get("id") == task_id:  # nearly all answers
+            return None
+        ids = _ids(found)
         return ids[0] if ids and task_id not in ids else None
 
 
@@ -194,36 +204,28 @@ def task_shown(
 ) -> VideoTask:
     """Read the task of an answer that shows one; arguments as of ``read_task``."""
     found = shown.levels[-1]
+    status = shown.status or TaskStatus.PENDING
     wire = {
-        **_fields(found, shown, base_url),
         "id": task_id,
         "body": body,
         "base_url": base_url,
         "request_id": request_id,
-    }
-    return _CONVERTER.structure(wire, VideoTask)
-
-
-def _fields(found: JSONObject, shown: Shown, base_url: str | None) -> dict[str, Any]:
-    status = shown.status or TaskStatus.PENDING
-    return {
         "status": status,
         "raw_status": shown.word,
         "progress": found.get("progress"),
         "model": found.get("model"),
-        "created_at": first_readable(named(found, dialects.CREATED_AT_FIELDS), read_instant),
-        "completed_at": first_readable(named(found, dialects.COMPLETED_AT_FIELDS), read_instant)
+        "created_at": first_named(found, dialects.CREATED_AT_FIELDS, read_instant),
+        "completed_at": first_named(found, dialects.COMPLETED_AT_FIELDS, read_instant)
         if status.is_terminal
         else None,
-        "expires_at": first_readable(named(found, dialects.EXPIRES_AT_FIELDS), read_instant),
-        "seconds": first_readable(
-            (value_at(found, place) for place in dialects.SECONDS_PLACES), scalar_text
-        ),
+        "expires_at": first_named(found, dialects.EXPIRES_AT_FIELDS, read_instant),
+        "seconds": first_placed(found, dialects.SECONDS_PLACES, scalar_text),
         "size": found.get("size"),
         "url": _url(found, status, base_url),
         "error": _task_error(found, shown),
         "metadata": found.get("metadata"),
     }
+    return _CONVERTER.structure(wire, VideoTask)
 
 
 def _task_error(found: JSONObject, shown: Shown) -> TaskError | None:
@@ -247,10 +249,6 @@ def _exactly(value: Any, kind: Any) -> Any:
     return value
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
 def _made_converter() -> Converter:
     """
     Make the one converter: a reader per field, and strict scalars for the rest.
@@ -264,25 +262,26 @@ def _made_converter() -> Converter:
     def reader(read: Any) -> Any:
         return override(struct_hook=lambda value, _kind: read(value))
 
+    as_it_is = override(struct_hook=lambda value, _kind: value)
     converter.register_structure_hook(
         VideoTask,
         make_dict_structure_fn(
             VideoTask,
             converter,
-            status=reader(TaskStatus),
-            raw_status=reader(shared_or_none(text_or_none)),
+            status=as_it_is,
+            raw_status=as_it_is,
             progress=reader(read_progress),
-            model=reader(shared_or_none(text_or_none)),
-            created_at=reader(_as_it_is),
-            completed_at=reader(_as_it_is),
-            expires_at=reader(_as_it_is),
-            seconds=reader(shared_or_none(text_or_none)),
-            size=reader(shared_or_none(scalar_text)),
-            url=reader(_as_it_is),
-            error=reader(_as_it_is),
+            model=reader(text_or_none),
+            created_at=as_it_is,
+            completed_at=as_it_is,
+            expires_at=as_it_is,
+            seconds=as_it_is,
+            size=reader(scalar_text),
+            url=as_it_is,
+            error=as_it_is,
             metadata=reader(read_metadata),
             request_id=reader(text_or_none),
-            _base_url=reader(_as_it_is),
+            _base_url=as_it_is,
             _cattrs_use_alias=True,
             _cattrs_detailed_validation=False,
         ),

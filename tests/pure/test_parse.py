@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ezvideo_async import _dialects as dialects
-from ezvideo_async._fields import is_object, read_instant, read_progress, shared
+from ezvideo_async._fields import is_object, read_instant, read_progress
 from ezvideo_async._models import TaskError, TaskStatus, VideoTask
 from ezvideo_async._parse import _exactly, foreign_id, read_task, shown_by
 from ezvideo_async.errors import BadResponseError
@@ -889,12 +889,3 @@ def test_nothing_is_coerced():
         _exactly(5, str)
     with pytest.raises(TypeError, match="expected int, got bool"):
         _exactly(True, int)  # noqa: FBT003 -- the value under test
-
-
-def test_equal_short_texts_are_one_object():
-    """Thousands of tasks share their model's name; long texts are not remembered."""
-    short, long = ["sora", "-2"], ["x" * 40, "y" * 40]
-
-    assert shared("".join(short)) is shared("".join(short))
-    assert shared("".join(long)) is not shared("".join(long))
-    assert shared("".join(long)) == "".join(long)
