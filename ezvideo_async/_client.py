@@ -242,7 +242,7 @@ class AsyncVideoClient:
                 self._budget.credit_retry(retried=failures > 0, throttled=throttled)
                 return answer.outcome
             error = answer.outcome
-            assert error is not None, "nothing was known that could be shown again"
+            assert isinstance(error, EzVideoError), "nothing was known that could be shown again"
             failures += not is_local_stall(error)
             throttled = isinstance(error, RateLimitError)
             pause = self._delay_before_retry(error, max(failures, 1), limit)

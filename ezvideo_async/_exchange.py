@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ezvideo_async._credentials import Credentials, Secret
     from ezvideo_async._gate import Gate, Observers
     from ezvideo_async._observe import Signal
+    from ezvideo_async._progress import Progressed
     from ezvideo_async._transport import Transport
 
 _log = logging.getLogger("ezvideo_async")
@@ -51,6 +52,7 @@ class Known(Protocol):
     Attributes:
         body: The answer that was read last; empty when none was.
         status: What it showed.
+        progress: The progress that it showed.
     """
 
     @property
@@ -59,6 +61,9 @@ class Known(Protocol):
     @property
     def status(self) -> TaskStatus | None: ...
 
+    @property
+    def progress(self) -> int | None: ...
+
 
 @frozen
 class Answer:
@@ -66,11 +71,12 @@ class Answer:
     What came of one question.
 
     Attributes:
-        outcome: The task, or the error; None when the task is as it is known.
+        outcome: The task, or the error; None when the task is as it is known, its progress when
+            nothing else has changed.
         hint: When the server wants to be asked again.
     """
 
-    outcome: VideoTask | EzVideoError | None
+    outcome: VideoTask | Progressed | EzVideoError | None
     hint: PollHint = NO_HINT
 
 
@@ -110,7 +116,7 @@ class Exchange:
 
         Args:
             task_id: The task.
-            known: Its last state; without one, the outcome is never None.
+            known: Its last state; without one, the outcome is the task or an error.
             poll: As the gate was entered.
 
         Never raises but for cancellation and what the caller's key provider raises.
@@ -194,6 +200,7 @@ class Exchange:
             unix_now=unix_now,
             alias=alias,
             known=b"" if known is None else known.body,
+            progress=None if known is None else known.progress,
         )
         return Answer(outcome, poll_hint(response, unix_now=unix_now)), line
 
@@ -224,7 +231,7 @@ class Exchange:
 
 def _signal(
     task_id: str,
-    outcome: VideoTask | EzVideoError | None,
+    outcome: VideoTask | Progressed | EzVideoError | None,
     known: Known | None,
     elapsed: float,
 ) -> Signal:
@@ -233,8 +240,8 @@ def _signal(
     return PollDone(task_id=task_id, status=_status(outcome, known), elapsed=elapsed)
 
 
-def _status(task: VideoTask | None, known: Known | None) -> TaskStatus:
-    shown = known if task is None else task
+def _status(outcome: VideoTask | Progressed | None, known: Known | None) -> TaskStatus:
+    shown = outcome if isinstance(outcome, VideoTask) else known
     assert shown is not None, "only what is known can be shown again"
     assert shown.status is not None, "what was read shows a status"
     return shown.status

@@ -35,6 +35,8 @@ from ezvideo_async._carrier import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from multidict import CIMultiDict
 
     from ezvideo_async._credentials import Secret
@@ -227,7 +229,7 @@ class Lines:
             self._idle.clear()
 
 
-def _close_old(lines: ref[Lines], due: float) -> None:
+def _close_old(lines: Callable[[], Lines | None], due: float) -> None:
     if (kept := lines()) is not None:
         kept.close_old(due)
 

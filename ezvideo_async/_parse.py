@@ -107,9 +107,7 @@ def _has_fresh_id(levels: list[JSONObject]) -> bool:
 def _url(found: JSONObject, status: TaskStatus | None, base_url: str | None) -> str | None:
     if isinstance(found.get("metadata"), str):
         found = {**found, "metadata": read_metadata(found["metadata"])}
-    url = first_placed(
-        found, dialects.URL_PLACES, lambda value: read_url(value, base_url=base_url)
-    )
+    url = first_placed(found, dialects.URL_PLACES, lambda value: read_url(value, base_url=base_url))
     if url is None and status is TaskStatus.COMPLETED:
         url = first_named(found, dialects.URL_FIELDS_WHEN_COMPLETED, read_web_url)
     return url

@@ -15,6 +15,7 @@ from ezvideo_async._events import Final, TaskFailed, TaskLost
 from ezvideo_async._learned import Learned
 from ezvideo_async._models import TaskError, VideoTask, without_queries
 from ezvideo_async._observe import RetryDue
+from ezvideo_async._progress import Progressed
 from ezvideo_async._schedule import Scheduler
 from ezvideo_async._watch import is_fatal, timed_out
 from ezvideo_async.errors import ClosedError, PermissionDeniedError, TaskFailedError
@@ -70,7 +71,7 @@ class Poller:
         """
         answer = await self._exchange.ask(watch.task_id, known=watch)
         now, unix_now, rand = asyncio.get_running_loop().time(), time.time(), self.rand()
-        if answer.outcome is None or isinstance(answer.outcome, VideoTask):
+        if answer.outcome is None or isinstance(answer.outcome, VideoTask | Progressed):
             self._firewall_pages = 0
             return scheduler.answered(
                 watch,

@@ -23,6 +23,7 @@ from ezvideo_async._calendar import Calendar
 from ezvideo_async._events import Final
 from ezvideo_async._learned import Learned
 from ezvideo_async._policy import is_local_stall
+from ezvideo_async._progress import Progressed
 from ezvideo_async._ready import Ready
 from ezvideo_async._watch import Snapshot, State, Watch
 from ezvideo_async.errors import EzVideoError, RateLimitError, TaskNotFoundError
@@ -267,7 +268,7 @@ class Scheduler:
     def answered(
         self,
         watch: Watch,
-        task: VideoTask | None,
+        task: VideoTask | Progressed | None,
         *,
         now: float,
         unix_now: float,
@@ -280,7 +281,8 @@ class Scheduler:
 
         Args:
             watch: Who was asked for.
-            task: The state; None when the answer was the last one, byte for byte.
+            task: The state; None when the answer was the last one, byte for byte; its progress
+                when nothing else has changed.
             now: The loop clock.
             unix_now: The wall clock.
             rand: A number in [0, 1).
@@ -294,6 +296,8 @@ class Scheduler:
             return None
         if task is None:
             event = self._seen_again(watch, now, unix_now)
+        elif isinstance(task, Progressed):
+            event = self._progressed(watch, task, now, unix_now)
         else:
             event = self._seen(watch, task, now, unix_now)
             watch.keep_bytes()
@@ -379,6 +383,14 @@ class Scheduler:
             stalled_after=self._policy.stalled_after,
         )
         return self._end(watch, event, now) if isinstance(event, Final) else event
+
+    def _progressed(
+        self, watch: Watch, answer: Progressed, now: float, unix_now: float
+    ) -> Event | None:
+        event = watch.progressed(answer, now=now, unix_now=unix_now, progress=self.progress)
+        if self._policy.adaptive:
+            self._look(watch, None, now, unix_now)
+        return event
 
     def _seen_again(self, watch: Watch, now: float, unix_now: float) -> Event | None:
         if self._policy.adaptive:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from ezvideo_async._events import Event
     from ezvideo_async._models import TaskStatus
+    from ezvideo_async._progress import Progressed
 
 _LOOKS_AFTER_VANISHING = 2
 """A task that was seen and is not found: stale replicas deserve two more looks."""
@@ -189,16 +190,22 @@ class Watch:
         self.changed = now
         if status is not task.status:
             return self._status_changed(status, task, unix_now)
+        return self._progress_changed(percent, task, unix_now) if progress else None
+
+    def progressed(
+        self, answer: Progressed, *, now: float, unix_now: float, progress: bool
+    ) -> ProgressChanged | None:
+        """Take in that only the progress has changed; arguments as of :meth:`seen`."""
+        previous = self.progress
+        self.known, self.progress = answer.body, answer.progress
+        self.request_id = answer.request_id
+        self._note_answer(unix_now)
+        self.changed = now
         if not progress:
             return None
-        return ProgressChanged(
-            task_id=self.task_id,
-            task=task,
-            at=unix_now,
-            tag=self.tag,
-            previous=percent,
-            current=task.progress,
-        )
+        task = self.task
+        assert task is not None, "it has just been shown"
+        return self._progress_changed(previous, task, unix_now)
 
     def seen_again(
         self, *, now: float, unix_now: float, stalled_after: float | None
@@ -238,6 +245,18 @@ class Watch:
             tag=self.tag,
             previous=previous,
             current=task.status,
+        )
+
+    def _progress_changed(
+        self, previous: int | None, task: VideoTask, unix_now: float
+    ) -> ProgressChanged:
+        return ProgressChanged(
+            task_id=self.task_id,
+            task=task,
+            at=unix_now,
+            tag=self.tag,
+            previous=previous,
+            current=task.progress,
         )
 
     def _task_stalled(self, now: float, unix_now: float) -> TaskStalled:

@@ -16,6 +16,7 @@ from ezvideo_async import _dialects as dialects, errors
 from ezvideo_async._fields import is_object
 from ezvideo_async._http import NO_HINT, PollHint, Request, Response, excerpt_of, is_html
 from ezvideo_async._parse import shown_by, task_shown
+from ezvideo_async._progress import Progressed, progress_of_repeat
 from ezvideo_async._retry_after import read_retry_after
 from ezvideo_async._strict_json import decode_json
 from ezvideo_async._told import Told, sentence, told_by, told_by_body
@@ -77,7 +78,8 @@ def decode_status(
     unix_now: float,
     alias: str | None = None,
     known: bytes = b"",
-) -> VideoTask | errors.EzVideoError | None:
+    progress: int | None = None,
+) -> VideoTask | Progressed | errors.EzVideoError | None:
     """
     Read the answer to a status request.
 
@@ -88,18 +90,25 @@ def decode_status(
         base_url: Where relative urls belong.
         unix_now: The wall clock, for an HTTP date in an answer without ``Date``.
         alias: Another id that the answer may be about: the server's own name for the task.
-        known: The body that was read last.  An answer of the same bytes is not read again, which
-            is a third of the whole cost of a poll, and most polls find nothing new.
+        known: The body that was read last.  An answer that repeats it is not read again.
+        progress: What it showed.
 
     Returns:
-        The task, None if it is as *known*, or the error to raise; nothing is raised.
+        The task, None if it is as *known*, its progress if nothing else has changed, or the
+        error to raise; nothing is raised.
 
     Source:
         FAULTS.md tables H and J; the order of the checks is "status code first".
     """
     if response.status in _HTTP_OK and response.status not in _NOT_A_TASK:
-        if known and known == response.body:
-            return None
+        if known:
+            if known == response.body:
+                return None
+            percent = progress_of_repeat(response.body, known=known, progress=progress)
+            if percent is not None:
+                return Progressed(
+                    progress=percent, body=response.body, request_id=response.request_id
+                )
         read = _decode_success(response, task_id, base_url, alias)
     else:
         read = _decode_error(response, task_id)

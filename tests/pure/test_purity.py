@@ -20,6 +20,7 @@ PURE = (
     "_observe",
     "_parse",
     "_policy",
+    "_progress",
     "_ready",
     "_retry_after",
     "_schedule",

@@ -456,6 +456,46 @@ async def test_a_task_without_change_is_told_as_stalled_once():
     assert stalled.at - stalled.since == pytest.approx(100.0)
 
 
+async def test_a_change_of_progress_alone_is_no_stall():
+    """Though it is no event for this reader, and its answer is not read as a whole."""
+    server = server_of(1, progress=1)
+    policy = PollPolicy(jitter=0.0, stalled_after=100.0)
+    async with fake_client(server) as client, client.watch(ids(1), policy=policy) as watcher:
+        await anext(watcher)
+        for progress in range(2, 11):
+            await asyncio.sleep(50)
+            server.headers = {"x-request-id": f"r{progress}"}
+            server.tasks[ids(1)[0]].progress = progress
+        await asyncio.sleep(50)
+        assert watcher.stats.unread == 0
+        (task,) = watcher.snapshot().values()
+        stalled = await anext(watcher)
+
+    assert (task.progress, task.request_id) == (10, "r10")
+    assert (stalled.kind, stalled.task.progress) == ("task_stalled", 10)
+    assert stalled.at - stalled.since == pytest.approx(100.0)
+
+
+async def test_progress_is_told_with_the_whole_state():
+    """Each change has the task as it was then, read from its own answer."""
+    server = server_of(1, progress=1, extra={"model": "m", "metadata": {"a": 1}})
+    told = []
+    async with (
+        fake_client(server) as client,
+        client.watch(ids(1), policy=PollPolicy(jitter=0.0), progress=True) as watcher,
+    ):
+        for progress in range(2, 6):
+            told.append(await anext(watcher))
+            server.tasks[ids(1)[0]].progress = progress
+            server.headers = {"x-request-id": f"r{progress}"}
+
+    assert [event.kind for event in told] == ["status_changed", *["progress_changed"] * 3]
+    assert [(event.previous, event.current) for event in told[1:]] == [(1, 2), (2, 3), (3, 4)]
+    assert [event.task.progress for event in told] == [1, 2, 3, 4]
+    assert [event.task.request_id for event in told] == [None, "r2", "r3", "r4"]
+    assert {(event.task.model, event.task.metadata["a"]) for event in told} == {("m", 1)}
+
+
 # -- bad options ----------------------------------------------------------------------------------
 
 
