@@ -271,6 +271,8 @@ class RequestBudget:
             signals.append(judged)
         elif poll:
             self._breaker.abandoned(started)
+        if not any(signals):
+            return ()
         changed = tuple(signal for signal in signals if signal is not None)
         self._pauses += sum(not isinstance(signal, BreakerClosed) for signal in changed)
         return changed

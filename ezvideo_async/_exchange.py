@@ -8,7 +8,6 @@ observers how it went.  It never sleeps.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -121,7 +120,7 @@ class Exchange:
 
         Never raises but for cancellation and what the caller's key provider raises.
         """
-        started = asyncio.get_running_loop().time()
+        started = self._gate.loop.time()
         try:
             answer = await self._asked(task_id, known)
         except EzVideoError as raised:  # there is no key to ask with
@@ -132,7 +131,7 @@ class Exchange:
         outcome = answer.outcome
         error = outcome if isinstance(outcome, EzVideoError) else None
         self._gate.finish(error, started=started, poll=poll)
-        elapsed = asyncio.get_running_loop().time() - started
+        elapsed = self._gate.loop.time() - started
         if _log.isEnabledFor(logging.DEBUG):
             told = outcome if isinstance(outcome, EzVideoError) else _status(outcome, known)
             _log.debug("%.200a: %s, after %.3f s", task_id, told, elapsed)

@@ -261,7 +261,7 @@ class Gate:
             return False
         now = max(self.loop.time(), due)
         has_served = False
-        while self._has_room(now) and any(self._take_turn(now) for _ in range(len(self._turns))):
+        while self._has_room(now) and self._serve_next(now):
             has_served = True
         self._set_timer(now)
         return has_served
@@ -269,10 +269,13 @@ class Gate:
     def _has_room(self, now: float) -> bool:
         return self.budget.start_at(now, poll=False) <= now
 
-    def _take_turn(self, now: float) -> bool:
-        serve = self._turns[0]
-        self._turns.rotate(-1)
-        return serve(now)
+    def _serve_next(self, now: float) -> bool:
+        for _ in range(len(self._turns)):
+            serve = self._turns[0]
+            self._turns.rotate(-1)
+            if serve(now):
+                return True
+        return False
 
     def _serve_call(self, now: float) -> bool:
         return self._serve_line(self._calls, now, poll=False)

@@ -70,7 +70,7 @@ class Poller:
             EzVideoError: Trouble that would meet every task; the watch stays as it is.
         """
         answer = await self._exchange.ask(watch.task_id, known=watch)
-        now, unix_now, rand = asyncio.get_running_loop().time(), time.time(), self.rand()
+        now, unix_now, rand = self.gate.loop.time(), time.time(), self.rand()
         if answer.outcome is None or isinstance(answer.outcome, VideoTask | Progressed):
             self._firewall_pages = 0
             return scheduler.answered(

@@ -187,17 +187,17 @@ class Pump:
         for _ in range(permits - len(taken)):
             self._gate.abandon(started=now)
         self._assign(taken)
-        if self._scheduler.count_ready(now):
+        if self._scheduler.ready:
             self._gate.want(self._send_one)
 
     def _send_one(self) -> int:
         """Use one permit of the gate's; how many were ready, 0 for an unused permit."""
         now = self._loop.time()
         self._spread_after_pause(now)
-        ready = self._scheduler.count_ready(now)
-        self._assign(self._scheduler.take_due(now, limit=1))
+        taken = self._scheduler.take_due(now, limit=1)
+        self._assign(taken)
         self.arm()
-        return ready
+        return len(taken) + self._scheduler.ready
 
     def _assign(self, watches: Iterable[Watch]) -> None:
         for watch in watches:

@@ -194,6 +194,11 @@ class Scheduler:
         earliest = min(self._calendar.next_at(), self._ready.deadline)
         return min(earliest, self._expired[0].deadline) if self._expired else earliest
 
+    @property
+    def ready(self) -> int:
+        """How many ids waited for a slot, when the schedule was last looked at."""
+        return len(self._ready)
+
     def count_ready(self, now: float) -> int:
         """How many ids are due by *now* and wait for a slot."""
         self._advance(now)
