@@ -9,6 +9,7 @@ speaks of.
 
 from __future__ import annotations
 
+import asyncio
 from math import log
 from random import Random
 from typing import Any
@@ -34,9 +35,11 @@ INTERVAL = 5.0
 _STEP = 0.01  # seconds of virtual time in which due ids are gathered; answers come a step later
 _CROWD = 50_000.0  # polls a second that are asked of the watcher: more than it can
 _AMPLE = 1e6
+_PACE = 20_000.0  # polls a second of the ids that sleep
 SIZES = (10_000, 100_000, 1_000_000)
 _SHORTEST = 0.9 * INTERVAL  # between two polls of an id: so the next one sees another state
 EVERY, SOME, NONE, WHOLE = "every poll an event", "some events", "no news", "whole watcher"
+ASLEEP = "a task per id"
 STATES_LAST = {EVERY: 1, SOME: 8, NONE: 1_000_000}
 """Polls for which a state lasts; they come in a little more than the shortest interval."""
 
@@ -61,7 +64,7 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
         nonlocal now, in_flight
         polls = 0
         while polls < least:
-            now += _STEP
+            told, now = 0, now + _STEP
             age = int(now / _SHORTEST)
             for watch in in_flight:
                 state = states[(age + hash(watch.task_id)) // lasting % len(states)]
@@ -71,9 +74,10 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
                 )
                 if event is not None:
                     audience.publish(watch, event)
+                    told += 1
                 scheduler.next_at()  # after each poll the watcher looks whether to wake earlier
             polls += len(in_flight)
-            while audience.unread:
+            for _ in range(told):
                 await audience.read()
             in_flight = scheduler.take_due(now, limit=ids)
         return polls
@@ -82,6 +86,26 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
     with Meter() as meter:
         polls = await polled(count)
     return {"us": 1e6 * meter.cpu / polls, "us to add": 1e6 * added / ids}
+
+
+async def coroutine_per_id(ids: int, count: int) -> Sample:
+    """What people write: each id has a task that sleeps; 20,000 wake a second, for nothing."""
+    polls = 0
+
+    async def watch(first: float) -> None:
+        nonlocal polls
+        await asyncio.sleep(first)
+        while True:
+            polls += 1
+            await asyncio.sleep(ids / _PACE)
+
+    async with meanwhile(asyncio.gather(*(watch(place / _PACE) for place in range(ids)))):
+        await reached(lambda: polls, ids)
+        start = polls
+        with Meter() as meter:
+            await reached(lambda: polls, start + count)
+            done = polls - start
+        return {"us": 1e6 * meter.cpu / done}
 
 
 async def whole_watcher(ids: int, count: int) -> Sample:
@@ -116,6 +140,7 @@ def run(options: Options) -> dict[str, Any]:
         if not seldom:
             arguments = {"ids": ids, "count": count // 4}
             cases.append(Case(f"{WHOLE}, {ids}", whole_watcher, arguments))
+            cases.append(Case(f"{ASLEEP}, {ids}", coroutine_per_id, arguments))
     return {"samples": interleaved(cases, options), "sizes": sizes}
 
 
@@ -128,6 +153,7 @@ def tables(found: dict[str, Any]) -> str:
         EVERY: "the same, every poll an event that is read",
         WHOLE: "more than the target: the whole watcher, with workers and gate, every poll an "
         "event",
+        ASLEEP: "beside it: a task of asyncio per id that sleeps, without schedule and events",
     }
     rows = [
         [
