@@ -122,7 +122,7 @@ class Poller:
             EzVideoError: Trouble that waiting does not heal.
         """
         scheduler = Scheduler(policy, not_found_grace=not_found_grace)
-        scheduler.learned = self.learned
+        scheduler.pace.learned = self.learned
         began = asyncio.get_running_loop().time()
         (watch,) = scheduler.add([task_id], now=began, rand=self.rand())
         patience = asyncio.timeout_at(None if limit is None else began + limit)

@@ -21,24 +21,18 @@ from typing import TYPE_CHECKING, Any
 
 from ezvideo_async._calendar import Calendar
 from ezvideo_async._events import Final
-from ezvideo_async._learned import Learned
-from ezvideo_async._policy import is_local_stall
+from ezvideo_async._pace import Pace
 from ezvideo_async._progress import Progressed
 from ezvideo_async._ready import Ready
 from ezvideo_async._watch import Snapshot, State, Watch
-from ezvideo_async.errors import EzVideoError, RateLimitError, TaskNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ezvideo_async._events import Event
-    from ezvideo_async._learned import Look
     from ezvideo_async._models import VideoTask
     from ezvideo_async._policy import PollPolicy
-
-_ROOM_FOR_SPREAD = 2.0
-"""After a pause an id waits up to this many intervals more, so that not all come at once."""
-
+    from ezvideo_async.errors import EzVideoError
 
 # Looking up a member of an enum takes longer than looking up its name (CPython 3.11: 0.1 us).
 _WAITING, _EXPIRED = State.WAITING, State.EXPIRED
@@ -64,18 +58,16 @@ class Scheduler:
         retain_ended: float = 300.0,
         progress: bool = False,
     ) -> None:
-        self._policy = policy
+        self.pace = Pace(policy)
         self._not_found_grace = not_found_grace
         self._retain_ended = retain_ended
         self.progress = progress
-        self.learned: Learned = Learned()  # may be shared by the schedulers of one client
         self._watches: dict[str, Watch] = {}
         self._calendar: Calendar[Watch] = Calendar()
         self._ready = Ready()
         self._hurried: set[Watch] = set()  # refresh() came while a request was in flight
         self._expired: list[Watch] = []
         self._forgotten: list[Watch] = []
-        self._looks: dict[Watch, Look] = {}  # what an adaptive policy has seen of those that run
         self._open = 0
 
     def __len__(self) -> int:
@@ -92,7 +84,7 @@ class Scheduler:
     @property
     def policy(self) -> PollPolicy:
         """When to ask again."""
-        return self._policy
+        return self.pace.policy
 
     def get(self, task_id: str) -> Watch | None:
         """The watch of an id; None when it is not known (any more)."""
@@ -141,7 +133,7 @@ class Scheduler:
             earlier = self._watches.pop(watch.task_id, None)
             if earlier is not None:
                 watch.started = earlier.started
-                first_look = max(first_look, self._earliest(watch, now))
+                first_look = self.pace.earliest(watch, first_look)
             self._watches[watch.task_id] = watch
             self._wait(watch, first_look)
         self._open += len(watches)
@@ -169,7 +161,7 @@ class Scheduler:
             self._hurried.add(watch)
         elif watch.state is _WAITING:
             self._calendar.remove(watch)
-            self._wait(watch, self._earliest(watch, now))
+            self._wait(watch, self.pace.earliest(watch, now))
         return True
 
     def spread(self, *, now: float, over: float, rand: float, again: bool = True) -> None:
@@ -265,9 +257,6 @@ class Scheduler:
         self._hurried.discard(watch)
         return is_hurried
 
-    def _earliest(self, watch: Watch, now: float) -> float:
-        return max(now, watch.started + self._policy.min_interval)
-
     # -- what came of it --------------------------------------------------------------------------
 
     def answered(
@@ -307,10 +296,12 @@ class Scheduler:
             event = self._seen(watch, task, now, unix_now)
             watch.keep_bytes()
         if watch.state is _IN_FLIGHT:
-            delay = self._delay_after_answer(watch, now, rand, retry_after, poll_after)
+            delay = self.pace.after_answer(
+                watch, now=now, rand=rand, retry_after=retry_after, poll_after=poll_after
+            )
             if self._hurried and self._is_hurried(watch) and retry_after is None:
                 delay = 0.0
-            self._wait(watch, max(now + delay, watch.started + self._policy.min_interval))
+            self._wait(watch, self.pace.earliest(watch, now + delay))
         return event
 
     def fed(self, task: VideoTask, *, now: float, unix_now: float) -> Event | None:
@@ -334,58 +325,28 @@ class Scheduler:
         reason = watch.loss_by(error, now=now, not_found_grace=self._not_found_grace)
         if reason is not None:
             return self._lose(watch, reason, now, unix_now)
-        delay = self._delay_after(watch, error, rand)
+        delay = self.pace.after_failure(watch, error, rand=rand)
         asked = getattr(error, "retry_after", None)
         if self._is_hurried(watch) and asked is None:
             delay = 0.0
-        longest = self._policy.retry_after_max
+        longest = self.policy.retry_after_max
         if now >= watch.deadline or (
             asked is not None and now + min(asked, longest) >= watch.deadline
         ):
             return self._lose(watch, "deadline", now, unix_now)
-        self._wait(watch, self._earliest(watch, now + delay))
+        self._wait(watch, self.pace.earliest(watch, now + delay))
         return None
 
-    def _delay_after_answer(
-        self,
-        watch: Watch,
-        now: float,
-        rand: float,
-        retry_after: float | None,
-        poll_after: float | None,
-    ) -> float:
-        policy = self._policy
-        if not policy.adaptive:
-            return policy.delay(rand=rand, retry_after=retry_after, poll_after=poll_after)
-        known = self.learned.outlook(self._looks.get(watch), now=now)
-        return policy.delay(
-            rand=rand,
-            retry_after=retry_after,
-            poll_after=poll_after,
-            age=known.age,
-            quiet_until=known.quiet_until,
-            ends_at=known.ends_at,
-        )
-
-    def _delay_after(self, watch: Watch, error: EzVideoError, rand: float) -> float:
-        asked = getattr(error, "retry_after", None)
-        if isinstance(error, TaskNotFoundError) or is_local_stall(error):
-            return self._policy.delay(rand=rand, retry_after=asked)
-        delay = self._policy.delay(rand=rand, errors=watch.count_error(), retry_after=asked)
-        if isinstance(error, RateLimitError):
-            obeyed = min(asked or 0.0, self._policy.retry_after_max)
-            delay = max(delay, obeyed + rand * _ROOM_FOR_SPREAD * self._policy.interval)
-        return delay
-
     def _seen(self, watch: Watch, task: VideoTask, now: float, unix_now: float) -> Event | None:
-        if self._policy.adaptive:
-            self._look(watch, task, now, unix_now)
+        policy = self.pace.policy
+        if policy.adaptive:
+            self.pace.note(watch, task, now=now, unix_now=unix_now)
         event = watch.seen(
             task,
             now=now,
             unix_now=unix_now,
             progress=self.progress,
-            stalled_after=self._policy.stalled_after,
+            stalled_after=policy.stalled_after,
         )
         return self._end(watch, event, now) if isinstance(event, Final) else event
 
@@ -393,27 +354,15 @@ class Scheduler:
         self, watch: Watch, answer: Progressed, now: float, unix_now: float
     ) -> Event | None:
         event = watch.progressed(answer, now=now, unix_now=unix_now, progress=self.progress)
-        if self._policy.adaptive:
-            self._look(watch, None, now, unix_now)
+        if self.pace.policy.adaptive:
+            self.pace.note(watch, None, now=now, unix_now=unix_now)
         return event
 
     def _seen_again(self, watch: Watch, now: float, unix_now: float) -> Event | None:
-        if self._policy.adaptive:
-            self._look(watch, None, now, unix_now)
-        return watch.seen_again(
-            now=now, unix_now=unix_now, stalled_after=self._policy.stalled_after
-        )
-
-    def _look(self, watch: Watch, task: VideoTask | None, now: float, unix_now: float) -> None:
-        look = self._looks.get(watch)
-        if task is None and look is not None:
-            look.note(now - look.born, watch.progress)
-            return
-        seen = task or watch.task
-        assert seen is not None, "only what was seen can be seen again"
-        look = self.learned.seen(look, seen, now=now, unix_now=unix_now)
-        if look is not None:
-            self._looks[watch] = look
+        policy = self.pace.policy
+        if policy.adaptive:
+            self.pace.note(watch, None, now=now, unix_now=unix_now)
+        return watch.seen_again(now=now, unix_now=unix_now, stalled_after=policy.stalled_after)
 
     def _lose(self, watch: Watch, reason: str, now: float, unix_now: float) -> Event:
         return self._end(watch, watch.lost(reason, now=now, unix_now=unix_now), now)
@@ -430,5 +379,5 @@ class Scheduler:
         self._ready.drop(watch)
         watch.state = _ENDED
         self._hurried.discard(watch)
-        self._looks.pop(watch, None)
+        self.pace.forget(watch)
         self._open -= 1

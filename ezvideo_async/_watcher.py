@@ -147,7 +147,7 @@ class TaskWatcher:
             message = "a watcher is entered once; make a new one"
             raise ClosedError(message)
         self._poller = poller_of(self._client)
-        self._scheduler.learned = self._poller.learned
+        self._scheduler.pace.learned = self._poller.learned
         self._home = Home()
         self._pump = Pump(
             self._scheduler,

@@ -179,7 +179,7 @@ MUTANTS = (
     Mutant(
         "min_interval ignored on refresh",
         "_schedule.py",
-        "            self._wait(watch, self._earliest(watch, now))\n        return True",
+        "            self._wait(watch, self.pace.earliest(watch, now))\n        return True",
         "            self._wait(watch, now)\n        return True",
         first="tests/watch/test_model.py",
     ),

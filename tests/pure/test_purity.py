@@ -18,6 +18,7 @@ PURE = (
     "_mailbox",
     "_models",
     "_observe",
+    "_pace",
     "_parse",
     "_policy",
     "_progress",

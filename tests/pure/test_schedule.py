@@ -112,7 +112,7 @@ class Learner(Driver):
 
     def outlook(self):
         """What is told of a task of this model that is 1 s old."""
-        learned = self.scheduler.learned
+        learned = self.scheduler.pace.learned
         look = learned.seen(None, aged(PROCESSING), now=1.0, unix_now=WALL + 1.0)
         return learned.outlook(look, now=1.0)
 
@@ -814,7 +814,7 @@ def test_giving_up_teaches_nothing():
     assert len(driver.scheduler.expired(62.0, unix_now=WALL + 62.0)) == 25
 
     assert driver.outlook().quiet_until is None
-    assert len(driver.scheduler.learned) == 0
+    assert len(driver.scheduler.pace.learned) == 0
 
 
 def test_what_was_learned_is_used_for_the_next_look():
@@ -824,7 +824,7 @@ def test_what_was_learned_is_used_for_the_next_look():
     for task_id in FIFTY:
         driver.answer(COMPLETED, now=65.0, task_id=task_id)
     young = Learner("a")
-    young.scheduler.learned = driver.scheduler.learned
+    young.scheduler.pace.learned = driver.scheduler.pace.learned
 
     young.poll(PROCESSING, now=1.0)
     assert young.next_at == 16.0
@@ -844,17 +844,17 @@ def test_a_policy_that_is_not_adaptive_learns_nothing():
     for task_id in FIFTY:
         driver.answer(COMPLETED, now=65.0, task_id=task_id)
 
-    assert len(driver.scheduler.learned) == 0
-    assert driver.scheduler._looks == {}
+    assert len(driver.scheduler.pace.learned) == 0
+    assert driver.scheduler.pace._looks == {}
 
 
 def test_an_ended_task_keeps_no_look():
     """What was seen of it while it ran is of no use any more."""
     driver = fifty_running()
     first, second, *_ = driver.scheduler
-    assert {first, second} <= set(driver.scheduler._looks)
+    assert {first, second} <= set(driver.scheduler.pace._looks)
 
     driver.scheduler.fed(aged(COMPLETED, first.task_id), now=61.0, unix_now=WALL + 61.0)
     driver.scheduler.discard(second.task_id)
 
-    assert not {first, second} & set(driver.scheduler._looks)
+    assert not {first, second} & set(driver.scheduler.pace._looks)

@@ -129,7 +129,9 @@ def test_the_same_bytes_teach_an_adaptive_policy():
 
         scheduler.answered(watch, None, now=10.1, unix_now=WALL + 10.0, rand=0.5)
 
-        assert [look.alive for look in scheduler._looks.values()] == [pytest.approx(15.0)] * looks
+        assert [look.alive for look in scheduler.pace._looks.values()] == [
+            pytest.approx(15.0)
+        ] * looks
 
 
 def test_a_snapshot_does_not_change():
