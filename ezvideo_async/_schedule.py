@@ -58,7 +58,7 @@ class Scheduler:
         retain_ended: float = 300.0,
         progress: bool = False,
     ) -> None:
-        self.pace = Pace(policy)
+        self.pace: Pace = Pace(policy)
         self._not_found_grace = not_found_grace
         self._retain_ended = retain_ended
         self.progress = progress

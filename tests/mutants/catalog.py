@@ -200,7 +200,7 @@ MUTANTS = (
     Mutant(
         "time.time for schedules",
         "_polling.py",
-        "asyncio.get_running_loop().time(), time.time(), self.rand()",
+        "self.gate.loop.time(), time.time(), self.rand()",
         "time.time(), time.time(), self.rand()",
         first="tests/watch/test_model.py",
     ),
