@@ -19,7 +19,7 @@ from collections import deque
 from contextlib import suppress
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
-from weakref import ref
+from weakref import WeakSet, ref
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -76,9 +76,9 @@ class Line:
         kept_until: When it has been idle for too long, loop clock.
     """
 
-    __slots__ = ("_connection", "_open", "kept_until", "protocol", "was_used")
+    __slots__ = ("__weakref__", "_connection", "_open", "kept_until", "protocol", "was_used")
 
-    def __init__(self, connection: Any, open_lines: set[Line]) -> None:
+    def __init__(self, connection: Any, open_lines: WeakSet[Line]) -> None:
         self._connection = connection
         self._open = open_lines
         self._open.add(self)
@@ -116,7 +116,9 @@ class Lines:
         self._head = _head(self._url, headers)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
         self._connector: aiohttp.TCPConnector | None = None
-        self._open: set[Line] = set()
+        # Weakly, as the timer holds these lines: those of a forgotten client are closed at once,
+        # by aiohttp's connection, without the collector of garbage.
+        self._open: WeakSet[Line] = WeakSet()
         self._idle: deque[Line] = deque()  # the one used last is at the end, and used next
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -192,7 +194,6 @@ class Lines:
             self._set_timer(line.kept_until)
 
     def _set_timer(self, at: float) -> None:
-        # Held weakly: the lines of a forgotten client are closed at once, by aiohttp's connector.
         self._timer = asyncio.get_running_loop().call_at(at, _close_old, ref(self), at)
 
     def close_old(self, due: float) -> None:

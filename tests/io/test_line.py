@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 import tracemalloc
 from functools import partial
@@ -111,6 +112,29 @@ async def test_leaving_closes_idle_connections_and_their_timer() -> None:
 
         assert server.open_connections == 0
         assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_the_connections_of_a_forgotten_client_are_closed_at_once() -> None:
+    """Also where garbage is never collected; aiohttp tells the loop of each."""
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: told.append(context["message"])
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        async with RawServer(DONE) as server:
+            client = client_of(server)
+            await client.__aenter__()
+            await asyncio.gather(*(client.retrieve(name) for name in "abc"))
+            del client
+            await asyncio.sleep(0.001)
+
+            assert server.open_connections == 0
+    finally:
+        gc.enable()
+    assert told == ["Unclosed connection"] * 3
 
 
 async def test_headers_of_the_caller_take_the_place_of_ours() -> None:
