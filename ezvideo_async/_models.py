@@ -144,7 +144,7 @@ class VideoTask:
     @property
     def is_terminal(self) -> bool:
         """True when the task has ended, well or not."""
-        return self.status is _COMPLETED or self.status is _FAILED
+        return self.status.is_terminal
 
     @property
     def succeeded(self) -> bool:

@@ -24,7 +24,7 @@ from ezvideo_async._checks import checked_task_id
 from ezvideo_async._client import poller_of
 from ezvideo_async._events import Final
 from ezvideo_async._home import Home
-from ezvideo_async._models import VideoTask
+from ezvideo_async._models import TaskStatus, VideoTask
 from ezvideo_async._observe import TaskEnded
 from ezvideo_async._policy import PollPolicy, seconds_between, time_limit
 from ezvideo_async._polling import outcome_of
@@ -382,6 +382,9 @@ class TaskWatcher:
 
         Returns:
             False when the task is not being watched.
+
+        Raises:
+            TypeError: *task* is no task, or its status is a plain text.
         """
         _check_is_task(task)
         self._check_usable()
@@ -445,4 +448,8 @@ def _checked_ids(task_ids: Iterable[str]) -> list[str]:
 def _check_is_task(task: object) -> None:
     if not isinstance(task, VideoTask):
         message = f"feed() takes a VideoTask, got {type(task).__name__}; see VideoTask.from_dict"
+        raise TypeError(message)
+    status: object = task.status
+    if not isinstance(status, TaskStatus):
+        message = f"the status of a VideoTask is a TaskStatus, got {type(status).__name__}"
         raise TypeError(message)

@@ -222,6 +222,8 @@ async def test_fed_states_count_as_seen():
         assert not watcher.feed(VideoTask.from_dict({"id": "vid_9", "status": "failed"}))
         with pytest.raises(TypeError, match="feed\\(\\) takes a VideoTask, got dict"):
             watcher.feed({"id": "vid_1"})
+        with pytest.raises(TypeError, match="status of a VideoTask is a TaskStatus, got str"):
+            watcher.feed(VideoTask(id="vid_1", status="completed"))
         await asyncio.sleep(60)
 
     assert changed.current == "processing"
