@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
     from blockbuster import BlockBuster
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Coverage counts in the processes that share the tests, not in those that tests start.
-    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
-
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=1_000, deadline=None)
 settings.register_profile("mutants", deadline=None, database=None, phases=[Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have coverage count where tests run, shared out or not, and not in what they start."""
+    shares_out = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
+    if not shares_out:
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
 @pytest.fixture(scope="session")
