@@ -12,6 +12,9 @@ import re
 from attrs import frozen
 
 _NAMED = b'"progress'
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+"""No server writes letters so, but a key that is could be the task's own progress."""
+
 _PROGRESS = re.compile(rb'"progress": ?(100|[1-9]?[0-9])(?=[,}\s])')
 """Whole percents as nearly all servers write them; whatever else there is, is read as JSON."""
 
@@ -46,7 +49,7 @@ def progress_of_repeat(body: bytes, *, known: bytes, progress: int | None) -> in
         task's own; None for any other answer.
     """
     found = _PROGRESS.search(body)
-    if found is None or body.count(_NAMED) != 1:
+    if found is None or body.count(_NAMED) != 1 or _ESCAPED_LETTER.search(body):
         return None
     before = _PROGRESS.match(known, found.start())
     if before is None or int(before[1]) != progress:

@@ -353,6 +353,10 @@ class Scheduler:
     def _progressed(
         self, watch: Watch, answer: Progressed, now: float, unix_now: float
     ) -> Event | None:
+        if not watch.body:  # an observer has fed another state since the answer was compared
+            event = self._seen(watch, watch.task_in(answer), now, unix_now)
+            watch.keep_bytes()
+            return event
         event = watch.progressed(answer, now=now, unix_now=unix_now, progress=self.progress)
         if self.pace.policy.adaptive:
             self.pace.note(watch, None, now=now, unix_now=unix_now)

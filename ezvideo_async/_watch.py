@@ -203,9 +203,13 @@ class Watch:
         self.changed = now
         if not progress:
             return None
-        task = self.task
-        assert task is not None, "it has just been shown"
-        return self._progress_changed(previous, task, unix_now)
+        return self._progress_changed(previous, self.task_in(answer), unix_now)
+
+    def task_in(self, answer: Progressed) -> VideoTask:
+        """Read the whole state that an answer shows."""
+        task = state_of(answer.body, self.task_id, self.base_url, answer.request_id)
+        assert task is not None, "the answer before showed one"
+        return task
 
     def seen_again(
         self, *, now: float, unix_now: float, stalled_after: float | None

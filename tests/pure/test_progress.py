@@ -72,6 +72,7 @@ def test_another_progress_is_all_the_news(form, before, after):
         ('{"status":"x","meta":{"progress":2}}', '{"status":"x","meta":{"progress":1}}', None),
         ('{"progress":2,"meta":{"progress":1}}', '{"progress":1,"meta":{"progress":1}}', 1),
         ('{"progress":2,"progress":1}', '{"progress":1,"progress":1}', 1),
+        (r'{"\u0070rogress":1,"m":{"progress":2}}', r'{"\u0070rogress":1,"m":{"progress":1}}', 1),
         ('{"progress":2,"progress_text":"x"}', '{"progress":1,"progress_text":"x"}', 1),
         (
             '{"progress":2,"prompt":"\\"progress\\":5"}',

@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st
 from ezvideo_async import (
     AuthenticationError,
     ClosedError,
+    PollDone,
     PollPolicy,
     ProgressChanged,
     RequestBudget,
@@ -693,6 +694,30 @@ async def test_the_callers_context_does_not_leak_into_polls():
             await asyncio.sleep(20)
 
     assert set(spans) == {"none"}
+
+
+async def test_what_an_observer_feeds_in_a_poll_is_overtaken_by_its_answer():
+    """Though the answer differs from the one before in its progress alone: there and back."""
+    server = FakeTransport()
+    server.tasks["vid_0"] = FakeTask("processing", progress=1)
+    to_feed = []
+
+    def observe(signal):
+        if isinstance(signal, PollDone) and to_feed:
+            watcher.feed(to_feed.pop())
+
+    async with (
+        fake_client(server, observers=[observe]) as client,
+        client.watch(["vid_0"], policy=STEADY) as watcher,
+    ):
+        await anext(watcher)
+        server.tasks["vid_0"].progress = 2
+        to_feed.append(VideoTask(id="vid_0", status=TaskStatus.PENDING))
+        await asyncio.sleep(6)
+        (state,) = watcher.snapshot().values()
+
+        assert (to_feed, watcher.stats.unread) == ([], 0)
+        assert (state.status, state.progress) == (TaskStatus.PROCESSING, 2)
 
 
 @given(
