@@ -60,8 +60,8 @@ nitpick_ignore_regex = [
     (r"py:(class|data|obj)", r"Collection|Mapping|Sequence"),
     # Private bases have no page of their own.
     (r"py:(class|exc)", r"ezvideo_async\.(\w+\.)*_[A-Z]\w*"),
-    # Told in prose: a key or a callable that gives one, what the scheduler hands out, a client.
-    (r"py:class", r"(ezvideo_async\._(watch|budget)\.)?(KeySource|Watch|Listener|Executor)"),
+    # Told in prose: a key or a callable that gives one, what the scheduler takes, a client.
+    (r"py:class", r"(ezvideo_async\._\w+\.)?(KeySource|Watch|Progressed|Listener|Executor)"),
     # Type variables have no place to link to.
     (r"py:(class|obj)", r"(ezvideo_async\.\S+\.)?[A-Z]s?"),
 ]
