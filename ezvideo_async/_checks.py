@@ -1,5 +1,5 @@
 """
-What may be sent at all: task ids, base urls and headers, checked before anything is.
+What callers give us, task ids, states, base urls and headers, checked before anything is sent.
 
 No await, no clock, no randomness, no I/O.
 """
@@ -12,10 +12,11 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ezvideo_async._models import TaskStatus, VideoTask
 from ezvideo_async.errors import ConfigError, InvalidTaskIdError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MAX_ID_CHARACTERS = 512
 """Longer ids are somebody's mistake, and slow to quote."""
@@ -43,6 +44,19 @@ def checked_task_id(task_id: object) -> str:
     return task_id
 
 
+def checked_task_ids(task_ids: Iterable[str]) -> list[str]:
+    """
+    Copy usable ids.
+
+    Raises:
+        InvalidTaskIdError: One is not usable, or *task_ids* is a single text.
+    """
+    if isinstance(task_ids, str | bytes):
+        message = "task_ids must be a list of ids, not one text: put it in brackets"
+        raise InvalidTaskIdError(message)
+    return [checked_task_id(task_id) for task_id in task_ids]
+
+
 def _trouble_with_id(task_id: str) -> str | None:
     if len(task_id) > MAX_ID_CHARACTERS:
         return f"has {len(task_id)} characters, at most {MAX_ID_CHARACTERS} are allowed"
@@ -55,6 +69,22 @@ def _trouble_with_id(task_id: str) -> str | None:
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in task_id):
         return "holds control characters or lone surrogates"
     return None
+
+
+def check_task(task: object) -> None:
+    """
+    Refuse what is no state of a task.
+
+    Raises:
+        TypeError: It is no ``VideoTask``, or its status is a plain text.
+    """
+    if not isinstance(task, VideoTask):
+        message = f"feed() takes a VideoTask, got {type(task).__name__}; see VideoTask.from_dict"
+        raise TypeError(message)
+    status: object = task.status
+    if not isinstance(status, TaskStatus):
+        message = f"the status of a VideoTask is a TaskStatus, got {type(status).__name__}"
+        raise TypeError(message)
 
 
 def checked_base_url(base_url: object) -> str:

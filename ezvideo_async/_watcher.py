@@ -20,17 +20,16 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import frozen
 
 from ezvideo_async._audience import Audience
-from ezvideo_async._checks import checked_task_id
+from ezvideo_async._checks import check_task, checked_task_id, checked_task_ids
 from ezvideo_async._client import poller_of
 from ezvideo_async._events import Final
 from ezvideo_async._home import Home
-from ezvideo_async._models import TaskStatus, VideoTask
 from ezvideo_async._observe import TaskEnded
 from ezvideo_async._policy import PollPolicy, seconds_between, time_limit
 from ezvideo_async._polling import outcome_of
 from ezvideo_async._pump import Pump
 from ezvideo_async._schedule import Scheduler
-from ezvideo_async.errors import ClosedError, ConfigError, InvalidTaskIdError
+from ezvideo_async.errors import ClosedError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from ezvideo_async._client import AsyncVideoClient
     from ezvideo_async._events import Event
+    from ezvideo_async._models import VideoTask
     from ezvideo_async._polling import Poller
     from ezvideo_async._reader import Subscription
     from ezvideo_async._watch import Watch
@@ -115,7 +115,7 @@ class TaskWatcher:
         retain_ended: float = 300.0,
     ) -> None:
         self._client = client
-        self._first_ids = _checked_ids(task_ids)
+        self._first_ids = checked_task_ids(task_ids)
         self._timeout = time_limit("timeout", timeout)
         self._ends_by_itself = bool(self._first_ids) and not keep_open
         self._scheduler = Scheduler(
@@ -310,7 +310,7 @@ class TaskWatcher:
             ConfigError: *timeout* is out of its range.
             ClosedError: The watcher is not open in this event loop, or ``close()`` was called.
         """
-        checked = _checked_ids(task_ids)
+        checked = checked_task_ids(task_ids)
         limit = (
             self._timeout if isinstance(timeout, EllipsisType) else time_limit("timeout", timeout)
         )
@@ -386,7 +386,7 @@ class TaskWatcher:
         Raises:
             TypeError: *task* is no task, or its status is a plain text.
         """
-        _check_is_task(task)
+        check_task(task)
         self._check_usable()
         watch = self._scheduler.get(task.id)
         if watch is None or not watch.is_open:
@@ -430,26 +430,3 @@ class TaskWatcher:
         self._pump.stop()
         self._poller.gate.off_close(self._client_closed)
         self._audience.fail(error)
-
-
-def _checked_ids(task_ids: Iterable[str]) -> list[str]:
-    """
-    Copy usable ids.
-
-    Raises:
-        InvalidTaskIdError: One is not usable, or *task_ids* is a single text.
-    """
-    if isinstance(task_ids, str | bytes):
-        message = "task_ids must be a list of ids, not one text: put it in brackets"
-        raise InvalidTaskIdError(message)
-    return [checked_task_id(task_id) for task_id in task_ids]
-
-
-def _check_is_task(task: object) -> None:
-    if not isinstance(task, VideoTask):
-        message = f"feed() takes a VideoTask, got {type(task).__name__}; see VideoTask.from_dict"
-        raise TypeError(message)
-    status: object = task.status
-    if not isinstance(status, TaskStatus):
-        message = f"the status of a VideoTask is a TaskStatus, got {type(status).__name__}"
-        raise TypeError(message)
