@@ -7,13 +7,15 @@ one final event; between tasks no order is promised.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from attrs import field, fields_dict, frozen
 
 from ezvideo_async._models import TaskStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ezvideo_async._models import VideoTask
     from ezvideo_async.errors import EzVideoError
 
@@ -98,6 +100,9 @@ class ProgressChanged(TaskEvent):
     """
     Same status, other progress; only told to readers who asked for progress.
 
+    Where nothing else had changed, the task is read when it is first asked for, from the answer
+    that this event tells of.
+
     Attributes:
         previous: Whole percent this reader saw before; None when unknown.
         current: Whole percent, 0-100; None when the server stopped telling.
@@ -107,6 +112,47 @@ class ProgressChanged(TaskEvent):
 
     previous: int | None
     current: int | None
+    _read: Callable[[], VideoTask | None] | None = field(
+        init=False, default=None, eq=False, repr=False
+    )
+
+    @classmethod
+    def of_answer(
+        cls,
+        read: Callable[[], VideoTask | None],
+        *,
+        task_id: str,
+        at: float,
+        tag: Any,
+        previous: int | None,
+        current: int,
+    ) -> Self:
+        """
+        Make an event whose task is read on demand: a third of a poll, which few readers need.
+
+        Args:
+            read: Gives the task, at any time the same.
+            task_id: As of all events, like the rest.
+            at: Unix seconds.
+            tag: Of ``add``.
+            previous: Whole percent.
+            current: Whole percent.
+        """
+        event = object.__new__(cls)
+        fields = (task_id, 0, at, tag, previous, current, read)
+        for name, value in zip(_FIELDS_BUT_TASK, fields, strict=True):
+            object.__setattr__(event, name, value)
+        return event
+
+    if not TYPE_CHECKING:  # a type checker would let any name pass
+
+        def __getattr__(self, name: str) -> Any:
+            if name != "task":
+                message = f"{type(self).__name__!r} object has no attribute {name!r}"
+                raise AttributeError(message)
+            task = self._read()
+            object.__setattr__(self, "task", task)
+            return task
 
     @property
     def regressed(self) -> bool:
@@ -207,5 +253,7 @@ def numbered(event: Event, seq: int) -> Event:
     object.__setattr__(copy, "seq", seq)
     return copy
 
+
+_FIELDS_BUT_TASK = ("task_id", "seq", "at", "tag", "previous", "current", "_read")
 
 _NAMES = {kind: tuple(fields_dict(kind)) for kind in get_args(Event)}

@@ -78,6 +78,8 @@ class Mailbox:
         event: Event = watch.state_told() if waiting is None else waiting
         if event.is_final:
             self._heard.pop(watch, None)
+        elif isinstance(event, ProgressChanged):
+            self._heard[watch] = event.current  # its task may not have been read
         elif self._progress and event.task is not None:
             self._heard[watch] = event.task.progress
         self._seq += 1

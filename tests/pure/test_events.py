@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import typing
+from functools import partial
 
 import pytest
+from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
 
 from ezvideo_async import _events as events
@@ -18,6 +21,10 @@ ALIVE = VideoTask(id="vid_1", status=TaskStatus.PROCESSING, progress=40)
 DONE = VideoTask(id="vid_1", status=TaskStatus.COMPLETED)
 FAILED = VideoTask(id="vid_1", status=TaskStatus.FAILED, error=TaskError(code="c"))
 LOST = TaskNotFoundError("HTTP 404: no such task", task_id="vid_1", status=404)
+
+ORDINARY = events.ProgressChanged(
+    task_id="vid_1", task=ALIVE, at=12.5, tag="t", previous=None, current=40
+)
 
 SEEN = {"task_id": "vid_1", "seq": 3, "at": 12.5}
 EVENTS = {
@@ -71,6 +78,62 @@ def test_an_event_is_frozen_and_travels(event, own):
         event.seq = 4
     assert not hasattr(event, "__dict__")
     assert pickle.loads(pickle.dumps(event)) == event
+
+
+def unread(reads):
+    """Give a change of progress whose task has not been read; *reads* counts how often it is."""
+
+    def read():
+        reads.append("once")
+        return ALIVE
+
+    return events.ProgressChanged.of_answer(
+        read, task_id="vid_1", at=12.5, tag="t", previous=None, current=40
+    )
+
+
+USES = {
+    "the task": lambda event: event.task == ALIVE,
+    "equality": lambda event: event == ORDINARY,
+    "hash": lambda event: hash(event) == hash(ORDINARY),
+    "repr": lambda event: repr(event) == repr(ORDINARY),
+    "plain data": lambda event: event.to_dict() == ORDINARY.to_dict(),
+    "evolve": lambda event: evolve(event, seq=7) == evolve(ORDINARY, seq=7),
+    "copy": lambda event: copy.copy(event) == ORDINARY,
+    "a second reader": lambda event: (
+        events.numbered(events.numbered(event, 1), 2) == evolve(ORDINARY, seq=2)
+    ),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_task_is_read_when_it_is_asked_for(use):
+    """Once, however it is; but for that the event is as any other."""
+    reads = []
+    event = unread(reads)
+    assert (event.current, event.previous, event.task_id, event.tag) == (40, None, "vid_1", "t")
+    assert (event.seq, event.is_final, event.regressed, reads) == (0, False, False, [])
+
+    assert use(event)
+    assert event.task is event.task is ALIVE
+    assert reads == ["once"]
+
+
+def test_an_event_with_an_unread_task_travels():
+    """It is pickled with the task, or with what to read it from."""
+    event = events.ProgressChanged.of_answer(
+        partial(VideoTask.from_dict, {"id": "vid_1", "status": "processing", "progress": 40}),
+        task_id="vid_1", at=12.5, tag=None, previous=None, current=40,
+    )  # fmt: skip
+
+    assert pickle.loads(pickle.dumps(event)).task.progress == 40
+    assert copy.deepcopy(event) == event
+
+
+def test_an_event_has_no_other_names():
+    """Reading on demand is for the task alone."""
+    with pytest.raises(AttributeError, match="'ProgressChanged' object has no attribute 'tusk'"):
+        _ = ORDINARY.tusk
 
 
 def test_the_tag_is_handed_back():

@@ -494,6 +494,7 @@ async def test_progress_is_told_with_the_whole_state():
     assert [event.task.progress for event in told] == [1, 2, 3, 4]
     assert [event.task.request_id for event in told] == [None, "r2", "r3", "r4"]
     assert {(event.task.model, event.task.metadata["a"]) for event in told} == {("m", 1)}
+    assert [event.task.raw["progress"] for event in told] == [1, 2, 3, 4]
 
 
 # -- bad options ----------------------------------------------------------------------------------
