@@ -49,8 +49,8 @@ PARTS = {
 A responder in another process on the other core gives one answer of 330 bytes, on connections \
 that are kept.
 "Nothing new" are answers of the same bytes as the last one, which are not read again; where \
-only the progress moves, it is all that is read, unless a reader has asked for it: then every \
-answer is read whole, and becomes an event that is read too.
+only the progress moves, it is all that is read.
+With `progress=True` each such answer becomes an event, and its task is read when it is asked for.
 
 {tables}
 """,
