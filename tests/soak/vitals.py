@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from pathlib import Path
-from statistics import linear_regression
+from statistics import linear_regression, median
 from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
@@ -29,10 +29,10 @@ class Sample:
 @frozen(kw_only=True)
 class Bound:
     """
-    How much a figure may grow over the second half, by the line through its samples.
+    How much a figure may grow over the second half.
 
     Attributes:
-        slope: By this in a minute (a virtual day),
+        slope: By this in a minute (a virtual day), by the line through its samples,
         chance: or by this in all, where that is more;
         warm_up: or by this in all when the run was so short that the process still warms up.
     """
@@ -82,21 +82,31 @@ class Vitals:
         times = [sample.at / self.seconds for sample in half]
         return linear_regression(times, [getattr(sample, name) for sample in half]).slope
 
+    def rise(self, name: str) -> float:
+        """
+        Growth in all over the second half, from its first quarter to its last one.
+
+        One step, as of the most that was ever needed at once, counts as high as it is; the line
+        through the samples takes it for half as much again when it is in the middle.
+        """
+        values = [getattr(sample, name) for sample in self._second_half()]
+        quarter = max(1, len(values) // 4)
+        return median(values[-quarter:]) - median(values[:quarter])
+
     def _second_half(self) -> list[Sample]:
         return self.samples[len(self.samples) // 2 :]
 
     def growths(self) -> Iterator[str]:
         """Name every figure that grows by more than its bound."""
         half = self._second_half()
-        units = (half[-1].at - half[0].at) / self.seconds
         for name, bound in BOUNDS.items():
             is_warm = half[0].at >= self.warm_after * self.seconds
             in_all = bound.chance if is_warm else bound.warm_up
-            allowed = max(bound.slope, in_all / units)
-            if self.slope(name) > allowed:
+            slope, rise = self.slope(name), self.rise(name)
+            if slope > bound.slope and rise > in_all:
                 yield (
-                    f"{name} grows by {self.slope(name):.2f} a {self.unit},"
-                    f" allowed are {allowed:.2f}"
+                    f"{name} grows by {slope:.2f} a {self.unit} and {rise:.0f} in all,"
+                    f" allowed are {bound.slope:g} or {in_all:g}"
                 )
 
     def summary(self) -> str:
