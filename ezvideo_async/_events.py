@@ -7,7 +7,7 @@ one final event; between tasks no order is promised.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from attrs import field, fields_dict, frozen
 
@@ -115,34 +115,6 @@ class ProgressChanged(TaskEvent):
     _read: Callable[[], VideoTask | None] | None = field(
         init=False, default=None, eq=False, repr=False
     )
-
-    @classmethod
-    def of_answer(
-        cls,
-        read: Callable[[], VideoTask | None],
-        *,
-        task_id: str,
-        at: float,
-        tag: Any,
-        previous: int | None,
-        current: int,
-    ) -> Self:
-        """
-        Make an event whose task is read on demand: a third of a poll, which few readers need.
-
-        Args:
-            read: Gives the task, at any time the same.
-            task_id: As of all events, like the rest.
-            at: Unix seconds.
-            tag: Of ``add``.
-            previous: Whole percent.
-            current: Whole percent.
-        """
-        event = object.__new__(cls)
-        fields = (task_id, 0, at, tag, previous, current, read)
-        for name, value in zip(_FIELDS_BUT_TASK, fields, strict=True):
-            object.__setattr__(event, name, value)
-        return event
 
     if not TYPE_CHECKING:  # a type checker would let any name pass
 
@@ -252,6 +224,33 @@ def numbered(event: Event, seq: int) -> Event:
         object.__setattr__(copy, name, getattr(event, name))
     object.__setattr__(copy, "seq", seq)
     return copy
+
+
+def progress_changed(
+    read: Callable[[], VideoTask | None],
+    *,
+    task_id: str,
+    at: float,
+    tag: Any,
+    previous: int | None,
+    current: int,
+) -> ProgressChanged:
+    """
+    Make an event whose task is read on demand: a third of a poll, which few readers need.
+
+    Args:
+        read: Gives the task, at any time the same.
+        task_id: As of all events, like the rest.
+        at: Unix seconds.
+        tag: What was given to ``add``.
+        previous: Whole percent.
+        current: Whole percent.
+    """
+    event = object.__new__(ProgressChanged)
+    fields = (task_id, 0, at, tag, previous, current, read)
+    for name, value in zip(_FIELDS_BUT_TASK, fields, strict=True):
+        object.__setattr__(event, name, value)
+    return event
 
 
 _FIELDS_BUT_TASK = ("task_id", "seq", "at", "tag", "previous", "current", "_read")

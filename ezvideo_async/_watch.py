@@ -22,6 +22,7 @@ from ezvideo_async._events import (
     TaskFailed,
     TaskLost,
     TaskStalled,
+    progress_changed,
 )
 from ezvideo_async._models import VideoTask, source_of
 from ezvideo_async._parse import read_task
@@ -213,7 +214,7 @@ class Watch:
         self.changed = now
         if not progress:
             return None
-        return ProgressChanged.of_answer(
+        return progress_changed(
             partial(state_of, *self.reading),
             task_id=self.task_id,
             at=unix_now,

@@ -87,7 +87,7 @@ def unread(reads):
         reads.append("once")
         return ALIVE
 
-    return events.ProgressChanged.of_answer(
+    return events.progress_changed(
         read, task_id="vid_1", at=12.5, tag="t", previous=None, current=40
     )
 
@@ -121,7 +121,7 @@ def test_a_task_is_read_when_it_is_asked_for(use):
 
 def test_an_event_with_an_unread_task_travels():
     """It is pickled with the task, or with what to read it from."""
-    event = events.ProgressChanged.of_answer(
+    event = events.progress_changed(
         partial(VideoTask.from_dict, {"id": "vid_1", "status": "processing", "progress": 40}),
         task_id="vid_1", at=12.5, tag=None, previous=None, current=40,
     )  # fmt: skip
