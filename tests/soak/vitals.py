@@ -45,7 +45,8 @@ class Bound:
 BOUNDS = {
     "memory": Bound(slope=64.0, chance=1024.0, warm_up=4096.0),  # KiB
     "files": Bound(slope=0.2, chance=32.0, warm_up=64.0),
-    "tasks": Bound(slope=0.2, chance=8.0, warm_up=64.0),
+    # A watcher makes a worker when one more is needed than ever before: 64 in all, at any time.
+    "tasks": Bound(slope=0.2, chance=64.0, warm_up=64.0),
 }
 
 

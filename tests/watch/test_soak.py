@@ -6,6 +6,7 @@ import random
 from importlib import import_module
 
 import pytest
+from attrs import evolve
 
 from tests.soak.days import soak
 from tests.soak.vitals import Sample, Vitals
@@ -46,6 +47,17 @@ def test_memory_that_grows_is_told_from_one_step(memory, minutes, grows):
     told = list(vitals_of(memory, minutes=minutes).growths())
 
     assert [text.split()[0] for text in told] == (["memory"] if grows else [])
+
+
+@pytest.mark.parametrize(("more", "grows"), [(9, False), (64, False), (130, True)])
+def test_workers_that_are_first_needed_late_are_no_leak(more, grows):
+    """Each request in flight at once has its worker, and keeps it."""
+    vitals = vitals_of(lambda _minute: 45_000)
+    vitals.samples = [
+        evolve(sample, tasks=27 + more * (sample.at > 1_320.0)) for sample in vitals.samples
+    ]
+
+    assert [text.split()[0] for text in vitals.growths()] == (["tasks"] if grows else [])
 
 
 def test_the_soak_over_sockets_can_begin():
