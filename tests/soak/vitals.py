@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from pathlib import Path
-from statistics import linear_regression, median
+from statistics import linear_regression
 from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
@@ -18,21 +18,22 @@ _PAGE = resource.getpagesize()
 
 @frozen(kw_only=True)
 class Sample:
-    """One look: *at* in seconds, *memory* in KiB."""
+    """One look: *at* in seconds, *memory* in KiB; *workers* of a watcher are no *tasks* here."""
 
     at: float
     memory: float
     files: int
     tasks: int
+    workers: int = 0
 
 
 @frozen(kw_only=True)
 class Bound:
     """
-    How much a figure may grow over the second half.
+    How much a figure may grow over the second half, by the line through its samples.
 
     Attributes:
-        slope: By this in a minute (a virtual day), by the line through its samples,
+        slope: By this in a minute (a virtual day),
         chance: or by this in all, where that is more;
         warm_up: or by this in all when the run was so short that the process still warms up.
     """
@@ -45,9 +46,12 @@ class Bound:
 BOUNDS = {
     "memory": Bound(slope=64.0, chance=1024.0, warm_up=4096.0),  # KiB
     "files": Bound(slope=0.2, chance=32.0, warm_up=64.0),
-    # A watcher makes a worker when one more is needed than ever before: 64 in all, at any time.
-    "tasks": Bound(slope=0.2, chance=64.0, warm_up=64.0),
+    "tasks": Bound(slope=0.2, chance=8.0, warm_up=64.0),
 }
+
+
+_MOST_WORKERS = 64
+"""A watcher makes one when more requests are in flight than ever before, and keeps it."""
 
 
 @define
@@ -68,11 +72,14 @@ class Vitals:
 
     def take(self, at: float) -> Sample:
         """Look once; *at* is in seconds of any one clock."""
+        names = [task.get_name() for task in asyncio.all_tasks()]
+        workers = sum(name.endswith("Pump._work") for name in names)
         sample = Sample(
             at=at,
             memory=int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE / 1024,
             files=sum(1 for _ in Path("/proc/self/fd").iterdir()),
-            tasks=len(asyncio.all_tasks()),
+            tasks=len(names) - workers,
+            workers=workers,
         )
         self.samples.append(sample)
         return sample
@@ -83,31 +90,23 @@ class Vitals:
         times = [sample.at / self.seconds for sample in half]
         return linear_regression(times, [getattr(sample, name) for sample in half]).slope
 
-    def rise(self, name: str) -> float:
-        """
-        Growth in all over the second half, from its first quarter to its last one.
-
-        One step, as of the most that was ever needed at once, counts as high as it is; the line
-        through the samples takes it for half as much again when it is in the middle.
-        """
-        values = [getattr(sample, name) for sample in self._second_half()]
-        quarter = max(1, len(values) // 4)
-        return median(values[-quarter:]) - median(values[:quarter])
-
     def _second_half(self) -> list[Sample]:
         return self.samples[len(self.samples) // 2 :]
 
     def growths(self) -> Iterator[str]:
         """Name every figure that grows by more than its bound."""
+        if (workers := max(sample.workers for sample in self.samples)) > _MOST_WORKERS:
+            yield f"{workers} workers, allowed are {_MOST_WORKERS}"
         half = self._second_half()
+        units = (half[-1].at - half[0].at) / self.seconds
         for name, bound in BOUNDS.items():
             is_warm = half[0].at >= self.warm_after * self.seconds
             in_all = bound.chance if is_warm else bound.warm_up
-            slope, rise = self.slope(name), self.rise(name)
-            if slope > bound.slope and rise > in_all:
+            allowed = max(bound.slope, in_all / units)
+            if self.slope(name) > allowed:
                 yield (
-                    f"{name} grows by {slope:.2f} a {self.unit} and {rise:.0f} in all,"
-                    f" allowed are {bound.slope:g} or {in_all:g}"
+                    f"{name} grows by {self.slope(name):.2f} a {self.unit},"
+                    f" allowed are {allowed:.2f}"
                 )
 
     def summary(self) -> str:
