@@ -148,9 +148,8 @@ class Audience:
     def publish(self, watch: Watch, event: Event) -> None:
         """Tell everybody whom it concerns."""
         self._reader.put(watch, event)
-        if self._subscriptions:
-            for subscription in tuple(self._subscriptions):
-                subscription.put(watch, event)
+        for subscription in tuple(self._subscriptions):
+            subscription.put(watch, event)
         if isinstance(event, Final):
             self._wake_waiting(watch, event)
         if not self._scheduler:

@@ -66,7 +66,7 @@ class Calendar(Generic[T]):
     def put(self, item: T, due: float) -> None:
         """Enter an item that is not in the calendar."""
         item.due = due
-        number = int(due * _PAGES_PER_SECOND) if due < _FAR else _LAST
+        number = _page_of(due)
         if self._open and number <= self._open_number:
             self._insert(item)
             return

@@ -236,7 +236,7 @@ def progress_changed(
     current: int,
 ) -> ProgressChanged:
     """
-    Make an event whose task is read on demand: a third of a poll, which few readers need.
+    Make an event whose task is read on demand: over a quarter of a poll, which few readers need.
 
     Args:
         read: Gives the task, at any time the same.
