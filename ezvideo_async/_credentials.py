@@ -36,13 +36,14 @@ _AMBIGUOUS = 4
 class Secret:
     """A key that no ``repr``, log, pickle or traceback shows."""
 
-    __slots__ = ("_echoes", "_key", "_starts")
+    __slots__ = ("_echoes", "_key", "_marks", "_starts")
 
     def __init__(self, key: object) -> None:
         trouble = _trouble_with_key(key)
         self._key = "" if trouble else str(key).strip()
         self._echoes: re.Pattern[str] | None = None
         self._starts: re.Pattern[bytes] | None = None
+        self._marks = _marks_of(self._key[:_STARTING])
         del key  # no traceback shows it, not even a refused one
         if trouble:
             raise ConfigError(trouble)
@@ -71,7 +72,7 @@ class Secret:
 
     def scrub_body(self, body: bytes) -> bytes:
         """Mask the key wherever *body* echoes it."""
-        if not self._may_be_in(body):
+        if not self._has_mark(body) or not self._may_be_in(body):
             return body
         return self._masked(body.decode("latin-1")).encode("latin-1")
 
@@ -82,6 +83,13 @@ class Secret:
             self._starts = re.compile(_echoes_of(self._key[:_STARTING]).encode())
         # A search in bytes takes half the time of one in text, and nearly always it is all.
         return self._starts.search(body) is not None
+
+    def _has_mark(self, body: bytes) -> bool:
+        """Pass by most bodies in half the time of a search for the pattern, 5 us."""
+        for mark in self._marks:  # noqa: SIM110 -- a generator takes half as long again
+            if body.find(mark) >= 0:  # ``in`` tries first whether the mark is a number
+                return True
+        return False
 
     def _masked(self, text: str) -> str:
         if self._echoes is None:
@@ -112,6 +120,16 @@ def _echoes_of(key: str) -> str:
     packed = [_packed(key[:_MATCHED], before) for before in range(3)]
     more = r"[\w+/=-]*+" if len(key) > _MATCHED else ""
     return "|".join([*plain, *(f"{each}{more}" for each in packed)])
+
+
+def _marks_of(key: str) -> tuple[bytes, ...]:
+    """List the texts of which at least one is in everything that ``_echoes_of`` matches."""
+    packed = (re.match(r"[A-Za-z0-9]*", _packed(key, before)) for before in range(3))
+    return (key.encode(), *_ESCAPES, *(found[0].encode() for found in packed if found))
+
+
+_ESCAPES = (b"\\", b"%", b"&#")
+"""What the forms of a character begin with, but the character itself."""
 
 
 def _forms(character: str) -> list[str]:
