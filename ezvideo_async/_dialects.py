@@ -198,6 +198,10 @@ FAILURE_REASON_FIELDS: Final = (
     "task_status_msg",  # Kling
 )
 
+MISPLACED_REASON_PLACES: Final = (
+    ("metadata", "url"),  # new-api's Hailuo channel: the failure's text, where the url should be
+)
+
 NOT_FOUND_CODES: Final = frozenset(
     {"task_not_found", "task_not_exist", "video_not_found", "not_found", "resource_not_found"}
 )

@@ -19,6 +19,7 @@ from ezvideo_async._fields import (
     first_named,
     first_placed,
     is_object,
+    places_by_key,
     read_instant,
     read_metadata,
     read_progress,
@@ -27,10 +28,13 @@ from ezvideo_async._fields import (
     read_web_url,
     scalar_text,
     text_or_none,
-    value_at,
 )
 from ezvideo_async._models import TaskError, TaskStatus, VideoTask
 from ezvideo_async.errors import BadResponseError
+
+_URL_PLACES = places_by_key(dialects.URL_PLACES)
+_SECONDS_PLACES = places_by_key(dialects.SECONDS_PLACES)
+_REASON_PLACES = places_by_key(dialects.MISPLACED_REASON_PLACES)
 
 # -- the shape of the answer --------------------------------------------------------------------
 
@@ -76,8 +80,7 @@ def _failure_reason(found: JSONObject) -> str | None:
     told = first_named(found, dialects.FAILURE_REASON_FIELDS, scalar_text)
     if told is not None:
         return told
-    # new-api's Hailuo channel keeps the failure's text where the url should be.
-    misplaced = text_or_none(value_at(found, ("metadata", "url")))
+    misplaced = first_placed(found, _REASON_PLACES, text_or_none)
     return misplaced if read_url(misplaced, base_url=None) is None else None
 
 
@@ -107,7 +110,7 @@ def _has_fresh_id(levels: list[JSONObject]) -> bool:
 def _url(found: JSONObject, status: TaskStatus | None, base_url: str | None) -> str | None:
     if isinstance(found.get("metadata"), str):
         found = {**found, "metadata": read_metadata(found["metadata"])}
-    url = first_placed(found, dialects.URL_PLACES, lambda value: read_url(value, base_url=base_url))
+    url = first_placed(found, _URL_PLACES, lambda value: read_url(value, base_url=base_url))
     if url is None and status is TaskStatus.COMPLETED:
         url = first_named(found, dialects.URL_FIELDS_WHEN_COMPLETED, read_web_url)
     return url
@@ -217,7 +220,7 @@ def task_shown(
         if status.is_terminal
         else None,
         "expires_at": first_named(found, dialects.EXPIRES_AT_FIELDS, read_instant),
-        "seconds": first_placed(found, dialects.SECONDS_PLACES, scalar_text),
+        "seconds": first_placed(found, _SECONDS_PLACES, scalar_text),
         "size": found.get("size"),
         "url": _url(found, status, base_url),
         "error": _task_error(found, shown),

@@ -27,6 +27,7 @@ MAX_DEPTH: Final = 100
 """Levels; ``copy.deepcopy`` takes two frames for each, of the 1,000 that Python allows."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLANKS = " \t\n\r"
 
 
 def decode_json(body: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
@@ -40,17 +41,17 @@ def decode_json(body: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     Raises:
         ValueError: *body* is not JSON by the rules above; nothing else.
     """
-    text = body.removeprefix(_BYTE_ORDER_MARK).decode("utf-8")
-    value = None
+    text = body.removeprefix(_BYTE_ORDER_MARK).decode("utf-8").strip(_BLANKS)
+    value, end = None, len(text)
     try:
-        value = _DECODER.decode(text)
+        value, end = _DECODER.raw_decode(text)  # ``decode`` takes a tenth longer
     except RecursionError:
         is_too_deep = True
     else:
         # Most answers do not open enough brackets, let alone one within the other.
         is_too_deep = text.count("{") + text.count("[") > max_depth and _is_deeper(value, max_depth)
-    if is_too_deep:
-        message = "nested too deeply"
+    if is_too_deep or end != len(text):
+        message = "nested too deeply" if is_too_deep else "more than one value"
         raise ValueError(message)
     return value
 
