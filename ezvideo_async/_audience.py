@@ -14,14 +14,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ezvideo_async._events import Final
+from ezvideo_async._events import Ending
 from ezvideo_async._reader import Reader, Subscription
 from ezvideo_async._watch import timed_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from ezvideo_async._events import Event
+    from ezvideo_async._events import Event, Final
     from ezvideo_async._schedule import Scheduler
     from ezvideo_async._watch import Watch
 
@@ -148,12 +148,13 @@ class Audience:
     def publish(self, watch: Watch, event: Event) -> None:
         """Tell everybody whom it concerns."""
         self._reader.put(watch, event)
-        for subscription in tuple(self._subscriptions):
-            subscription.put(watch, event)
-        if isinstance(event, Final):
+        if self._subscriptions:
+            for subscription in tuple(self._subscriptions):
+                subscription.put(watch, event)
+        if isinstance(event, Ending):
             self._wake_waiting(watch, event)
-        if not self._scheduler:
-            self.wake()
+            if not self._scheduler:
+                self.wake()
 
     def wake(self) -> None:
         """Let everybody who reads look again whether it is over."""

@@ -131,11 +131,12 @@ class Exchange:
         outcome = answer.outcome
         error = outcome if isinstance(outcome, EzVideoError) else None
         self._gate.finish(error, started=started, poll=poll)
-        elapsed = self._gate.loop.time() - started
-        if _log.isEnabledFor(logging.DEBUG):
-            told = outcome if isinstance(outcome, EzVideoError) else _status(outcome, known)
-            _log.debug("%.200a: %s, after %.3f s", task_id, told, elapsed)
-        if self._observers:
+        is_logged = _log.isEnabledFor(logging.DEBUG)
+        if is_logged or self._observers:
+            elapsed = self._gate.loop.time() - started
+            if is_logged:
+                told = outcome if isinstance(outcome, EzVideoError) else _status(outcome, known)
+                _log.debug("%.200a: %s, after %.3f s", task_id, told, elapsed)
             self._observers.tell(_signal(task_id, outcome, known, elapsed))
         return answer
 

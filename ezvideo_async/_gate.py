@@ -74,7 +74,13 @@ class Gate:
         self._calls: deque[_Waiter] = deque()
         self._looks: deque[_Waiter] = deque()
         self._watchers: deque[Callable[[], int]] = deque()
-        self._turns = deque((self._serve_call, self._serve_look, self._serve_watcher))
+        self._turns: deque[_Turn] = deque(
+            (
+                (self._calls, self._serve_call),
+                (self._looks, self._serve_look),
+                (self._watchers, self._serve_watcher),
+            )
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._pausing: dict[_Waiter, None] = {}
@@ -271,9 +277,9 @@ class Gate:
 
     def _serve_next(self, now: float) -> bool:
         for _ in range(len(self._turns)):
-            serve = self._turns[0]
+            waiting, serve = self._turns[0]
             self._turns.rotate(-1)
-            if serve(now):
+            if waiting and serve(now):
                 return True
         return False
 
@@ -339,6 +345,10 @@ class Gate:
         due = self._timer_at
         self._timer, self._timer_at = None, inf
         self.budget.notify(due)
+
+
+_Turn = tuple["deque[_Waiter] | deque[Callable[[], int]]", "Callable[[float], bool]"]
+"""Who waits, and what serves the first of them if it may start now."""
 
 
 class _Waiter:

@@ -45,17 +45,22 @@ class Mailbox:
 
     def put(self, watch: Watch, event: Event) -> None:
         """Add what happened to a watch, in place of what was unread of it."""
-        waiting = self._unread.get(watch)
-        if waiting is None and watch in self._unread:
-            self._unread[watch] = event if event.is_final else None
+        if watch not in self._unread:
+            self._put(watch, event)
             return
-        merged = event if waiting is None else _merged(waiting, event)
-        if isinstance(merged, ProgressChanged):
-            merged = self._since_heard(watch, merged)
-        if merged is not None:
-            self._unread[watch] = merged
-        elif waiting is not None:
-            del self._unread[watch]
+        waiting = self._unread[watch]
+        if waiting is None:
+            self._unread[watch] = event if event.is_final else None
+        else:
+            self._put(watch, _merged(waiting, event))
+
+    def _put(self, watch: Watch, event: Event | None) -> None:
+        if isinstance(event, ProgressChanged):
+            event = self._since_heard(watch, event)
+        if event is not None:
+            self._unread[watch] = event
+        else:
+            self._unread.pop(watch, None)
 
     def put_state(self, watch: Watch) -> None:
         """
@@ -72,8 +77,10 @@ class Mailbox:
             return None
         return event if previous == event.previous else evolve(event, previous=previous)
 
-    def take(self) -> Event:
-        """Read the oldest: its event, numbered 1, 2, 3 and so on for this reader."""
+    def take(self) -> Event | None:
+        """Read the oldest event, numbered 1, 2, 3 and so on for this reader; None if all are."""
+        if not self._unread:
+            return None
         watch, waiting = self._unread.popitem(last=False)
         event: Event = watch.state_told() if waiting is None else waiting
         if event.is_final:

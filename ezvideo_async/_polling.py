@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from ezvideo_async._events import Final, TaskFailed, TaskLost
+from ezvideo_async._events import Ending, TaskFailed, TaskLost
 from ezvideo_async._learned import Learned
 from ezvideo_async._models import TaskError, VideoTask, without_queries
 from ezvideo_async._observe import RetryDue
@@ -23,7 +23,7 @@ from ezvideo_async.errors import ClosedError, PermissionDeniedError, TaskFailedE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ezvideo_async._events import Event
+    from ezvideo_async._events import Event, Final
     from ezvideo_async._exchange import Exchange
     from ezvideo_async._gate import Gate, Observers
     from ezvideo_async._policy import PollPolicy
@@ -146,7 +146,7 @@ class Poller:
                 await self.gate.pause(delay)
             (watch,) = scheduler.take_due(max(due, loop.time()), limit=1)
             event = await self.poll(scheduler, watch)
-            if isinstance(event, Final):
+            if isinstance(event, Ending):
                 return event
 
 

@@ -12,6 +12,7 @@ import re
 from attrs import frozen
 
 _NAMED = b'"progress'
+_ESCAPED = b"\\u00"
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 """No server writes letters so, but a key that is could be the task's own progress."""
 
@@ -48,14 +49,17 @@ def progress_of_repeat(body: bytes, *, known: bytes, progress: int | None) -> in
         The progress, if in nothing else the two differ and there is no doubt that it is the
         task's own; None for any other answer.
     """
-    found = _PROGRESS.search(body)
-    if found is None or body.count(_NAMED) != 1 or _ESCAPED_LETTER.search(body):
+    # Plain searches take a tenth of the time of one for a pattern.
+    place = body.find(_NAMED)
+    if place < 0 or body.count(_NAMED) != 1 or _has_escaped_letter(body):
         return None
-    before = _PROGRESS.match(known, found.start())
-    if before is None or int(before[1]) != progress:
+    found, before = _PROGRESS.match(body, place), _PROGRESS.match(known, place)
+    if found is None or before is None or int(before[1]) != progress:
         return None  # one that is not the task's own was not read, and is not known
-    is_repeat = (
-        body[: found.start(1)] == known[: before.start(1)]
-        and body[found.end() :] == known[before.end() :]
-    )
+    (start, end), (start_before, end_before) = found.span(1), before.span(1)
+    is_repeat = body[:start] == known[:start_before] and body[end:] == known[end_before:]
     return int(found[1]) if is_repeat else None
+
+
+def _has_escaped_letter(body: bytes) -> bool:
+    return body.find(_ESCAPED) >= 0 and _ESCAPED_LETTER.search(body) is not None

@@ -141,8 +141,11 @@ class Pump:
 
     def arm(self) -> None:
         """Set the timer for what comes next, unless it comes no sooner than what is set."""
-        at = max(self._scheduler.next_at(), self._loop.time())
-        if at < self._timer_at and not self._is_stopped:
+        at = self._scheduler.next_at()
+        if at >= self._timer_at or self._is_stopped:
+            return
+        at = max(at, self._loop.time())
+        if at < self._timer_at:
             self._disarm()
             self._timer_at = at
             self._timer = self._loop.call_at(at, self._timer_fired)
@@ -243,7 +246,8 @@ class Pump:
             self.polls += 1
         if event is not None and not self._is_stopped:
             self._publish(watch, event)
-        self.arm()
+        if watch.due < self._timer_at:
+            self.arm()
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:

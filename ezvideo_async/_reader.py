@@ -50,7 +50,8 @@ class Reader:
         """Take in an event, and wake the loop that waits for one."""
         if self.progress or not isinstance(event, ProgressChanged):
             self.mailbox.put(watch, event)
-            self.wake()
+            if self._woken is not None:
+                self.wake()
 
     def put_state(self, watch: Watch) -> None:
         """Have the state of a watch told, whatever it is by then."""
@@ -74,15 +75,15 @@ class Reader:
         if self._woken is not None:
             message = "two tasks read the same events; give each its own subscribe()"
             raise RuntimeError(message)
-        while not self.mailbox:
+        # A cancelled read has taken nothing: after taking, nothing is awaited.
+        while (event := self.mailbox.take()) is None:
             self._raise_if_finished()
             self._woken = asyncio.get_running_loop().create_future()
             try:
                 await self._woken
             finally:
                 self._woken = None
-        # Nothing is awaited from here on: a cancelled read has taken nothing.
-        return self.mailbox.take()
+        return event
 
     def _raise_if_finished(self) -> None:
         if self._is_over():

@@ -45,8 +45,9 @@ class Ready:
 
     def append(self, watch: Watch) -> None:
         """Let an id queue up that has come due."""
-        self.deadline = min(self.deadline, watch.deadline)
-        if watch in self._since:
+        if watch.deadline < self.deadline:  # noqa: PLR1730 -- ``min`` takes 0.1 us more
+            self.deadline = watch.deadline
+        if self._since and watch in self._since:
             watch.state = _OVERDUE
             self._overdue.append(watch)
         else:

@@ -20,7 +20,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ezvideo_async._calendar import Calendar
-from ezvideo_async._events import Final
+from ezvideo_async._events import Ending
 from ezvideo_async._pace import Pace
 from ezvideo_async._progress import Progressed
 from ezvideo_async._ready import Ready
@@ -29,7 +29,7 @@ from ezvideo_async._watch import Snapshot, State, Watch
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ezvideo_async._events import Event
+    from ezvideo_async._events import Event, Final
     from ezvideo_async._models import VideoTask
     from ezvideo_async._policy import PollPolicy
     from ezvideo_async.errors import EzVideoError
@@ -249,7 +249,9 @@ class Scheduler:
     def _wait(self, watch: Watch, due: float) -> None:
         """Enter an id into the calendar; one that would come due after its deadline ends then."""
         watch.state = _WAITING
-        self._calendar.put(watch, min(due, watch.deadline))
+        if due > watch.deadline:  # noqa: PLR1730 -- ``min`` takes 0.1 us more
+            due = watch.deadline
+        self._calendar.put(watch, due)
 
     def _is_hurried(self, watch: Watch) -> bool:
         """Tell, once, whether it is to be asked for again as soon as may be."""
@@ -296,12 +298,12 @@ class Scheduler:
             event = self._seen(watch, task, now, unix_now)
             watch.keep_bytes()
         if watch.state is _IN_FLIGHT:
-            delay = self.pace.after_answer(
+            due = now + self.pace.after_answer(
                 watch, now=now, rand=rand, retry_after=retry_after, poll_after=poll_after
             )
             if self._hurried and self._is_hurried(watch) and retry_after is None:
-                delay = 0.0
-            self._wait(watch, self.pace.earliest(watch, now + delay))
+                due = self.pace.earliest(watch, now)
+            self._wait(watch, due)
         return event
 
     def fed(self, task: VideoTask, *, now: float, unix_now: float) -> Event | None:
@@ -348,7 +350,7 @@ class Scheduler:
             progress=self.progress,
             stalled_after=policy.stalled_after,
         )
-        return self._end(watch, event, now) if isinstance(event, Final) else event
+        return self._end(watch, event, now) if isinstance(event, Ending) else event
 
     def _progressed(
         self, watch: Watch, answer: Progressed, now: float, unix_now: float

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from ezvideo_async._events import (
-    Final,
+    Ending,
     ProgressChanged,
     StatusChanged,
     TaskCompleted,
@@ -43,7 +43,7 @@ from ezvideo_async.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ezvideo_async._events import Event
+    from ezvideo_async._events import Event, Final
     from ezvideo_async._models import TaskStatus
     from ezvideo_async._progress import Progressed
 
@@ -148,7 +148,7 @@ class Watch:
     @property
     def final(self) -> Final | None:
         """The final event; None while there is none."""
-        return self.known if isinstance(self.known, Final) else None
+        return self.known if isinstance(self.known, Ending) else None
 
     @property
     def errors(self) -> int:
@@ -183,15 +183,11 @@ class Watch:
         """
         status, percent = self.status, self.progress
         self.known, self.status, self.progress = task, task.status, task.progress
-        if status is task.status and percent == task.progress:
-            return self.seen_again(now=now, unix_now=unix_now, stalled_after=stalled_after)
-        self._note_answer(unix_now)
-        if task.is_terminal:
-            kind = TaskCompleted if task.succeeded else TaskFailed
-            return kind(task_id=self.task_id, task=task, at=unix_now, tag=self.tag)
-        self.changed = now
         if status is not task.status:
-            return self._status_changed(status, task, unix_now)
+            return self._status_seen(status, task, now, unix_now)
+        if percent == task.progress:
+            return self.seen_again(now=now, unix_now=unix_now, stalled_after=stalled_after)
+        self._note_change(now, unix_now)
         if not progress:
             return None
         return ProgressChanged(
@@ -203,6 +199,18 @@ class Watch:
             current=task.progress,
         )
 
+    def _status_seen(
+        self, previous: TaskStatus | None, task: VideoTask, now: float, unix_now: float
+    ) -> Event:
+        self._note_change(now, unix_now)
+        if task.is_terminal:
+            kind = TaskCompleted if task.succeeded else TaskFailed
+            return kind(task_id=self.task_id, task=task, at=unix_now, tag=self.tag)
+        return self._status_changed(previous, task, unix_now)
+
+    def _note_change(self, now: float, unix_now: float) -> None:
+        self.seen_at, self.changed, self.trouble = unix_now, now, None
+
     def progressed(
         self, answer: Progressed, *, now: float, unix_now: float, progress: bool
     ) -> ProgressChanged | None:
@@ -210,8 +218,7 @@ class Watch:
         previous = self.progress
         self.known, self.progress = answer.body, answer.progress
         self.request_id = answer.request_id
-        self._note_answer(unix_now)
-        self.changed = now
+        self._note_change(now, unix_now)
         if not progress:
             return None
         return progress_changed(
@@ -233,14 +240,10 @@ class Watch:
         self, *, now: float, unix_now: float, stalled_after: float | None
     ) -> TaskStalled | None:
         """Take in that nothing has changed; arguments as of :meth:`seen`."""
-        self._note_answer(unix_now)
+        self.seen_at, self.trouble = unix_now, None
         if stalled_after is None or now - self.changed < stalled_after:
             return None
         return self._task_stalled(now, unix_now)
-
-    def _note_answer(self, unix_now: float) -> None:
-        self.seen_at = unix_now
-        self.trouble = None
 
     def keep_bytes(self) -> None:
         """
@@ -336,7 +339,7 @@ def state_of(
         return read_task(
             answer, body=known, task_id=task_id, base_url=base_url, request_id=request_id
         )
-    return known.task if isinstance(known, Final) else known
+    return known.task if isinstance(known, Ending) else known
 
 
 class Snapshot(Mapping[str, "VideoTask | None"]):

@@ -22,7 +22,7 @@ from attrs import frozen
 from ezvideo_async._audience import Audience
 from ezvideo_async._checks import check_task, checked_task_id, checked_task_ids
 from ezvideo_async._client import poller_of
-from ezvideo_async._events import Final
+from ezvideo_async._events import Ending
 from ezvideo_async._home import Home
 from ezvideo_async._observe import TaskEnded
 from ezvideo_async._policy import PollPolicy, seconds_between, time_limit
@@ -256,11 +256,11 @@ class TaskWatcher:
         if watch is None:
             self.add(task_id)
             watch = self._known(task_id)
-        if isinstance(watch.final, Final):
-            final = watch.final
-            watch.is_claimed = True
-        else:
+        final = watch.final
+        if final is None:
             final = await self._audience.final_of(watch, limit)
+        else:
+            watch.is_claimed = True
         return outcome_of(final, raise_on_failure=raise_on_failure)
 
     def snapshot(self) -> Mapping[str, VideoTask | None]:
@@ -414,7 +414,7 @@ class TaskWatcher:
 
     def _publish(self, watch: Watch, event: Event) -> None:
         self._audience.publish(watch, event)
-        if isinstance(event, Final):
+        if isinstance(event, Ending):
             self._ended[event.kind] += 1
             if self._poller.observers:
                 self._poller.observers.tell(TaskEnded(task_id=watch.task_id, kind=event.kind))

@@ -65,6 +65,7 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
         polls = 0
         while polls < least:
             told, now = 0, now + _STEP
+            wakes_at = now + _STEP
             age = int(now / _SHORTEST)
             for watch in in_flight:
                 state = states[(age + hash(watch.task_id)) // lasting % len(states)]
@@ -75,7 +76,8 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
                 if event is not None:
                     audience.publish(watch, event)
                     told += 1
-                scheduler.next_at()  # after each poll the watcher looks whether to wake earlier
+                if watch.due < wakes_at:  # the watcher too looks whether to wake earlier
+                    wakes_at = scheduler.next_at()
             polls += len(in_flight)
             for _ in range(told):
                 await audience.read()
