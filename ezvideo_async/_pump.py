@@ -38,6 +38,12 @@ _log = logging.getLogger("ezvideo_async")
 _LATE = 1.0
 """Seconds by which the timer may be late; beyond, the process slept or the loop was blocked."""
 
+_LONG_ADDING = 0.05
+"""Seconds; what comes due while ids are added for longer than this would go out as a burst."""
+
+_MADE_UP_OVER = 10.0
+"""Times as long, what came due meanwhile takes to go out: a tenth more than the rest."""
+
 
 class Pump:
     """
@@ -138,6 +144,15 @@ class Pump:
         self._spread_after_pause(now)
         self._send_ready(now)
         self.arm()
+
+    def added(self, *, since: float) -> None:
+        """Pump after ids were added, which has taken since *since*: 0.2 s for a hundred thousand."""
+        now = self._loop.time()
+        taken = now - since
+        if taken >= _LONG_ADDING:
+            over = min(_MADE_UP_OVER * taken, self._scheduler.policy.interval)
+            self._spread(now, over=over, again=False)
+        self._pump_until(now)
 
     def arm(self) -> None:
         """Set the timer for what comes next, unless it comes no sooner than what is set."""

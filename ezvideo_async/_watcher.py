@@ -334,7 +334,7 @@ class TaskWatcher:
             tag=tag,
         )
         self._tell_stretch()
-        self._pump.pump()
+        self._pump.added(since=now)
 
     def _tell_stretch(self) -> None:
         count, budget = len(self._scheduler), self._poller.gate.budget

@@ -28,6 +28,7 @@ from ezvideo_async import (
     TaskNotFoundError,
     WaitTimeoutError,
 )
+from ezvideo_async._schedule import Scheduler
 from tests.fake_transport import FakeTask, FakeTransport, fake_client
 
 STEADY = PollPolicy(jitter=0.0)
@@ -121,6 +122,28 @@ async def test_first_looks_are_spread():
 
     assert max(firsts) <= 5.0
     assert peak(firsts, 0.1) <= 1.1 * mean_of_100_ms
+
+
+async def test_first_looks_are_spread_also_when_adding_takes_time(monkeypatch):
+    """What comes due while ids are added, and the loop stands still, is no burst afterwards."""
+    server = server_of(1000)
+    loop = asyncio.get_running_loop()
+    add = Scheduler.add
+
+    def add_slowly(*args, **options):
+        added = add(*args, **options)
+        loop._now += 0.4
+        return added
+
+    monkeypatch.setattr(Scheduler, "add", add_slowly)
+    async with fake_client(server, budget=RequestBudget(rate=400.0, burst=400)) as client:
+        async with client.watch(ids(1000), policy=STEADY):
+            await asyncio.sleep(6)
+
+    firsts = [min(server.asked(task_id)) for task_id in ids(1000)]
+
+    assert min(firsts) == pytest.approx(0.4, abs=0.1)
+    assert peak(firsts, 0.1) <= 1.2 * 1000 / 5.0 * 0.1
 
 
 async def test_one_more_id_is_looked_at_at_once():
