@@ -14,10 +14,11 @@ Rules:
 
 from __future__ import annotations
 
-from math import exp, inf, sqrt
+from math import inf, sqrt
 from typing import TYPE_CHECKING, Protocol
 
 from ezvideo_async._breaker import Breaker, verdict
+from ezvideo_async._measured import MeasuredRate
 from ezvideo_async._observe import BreakerClosed, CoolDown
 from ezvideo_async._policy import is_number, shown
 from ezvideo_async.errors import ConfigError, EzVideoError, RateLimitError
@@ -34,7 +35,6 @@ _CUT = 0.7  # CUBIC's beta, as botocore's adaptive mode uses it
 _CUTS_APART = 1.0  # seconds, and none in a cool-down: requests in flight meet the same 429
 _REGROWTH = 60.0  # seconds
 _SLOWEST = 1.0  # requests a second that no server minds
-_MEASURED_OVER = 5.0  # seconds, time constant of the measured rate
 _COOL_DOWN_MAX = 60.0  # seconds, without a Retry-After
 _RETRY_AFTER_MAX = 600.0  # seconds: asking again after ten minutes is harmless
 
@@ -91,7 +91,7 @@ class RequestBudget:
         self._in_flight = 0
         self._arrival = -inf  # GCRA's theoretical arrival time of the next request,
         self._arrival_rate = self._rate  # reckoned at this rate
-        self._measured = _MeasuredRate()
+        self._measured = MeasuredRate()
         self._cut_at = -inf
         self._cut_to = self._rate
         self._regrows_from = -inf
@@ -324,30 +324,6 @@ class RequestBudget:
         """Pay in for an answer: a successful retry gets its cost back, a first try 1."""
         cost = _THROTTLED_RETRY_COST if throttled else _RETRY_COST
         self._retry_tokens = min(_RETRY_TOKENS, self._retry_tokens + (cost if retried else 1.0))
-
-
-class _MeasuredRate:
-    """Requests a second lately: an exponential average, corrected for its empty beginning."""
-
-    def __init__(self) -> None:
-        self._began = inf
-        self._at = -inf
-        self._average = 0.0
-
-    def count(self, now: float) -> None:
-        if self._at == -inf:
-            self._began = now
-        else:
-            self._average *= exp(-max(0.0, now - self._at) / _MEASURED_OVER)
-        self._average += 1.0 / _MEASURED_OVER
-        self._at = now
-
-    def at(self, now: float) -> float:
-        seen = max(0.0, now - self._began)
-        filled = 1.0 - exp(-seen / _MEASURED_OVER)
-        if filled <= 0.0:
-            return inf
-        return self._average * exp(-max(0.0, now - self._at) / _MEASURED_OVER) / filled
 
 
 def _checked_rate(rate: float) -> float:

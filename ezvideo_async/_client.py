@@ -25,10 +25,11 @@ from ezvideo_async._checks import (
 )
 from ezvideo_async._credentials import Credentials, KeySource
 from ezvideo_async._exchange import Exchange
-from ezvideo_async._gate import Gate, Observers
+from ezvideo_async._gate import Gate
 from ezvideo_async._home import running_loop
 from ezvideo_async._models import VideoTask
 from ezvideo_async._observe import RetryDue
+from ezvideo_async._observers import Observers
 from ezvideo_async._policy import (
     PollPolicy,
     RetryPolicy,

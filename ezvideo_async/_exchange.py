@@ -30,8 +30,9 @@ from ezvideo_async.errors import (
 if TYPE_CHECKING:
     from ezvideo_async._carrier import Line
     from ezvideo_async._credentials import Credentials, Secret
-    from ezvideo_async._gate import Gate, Observers
+    from ezvideo_async._gate import Gate
     from ezvideo_async._observe import Signal
+    from ezvideo_async._observers import Observers
     from ezvideo_async._progress import Progressed
     from ezvideo_async._transport import Transport
 

@@ -19,40 +19,17 @@ from ezvideo_async._observe import BreakerClosed, BreakerOpened, CoolDown
 from ezvideo_async.errors import ClosedError, EzVideoError, RateLimitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ezvideo_async._budget import RequestBudget
-    from ezvideo_async._observe import Observer, Signal
+    from ezvideo_async._observe import Signal
+    from ezvideo_async._observers import Observers
 
 _AT_ONCE = 0.001  # seconds after which a call comes again that was not let through
 
 _WARN_EVERY = 60.0  # seconds between two warnings of a 429: a low limit gives them all day
 
 _log = logging.getLogger("ezvideo_async")
-
-
-class Observers:
-    """The observers of one client: they hear everything, and can break nothing."""
-
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = tuple(observers)
-        self._has_logged = False
-        self.failures = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._observers)
-
-    def tell(self, signal: Signal) -> None:
-        """Call every observer; what one raises is counted, and logged the first time."""
-        for observer in self._observers:
-            try:
-                observer(signal)
-            # The caller's code, which must not end a watch, not even by a stray cancellation.
-            except (Exception, asyncio.CancelledError):  # noqa: BLE001, ASYNC103 -- see above
-                self.failures += 1
-                if not self._has_logged:
-                    self._has_logged = True
-                    _log.exception("an observer raised; it is still called, but not logged again")
 
 
 class Gate:

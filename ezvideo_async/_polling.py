@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from ezvideo_async._events import Event, Final
     from ezvideo_async._exchange import Exchange
-    from ezvideo_async._gate import Gate, Observers
+    from ezvideo_async._gate import Gate
+    from ezvideo_async._observers import Observers
     from ezvideo_async._policy import PollPolicy
     from ezvideo_async._watch import Watch
     from ezvideo_async.errors import EzVideoError

@@ -146,7 +146,7 @@ class Pump:
         self.arm()
 
     def added(self, *, since: float) -> None:
-        """Pump after ids were added, which has taken since *since*: 0.2 s for a hundred thousand."""
+        """Pump when ids have been added, which began at *since*: 0.2 s for a hundred thousand."""
         now = self._loop.time()
         taken = now - since
         if taken >= _LONG_ADDING:

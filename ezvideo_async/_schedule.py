@@ -24,7 +24,8 @@ from ezvideo_async._events import Ending
 from ezvideo_async._pace import Pace
 from ezvideo_async._progress import Progressed
 from ezvideo_async._ready import Ready
-from ezvideo_async._watch import Snapshot, State, Watch
+from ezvideo_async._states import Snapshot
+from ezvideo_async._watch import State, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

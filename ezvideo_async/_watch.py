@@ -6,7 +6,6 @@ No await, no clock, no randomness, no I/O.  When it is asked for is the schedule
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import Enum, auto
 from functools import partial
 from math import inf
@@ -25,8 +24,7 @@ from ezvideo_async._events import (
     progress_changed,
 )
 from ezvideo_async._models import VideoTask, source_of
-from ezvideo_async._parse import read_task
-from ezvideo_async._strict_json import decode_json
+from ezvideo_async._states import state_of
 from ezvideo_async.errors import (
     AuthenticationError,
     BadRequestError,
@@ -41,11 +39,10 @@ from ezvideo_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ezvideo_async._events import Event, Final
     from ezvideo_async._models import TaskStatus
     from ezvideo_async._progress import Progressed
+    from ezvideo_async._states import Reading
 
 _LOOKS_AFTER_VANISHING = 2
 """A task that was seen and is not found: stale replicas deserve two more looks."""
@@ -321,54 +318,6 @@ class Watch:
             error=error,
             reason=reason,
         )
-
-
-Reading = tuple["bytes | VideoTask | Final | None", str, "str | None", "str | None"]
-"""The last state of an id as a watch keeps it, its id, the base url and the request id."""
-
-
-def state_of(
-    known: bytes | VideoTask | Final | None,
-    task_id: str,
-    base_url: str | None,
-    request_id: str | None,
-) -> VideoTask | None:
-    """Give the state that a watch keeps; one that is kept as bytes is read anew, in 15 us."""
-    if isinstance(known, bytes):
-        answer = decode_json(known)
-        return read_task(
-            answer, body=known, task_id=task_id, base_url=base_url, request_id=request_id
-        )
-    return known.task if isinstance(known, Ending) else known
-
-
-class Snapshot(Mapping[str, "VideoTask | None"]):
-    """
-    The states of many ids at one instant; each is read when it is asked for.
-
-    Args:
-        readings: Each id's last state; the snapshot's own from now on.
-    """
-
-    __slots__ = ("_readings",)
-
-    def __init__(self, readings: dict[str, Reading]) -> None:
-        self._readings = readings
-
-    def __getitem__(self, task_id: str) -> VideoTask | None:
-        return state_of(*self._readings[task_id])
-
-    def __contains__(self, task_id: object) -> bool:
-        return task_id in self._readings
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._readings)
-
-    def __len__(self) -> int:
-        return len(self._readings)
-
-    def __repr__(self) -> str:
-        return f"<the states of {len(self)} tasks>"
 
 
 def timed_out(watch: Watch, *, waited: float) -> WaitTimeoutError:

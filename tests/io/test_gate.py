@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from ezvideo_async import PollPolicy, RequestBudget, RetryPolicy
-from ezvideo_async._gate import Gate, Observers
+from ezvideo_async._gate import Gate
 from ezvideo_async._observe import (
     BreakerClosed,
     BreakerOpened,
@@ -21,6 +21,7 @@ from ezvideo_async._observe import (
     Signal,
     TaskEnded,
 )
+from ezvideo_async._observers import Observers
 from ezvideo_async.errors import ClosedError, RateLimitError, ServerError
 from ezvideo_async.testing import FakeVideoServer
 from tests.raw_server import DONE, READ, STALL, RawServer, answer, client_of, done, now, replying

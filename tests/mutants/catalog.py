@@ -52,8 +52,8 @@ MUTANTS = (
     Mutant(
         "poll after end",
         "_schedule.py",
-        "        if watch.state is _IN_FLIGHT:\n            delay =",
-        "        if True:\n            delay =",
+        "        if watch.state is _IN_FLIGHT:\n            due =",
+        "        if True:\n            due =",
         first="tests/watch/test_model.py",
     ),
     Mutant(
@@ -68,9 +68,9 @@ MUTANTS = (
     Mutant(
         "end lost when the buffer is full",
         "_mailbox.py",
-        "        waiting = self._unread.get(watch)\n",
-        "        waiting = self._unread.get(watch)\n"
-        "        if len(self._unread) >= 1000:\n            return\n",
+        "        if watch not in self._unread:\n            self._put(watch, event)\n",
+        "        if len(self._unread) >= 1000:\n            return\n"
+        "        if watch not in self._unread:\n            self._put(watch, event)\n",
         first="tests/watch/test_crowd.py",
     ),
     Mutant(
@@ -113,8 +113,8 @@ MUTANTS = (
     Mutant(
         "event lost on cancel between get and return",
         "_reader.py",
-        "        return self.mailbox.take()",
-        "        event = self.mailbox.take()\n        await asyncio.sleep(0)\n        return event",
+        "        return event\n\n    def _raise",
+        "        await asyncio.sleep(0)\n        return event\n\n    def _raise",
         first="tests/watch/test_model.py",
     ),
     Mutant(
@@ -172,7 +172,7 @@ MUTANTS = (
     Mutant(
         "back-off never reset",
         "_watch.py",
-        "        self.seen_at = unix_now\n        self.trouble = None\n",
+        "        self.seen_at, self.trouble = unix_now, None\n",
         "        self.seen_at = unix_now\n",
         first="tests/watch/test_polling.py",
     ),
