@@ -38,8 +38,9 @@ _log = logging.getLogger("ezvideo_async")
 _LATE = 1.0
 """Seconds by which the timer may be late; beyond, the process slept or the loop was blocked."""
 
-_LONG_ADDING = 0.05
-"""Seconds; what comes due while ids are added for longer than this would go out as a burst."""
+_STALL = 0.05
+"""Seconds in which nobody could be asked, as while garbage is collected or ids are added; beyond,
+what came due meanwhile would go out as a burst."""
 
 _MADE_UP_OVER = 10.0
 """Times as long, what came due meanwhile takes to go out: a tenth more than the rest."""
@@ -148,10 +149,7 @@ class Pump:
     def added(self, *, since: float) -> None:
         """Pump when ids have been added, which began at *since*: 0.2 s for a hundred thousand."""
         now = self._loop.time()
-        taken = now - since
-        if taken >= _LONG_ADDING:
-            over = min(_MADE_UP_OVER * taken, self._scheduler.policy.interval)
-            self._spread(now, over=over, again=False)
+        self._spread_after_stall(now, late=now - since)
         self._pump_until(now)
 
     def arm(self) -> None:
@@ -178,11 +176,19 @@ class Pump:
                 _log.info(
                     "polls are %.1f s late: the loop was blocked or the machine slept", now - due
                 )
-                self._spread(now, over=self._scheduler.policy.interval, again=False)
+            self._spread_after_stall(now, late=now - due)
             # Some loops round timers down: what was set for now is due now.
             self._pump_until(max(now, due))
         except Exception as error:  # noqa: BLE001 -- a callback's error would end in a log
             self._fail(error)
+
+    def _spread_after_stall(self, now: float, *, late: float) -> None:
+        """Let what came due in a stall, in which nobody was asked, go out little by little."""
+        if late < _STALL:
+            return
+        if late >= _LATE or self._scheduler.count_ready(now) > self._gate.budget.max_in_flight:
+            over = min(_MADE_UP_OVER * late, self._scheduler.policy.interval)
+            self._spread(now, over=over, again=False)
 
     def _spread_after_pause(self, now: float) -> None:
         """Let what a cool-down or an outage has held back come back slowly."""

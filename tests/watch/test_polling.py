@@ -191,6 +191,37 @@ async def test_polls_after_a_stall_are_spread(caplog):
     assert len({record.message for record in caplog.records if "late" in record.message}) == 1
 
 
+@pytest.mark.fault("C20")
+async def test_polls_after_a_short_stall_are_spread():
+    """Garbage is collected for a fifth of a second: what a thousand ids missed is no burst."""
+    server = server_of(1000)
+    loop = asyncio.get_running_loop()
+    async with fake_client(server, budget=RequestBudget(rate=10_000.0)) as client:
+        async with client.watch(ids(1000)):
+            await asyncio.sleep(20)
+            loop._now += 0.4
+            resumed = loop.time()
+            await asyncio.sleep(10)
+
+    after = [at for at in server.asked() if at >= resumed]
+
+    assert peak(after, 0.1) <= 2.0 * 1000 / 5.0 * 0.1
+
+
+async def test_few_polls_after_a_short_stall_go_at_once():
+    """What may be in flight at once need not wait any longer."""
+    server = server_of(60)
+    loop = asyncio.get_running_loop()
+    async with fake_client(server, budget=RequestBudget(rate=10_000.0)) as client:
+        async with client.watch(ids(60), policy=STEADY):
+            await asyncio.sleep(19.9)
+            loop._now += 0.4
+            resumed = loop.time()
+            await asyncio.sleep(1)
+
+    assert [at for at in server.asked() if at > 19.9] == [resumed] * 60
+
+
 async def test_min_interval_counts_from_the_sending():
     """A loop that was blocked before a poll got out does not send the next one at its heels."""
     server = server_of(1)
