@@ -85,8 +85,8 @@ class Secret:
         return self._starts.search(body) is not None
 
     def _has_mark(self, body: bytes) -> bool:
-        """Pass by most bodies in half the time of a search for the pattern, 5 us."""
-        for mark in self._marks:  # noqa: SIM110 -- a generator takes half as long again
+        """Pass by most bodies in half the time of a search for the pattern, 2.5 us."""
+        for mark in self._marks:  # noqa: SIM110 -- a generator takes 0.7 us more
             if body.find(mark) >= 0:  # ``in`` tries first whether the mark is a number
                 return True
         return False

@@ -12,7 +12,6 @@ import re
 from attrs import frozen
 
 _NAMED = b'"progress'
-_ESCAPED = b"\\u00"
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 """No server writes letters so, but a key that is could be the task's own progress."""
 
@@ -49,9 +48,8 @@ def progress_of_repeat(body: bytes, *, known: bytes, progress: int | None) -> in
         The progress, if in nothing else the two differ and there is no doubt that it is the
         task's own; None for any other answer.
     """
-    # Plain searches take a tenth of the time of one for a pattern.
     place = body.find(_NAMED)
-    if place < 0 or body.count(_NAMED) != 1 or _has_escaped_letter(body):
+    if place < 0 or body.count(_NAMED) != 1 or _ESCAPED_LETTER.search(body):
         return None
     found, before = _PROGRESS.match(body, place), _PROGRESS.match(known, place)
     if found is None or before is None or int(before[1]) != progress:
@@ -59,7 +57,3 @@ def progress_of_repeat(body: bytes, *, known: bytes, progress: int | None) -> in
     (start, end), (start_before, end_before) = found.span(1), before.span(1)
     is_repeat = body[:start] == known[:start_before] and body[end:] == known[end_before:]
     return int(found[1]) if is_repeat else None
-
-
-def _has_escaped_letter(body: bytes) -> bool:
-    return body.find(_ESCAPED) >= 0 and _ESCAPED_LETTER.search(body) is not None
