@@ -201,7 +201,9 @@ class RawServer:
 
 def _read(head: bytes, number: int) -> Seen:
     start, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    # Blanks around a value are no part of it (RFC 9110, 5.5).
+    named = (line.partition(":") for line in lines)
+    headers = {name.lower(): value.strip(" \t") for name, _, value in named}
     return Seen(
         target=start.split(" ")[1],
         headers=headers,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import trustme
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 from packaging.requirements import Requirement
 
 import ezvideo_async
@@ -119,6 +119,7 @@ INJECTING = ANY | st.tuples(ANY, st.sampled_from(["\r\n", "\n", "\r", "\0", ": "
 
 
 @pytest.mark.fault("X8", "X9")
+@example(task_id="t", key="k", name="X-Team", value=" ")
 @given(task_id=INJECTING, key=INJECTING, name=INJECTING, value=INJECTING)
 def test_nothing_that_is_given_adds_a_line_or_a_segment(
     task_id: str, key: str, name: str, value: str
