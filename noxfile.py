@@ -38,7 +38,11 @@ HERE = "{}.{}".format(*sys.version_info)
 PYTHONS = sorted({*nox.project.python_versions(PROJECT), HERE})
 CONTRACTS = {contract["id"]: contract for contract in PROJECT["tool"]["importlinter"]["contracts"]}
 SHARED = ("--numprocesses=auto", "--maxprocesses=4")  # all tests, shared out to processes
-PURE = [f"{room.replace('.', '/')}.py" for room in CONTRACTS["pure"]["source_modules"]]
+SANS_IO = ",".join(
+    f"{name.replace('.', '/')}{end}"
+    for name in CONTRACTS["sans-io"]["source_modules"]
+    for end in ("/*", ".py")
+)
 
 nox.options.default_venv_backend = "venv"
 nox.options.download_python = "never"
@@ -85,8 +89,8 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "combine", "--quiet")
     session.notify("coverage")
     python_parser = {"AIOHTTP_NO_EXTENSIONS": "1"}  # a machine without aiohttp's parser in C
-    on_the_wire = [f"tests/faults/test_{table}.py" for table in ("network", "http", "json")]
-    session.run("pytest", *SHARED, "tests/io", *on_the_wire, env=python_parser)
+    on_the_wire = [f"tests/resilience/test_{table}.py" for table in ("network", "http", "json")]
+    session.run("pytest", *SHARED, "tests/integration", *on_the_wire, env=python_parser)
 
 
 @nox.session(default=False)
@@ -94,7 +98,12 @@ def coverage(session: nox.Session) -> None:
     """Judge the coverage, when `tests` asks for it."""
     install(session, group="coverage")
     session.run("coverage", "report", "--fail-under=95")
-    session.run("coverage", "report", f"--include={','.join(PURE)}", "--fail-under=100")
+    session.run(
+        "coverage",
+        "report",
+        f"--include={','.join(f'{name}/*,{name}.py' for name in SANS_IO)}",
+        "--fail-under=100",
+    )
 
 
 @nox.session
@@ -132,39 +141,41 @@ def sweep(session: nox.Session) -> None:
     session.env["CANCEL_SWEEP"] = str(session.cache_dir / "sweep.tsv")
     for no_extensions in ("", "1"):
         session.env["AIOHTTP_NO_EXTENSIONS"] = no_extensions
-        session.run("pytest", "--timeout=900", "tests/faults/test_cancel_sweep.py")
-    session.run("pytest", "tests/io", "tests/watch", env={"EAGER_TASKS": "1"})
+        session.run("pytest", "--timeout=900", "tests/resilience/test_cancel_sweep.py")
+    session.run("pytest", "tests/integration", "tests/contracts", env={"EAGER_TASKS": "1"})
 
 
 @nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
     """Fuzz all subjects with both HTTP parsers; `-- --scale 0.01` for a part of it."""
     install(session, "--editable", ".[cli]", group="tests")
-    session.run("python", "-m", "tests.fuzz.run", *session.posargs)
+    session.run("python", "-m", "tests.long.fuzz.run", *session.posargs)
     session.env["AIOHTTP_NO_EXTENSIONS"] = "1"
-    session.run("python", "-m", "tests.fuzz.run", "streams", "headers", "ids", *session.posargs)
+    session.run(
+        "python", "-m", "tests.long.fuzz.run", "streams", "headers", "ids", *session.posargs
+    )
 
 
 @nox.session(default=False)
 def soak(session: nox.Session) -> None:
     """Watch 200 tasks for 7 virtual days, then 2,000 on loopback for `-- MINUTES` (30)."""
     install(session, "--editable", ".[cli]", group="tests")
-    session.run("python", "-m", "tests.soak.days")
-    session.run("python", "-m", "tests.soak.loopback", *session.posargs)
+    session.run("python", "-m", "tests.long.soak.days")
+    session.run("python", "-m", "tests.long.soak.loopback", *session.posargs)
 
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure, and write the page of figures; `-- --quick` for a look, `-- NAMES` for parts."""
     install(session, "--editable", ".", group="bench")
-    session.run("python", "-m", "tests.bench", *session.posargs)
+    session.run("python", "-m", "tests.long.bench", *session.posargs)
 
 
 @nox.session(default=False)
 def mutants(session: nox.Session) -> None:
     """Put one fault at a time into a copy of the package: the tests must notice each."""
     install(session, "--editable", ".[cli]", group="tests")
-    session.run("python", "tests/mutants/run.py", *session.posargs)
+    session.run("python", "tests/long/mutants/run.py", *session.posargs)
 
 
 @nox.session(default=False)

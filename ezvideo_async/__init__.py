@@ -1,9 +1,9 @@
 """
-Know, soon and cheaply, when each video-generation task ends.
+Asyncio client and watcher for video-generation tasks of OpenAI-compatible servers.
 
-``AsyncVideoClient`` asks one server of the OpenAI-compatible family for a task; ``TaskWatcher``
-watches thousands in one event loop.  Importing this package loads no HTTP library: names are
-loaded when they are first used.
+``AsyncVideoClient`` retrieves the state of one task; ``TaskWatcher`` polls thousands of tasks in
+one event loop until each one has finished.  Public names are imported on first use, so that
+importing this package loads no HTTP library.
 """
 
 from __future__ import annotations
@@ -12,169 +12,60 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ezvideo_async._version import __version__
+from ezvideo_async import errors
+from ezvideo_async._version import __version__ as __version__
+from ezvideo_async.errors import *  # noqa: F403 -- errors.__all__ is their only list
 
 if TYPE_CHECKING:
-    from ezvideo_async._budget import RequestBudget
-    from ezvideo_async._client import AsyncVideoClient
-    from ezvideo_async._events import (
-        Event,
-        ProgressChanged,
-        StatusChanged,
-        TaskCompleted,
-        TaskEvent,
-        TaskFailed,
-        TaskLost,
-        TaskStalled,
+    from ezvideo_async._client import AsyncVideoClient as AsyncVideoClient
+    from ezvideo_async._delivery.subscription import Subscription as Subscription
+    from ezvideo_async._domain.events import (
+        Event as Event,
+        FinalEvent as FinalEvent,
+        ProgressChanged as ProgressChanged,
+        StatusChanged as StatusChanged,
+        TaskCompleted as TaskCompleted,
+        TaskEvent as TaskEvent,
+        TaskFailed as TaskFailed,
+        TaskLost as TaskLost,
+        TaskStalled as TaskStalled,
     )
-    from ezvideo_async._models import TaskError, TaskStatus, VideoTask
-    from ezvideo_async._observe import (
-        BreakerClosed,
-        BreakerOpened,
-        CoolDown,
-        Observer,
-        PollDone,
-        PollFailed,
-        RetryDue,
-        Signal,
-        TaskEnded,
+    from ezvideo_async._domain.policies import PollPolicy as PollPolicy, RetryPolicy as RetryPolicy
+    from ezvideo_async._domain.task import (
+        ErrorInfo as ErrorInfo,
+        TaskStatus as TaskStatus,
+        VideoTask as VideoTask,
     )
-    from ezvideo_async._policy import PollPolicy, RetryPolicy
-    from ezvideo_async._reader import Subscription
-    from ezvideo_async._schedule import Scheduler
-    from ezvideo_async._watcher import TaskWatcher, WatcherStats
-    from ezvideo_async.errors import (
-        APIStatusError,
-        AuthenticationError,
-        BadRequestError,
-        BadResponseError,
-        ClosedError,
-        ConfigError,
-        EzVideoError,
-        InvalidTaskIdError,
-        PermissionDeniedError,
-        RateLimitError,
-        RequestTimeoutError,
-        ServerError,
-        TaskFailedError,
-        TaskNotFoundError,
-        TLSError,
-        TransportError,
-        WaitTimeoutError,
-    )
+    from ezvideo_async._limits.budget import RequestBudget as RequestBudget
+    from ezvideo_async._transport.credentials import KeySource as KeySource
+    from ezvideo_async._watcher import TaskWatcher as TaskWatcher, WatcherStats as WatcherStats
 
-_HOMES = {
-    "_budget": ("RequestBudget",),
-    "_client": ("AsyncVideoClient",),
-    "_events": (
-        "Event",
-        "ProgressChanged",
-        "StatusChanged",
-        "TaskCompleted",
-        "TaskEvent",
-        "TaskFailed",
-        "TaskLost",
-        "TaskStalled",
-    ),
-    "_models": ("TaskError", "TaskStatus", "VideoTask"),
-    "_observe": (
-        "BreakerClosed",
-        "BreakerOpened",
-        "CoolDown",
-        "Observer",
-        "PollDone",
-        "PollFailed",
-        "RetryDue",
-        "Signal",
-        "TaskEnded",
-    ),
-    "_policy": ("PollPolicy", "RetryPolicy"),
-    "_reader": ("Subscription",),
-    "_schedule": ("Scheduler",),
-    "_watcher": ("TaskWatcher", "WatcherStats"),
-    "errors": (
-        "APIStatusError",
-        "AuthenticationError",
-        "BadRequestError",
-        "BadResponseError",
-        "ClosedError",
-        "ConfigError",
-        "EzVideoError",
-        "InvalidTaskIdError",
-        "PermissionDeniedError",
-        "RateLimitError",
-        "RequestTimeoutError",
-        "ServerError",
-        "TLSError",
-        "TaskFailedError",
-        "TaskNotFoundError",
-        "TransportError",
-        "WaitTimeoutError",
-    ),
+_MODULES = {
+    "_client": "AsyncVideoClient",
+    "_delivery.subscription": "Subscription",
+    "_domain.events": "Event FinalEvent ProgressChanged StatusChanged TaskCompleted TaskEvent "
+    "TaskFailed TaskLost TaskStalled",
+    "_domain.policies": "PollPolicy RetryPolicy",
+    "_domain.task": "ErrorInfo TaskStatus VideoTask",
+    "_limits.budget": "RequestBudget",
+    "_transport.credentials": "KeySource",
+    "_watcher": "TaskWatcher WatcherStats",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = [
-    "APIStatusError",
-    "AsyncVideoClient",
-    "AuthenticationError",
-    "BadRequestError",
-    "BadResponseError",
-    "BreakerClosed",
-    "BreakerOpened",
-    "ClosedError",
-    "ConfigError",
-    "CoolDown",
-    "Event",
-    "EzVideoError",
-    "InvalidTaskIdError",
-    "Observer",
-    "PermissionDeniedError",
-    "PollDone",
-    "PollFailed",
-    "PollPolicy",
-    "ProgressChanged",
-    "RateLimitError",
-    "RequestBudget",
-    "RequestTimeoutError",
-    "RetryDue",
-    "RetryPolicy",
-    "Scheduler",
-    "ServerError",
-    "Signal",
-    "StatusChanged",
-    "Subscription",
-    "TLSError",
-    "TaskCompleted",
-    "TaskEnded",
-    "TaskError",
-    "TaskEvent",
-    "TaskFailed",
-    "TaskFailedError",
-    "TaskLost",
-    "TaskNotFoundError",
-    "TaskStalled",
-    "TaskStatus",
-    "TaskWatcher",
-    "TransportError",
-    "VideoTask",
-    "WaitTimeoutError",
-    "WatcherStats",
-    "__version__",
-]
+if not TYPE_CHECKING:  # a type checker takes the imports above, and no computed list
+    __all__ = ("__version__", *errors.__all__, *_MODULE_OF)  # noqa: PLE0604 -- all are strings
 
-logging.getLogger("ezvideo_async").addHandler(logging.NullHandler())
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_MODULE_OF})

@@ -16,28 +16,24 @@ from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from ezvideo_async._budget import RequestBudget
-from ezvideo_async._checks import (
-    checked_base_url,
-    checked_headers,
-    checked_task_id,
+from ezvideo_async._domain.policies import PollPolicy, RetryPolicy, is_local_stall
+from ezvideo_async._domain.task import VideoTask
+from ezvideo_async._domain.telemetry import RetryScheduled
+from ezvideo_async._domain.validation import (
     sends_in_clear,
+    validate_base_url,
+    validate_headers,
+    validate_seconds,
+    validate_task_id,
+    validate_timeout,
 )
-from ezvideo_async._credentials import Credentials, KeySource
-from ezvideo_async._exchange import Exchange
-from ezvideo_async._gate import Gate
-from ezvideo_async._home import running_loop
-from ezvideo_async._models import VideoTask
-from ezvideo_async._observe import RetryDue
-from ezvideo_async._observers import Observers
-from ezvideo_async._policy import (
-    PollPolicy,
-    RetryPolicy,
-    is_local_stall,
-    seconds_between,
-    time_limit,
-)
-from ezvideo_async._transport import Transport
+from ezvideo_async._engine.admission import AdmissionQueue
+from ezvideo_async._engine.requester import Requester
+from ezvideo_async._engine.telemetry import TelemetryEmitter
+from ezvideo_async._lifetime import running_loop
+from ezvideo_async._limits.budget import RequestBudget
+from ezvideo_async._transport.credentials import Credentials, KeySource
+from ezvideo_async._transport.transport import Transport
 from ezvideo_async.errors import (
     BadRequestError,
     ClosedError,
@@ -53,8 +49,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from ezvideo_async._observe import Observer
-    from ezvideo_async._polling import Poller
+    from ezvideo_async._domain.telemetry import Observer
+    from ezvideo_async._engine.poller import Poller
     from ezvideo_async._watcher import TaskWatcher
 
 _log = logging.getLogger("ezvideo_async")
@@ -79,7 +75,7 @@ class AsyncVideoClient:
             its middlewares are not used.  None opens connections of our own when they are needed,
             which takes half the CPU time.
         headers: Sent with every request; not ``Authorization``.
-        observers: Called with every ``Signal``.
+        observers: Called with every ``TelemetryEvent``.
         rand: Gives numbers in [0, 1); the only source of chance.
 
     Raises:
@@ -105,26 +101,26 @@ class AsyncVideoClient:
             self._credentials = Credentials(_or_environment(api_key, "EZVIDEO_API_KEY", None))
         finally:
             del api_key  # no traceback shows it
-        self._base_url = checked_base_url(
+        self._base_url = validate_base_url(
             _or_environment(base_url, "EZVIDEO_BASE_URL", DEFAULT_BASE_URL)
         )
-        patience = seconds_between("request_timeout", request_timeout, low=0.001)
+        patience = validate_seconds("request_timeout", request_timeout, low=0.001)
         self._credentials.patience = patience
         self._retry = retry if retry is not None else RetryPolicy()
         self._budget = budget if budget is not None else RequestBudget()
-        self._observers = Observers(observers)
+        self._observers = TelemetryEmitter(observers)
         self._rand = rand
         self._transport = Transport(
             base_url=self._base_url,
-            headers=checked_headers(headers or {}),
+            headers=validate_headers(headers or {}),
             request_timeout=patience,
             session=session,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = 0
         self._is_closed = False
-        self._gate: Gate
-        self._exchange: Exchange
+        self._gate: AdmissionQueue
+        self._exchange: Requester
 
     def __repr__(self) -> str:
         return f"AsyncVideoClient(base_url={self._base_url!r})"
@@ -162,10 +158,10 @@ class AsyncVideoClient:
         if loop is None:
             message = "no asyncio event loop runs here; trio can't be used, because aiohttp can't"
             raise ConfigError(message)
-        self._gate = Gate(self._budget, self._observers, self._rand)
+        self._gate = AdmissionQueue(self._budget, self._observers, self._rand)
         self._loop = loop
         self._process = os.getpid()
-        self._exchange = Exchange(
+        self._exchange = Requester(
             base_url=self._base_url,
             credentials=self._credentials,
             transport=self._transport,
@@ -231,7 +227,7 @@ class AsyncVideoClient:
             ConfigError: The server redirects, or has no such route.
             ClosedError: The client is not open in this event loop.
         """
-        checked_task_id(task_id)
+        validate_task_id(task_id)
         self._check_usable()
         now = asyncio.get_running_loop().time()
         limit = inf if self._retry.deadline is None else now + self._retry.deadline
@@ -250,7 +246,9 @@ class AsyncVideoClient:
             if pause is None:
                 raise error
             if self._observers:
-                self._observers.tell(RetryDue(task_id=task_id, failures=failures, delay=pause))
+                self._observers.tell(
+                    RetryScheduled(task_id=task_id, failures=failures, delay=pause)
+                )
             await self._gate.pause(pause)
 
     async def _enter(self, task_id: str, limit: float) -> None:
@@ -332,9 +330,9 @@ class AsyncVideoClient:
             InvalidTaskIdError: Before anything is sent.
             ClosedError: The client is not open in this event loop.
         """
-        checked_task_id(task_id)
-        limit = time_limit("timeout", timeout)
-        grace = seconds_between("not_found_grace", not_found_grace, low=0.0)
+        validate_task_id(task_id)
+        limit = validate_timeout("timeout", timeout)
+        grace = validate_seconds("not_found_grace", not_found_grace, low=0.0)
         self._check_usable()
         return await self._poller.wait(
             task_id,
@@ -347,7 +345,7 @@ class AsyncVideoClient:
     @cached_property
     def _poller(self) -> Poller:
         # Who asks once needs nothing of what waits: a quarter of what is imported.
-        from ezvideo_async._polling import Poller  # noqa: PLC0415 -- see the line above
+        from ezvideo_async._engine.poller import Poller  # noqa: PLC0415 -- see the line above
 
         return Poller(self._exchange, self._gate, self._observers, self._rand)
 

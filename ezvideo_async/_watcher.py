@@ -19,16 +19,22 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import frozen
 
-from ezvideo_async._audience import Audience
-from ezvideo_async._checks import check_task, checked_task_id, checked_task_ids
 from ezvideo_async._client import poller_of
-from ezvideo_async._events import Ending
-from ezvideo_async._home import Home
-from ezvideo_async._observe import TaskEnded
-from ezvideo_async._policy import PollPolicy, seconds_between, time_limit
-from ezvideo_async._polling import outcome_of
-from ezvideo_async._pump import Pump
-from ezvideo_async._schedule import Scheduler
+from ezvideo_async._delivery.broadcaster import Broadcaster
+from ezvideo_async._domain.events import FinalEvent
+from ezvideo_async._domain.policies import PollPolicy
+from ezvideo_async._domain.telemetry import TaskEnded
+from ezvideo_async._domain.validation import (
+    validate_seconds,
+    validate_task,
+    validate_task_id,
+    validate_task_ids,
+    validate_timeout,
+)
+from ezvideo_async._engine.dispatcher import Dispatcher
+from ezvideo_async._engine.poller import outcome_of
+from ezvideo_async._lifetime import LoopAffinity
+from ezvideo_async._scheduling.scheduler import Scheduler
 from ezvideo_async.errors import ClosedError, ConfigError
 
 if TYPE_CHECKING:
@@ -36,11 +42,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ezvideo_async._client import AsyncVideoClient
-    from ezvideo_async._events import Event
-    from ezvideo_async._models import VideoTask
-    from ezvideo_async._polling import Poller
-    from ezvideo_async._reader import Subscription
-    from ezvideo_async._watch import Watch
+    from ezvideo_async._delivery.subscription import Subscription
+    from ezvideo_async._domain.events import Event
+    from ezvideo_async._domain.task import VideoTask
+    from ezvideo_async._engine.poller import Poller
+    from ezvideo_async._scheduling.tracked_task import TrackedTask
 
 _log = logging.getLogger("ezvideo_async")
 
@@ -115,25 +121,25 @@ class TaskWatcher:
         retain_ended: float = 300.0,
     ) -> None:
         self._client = client
-        self._first_ids = checked_task_ids(task_ids)
-        self._timeout = time_limit("timeout", timeout)
+        self._first_ids = validate_task_ids(task_ids)
+        self._timeout = validate_timeout("timeout", timeout)
         self._ends_by_itself = bool(self._first_ids) and not keep_open
         self._scheduler = Scheduler(
             policy if policy is not None else PollPolicy(),
-            not_found_grace=seconds_between("not_found_grace", not_found_grace, low=0.0),
-            retain_ended=seconds_between("retain_ended", retain_ended, low=0.0),
+            not_found_grace=validate_seconds("not_found_grace", not_found_grace, low=0.0),
+            retain_ended=validate_seconds("retain_ended", retain_ended, low=0.0),
             progress=progress,
         )
-        self._audience = Audience(
+        self._audience = Broadcaster(
             self._scheduler,
             progress=progress,
             is_over=self._is_over,
             is_hub=not self._ends_by_itself,
         )
         self._is_closing = False
-        self._home: Home | None = None
+        self._home: LoopAffinity | None = None
         self._poller: Poller
-        self._pump: Pump
+        self._pump: Dispatcher
         self._has_told_stretch = False
         self._ended: Counter[str] = Counter()
 
@@ -148,8 +154,8 @@ class TaskWatcher:
             raise ClosedError(message)
         self._poller = poller_of(self._client)
         self._scheduler.pace.learned = self._poller.learned
-        self._home = Home()
-        self._pump = Pump(
+        self._home = LoopAffinity()
+        self._pump = Dispatcher(
             self._scheduler,
             poller=self._poller,
             publish=self._publish,
@@ -218,8 +224,8 @@ class TaskWatcher:
         watches = [self._known(task_id) for task_id in dict.fromkeys(task_ids)] or None
         return self._audience.subscription(watches, progress=progress, replay=replay)
 
-    def _known(self, task_id: str) -> Watch:
-        watch = self._scheduler.get(checked_task_id(task_id))
+    def _known(self, task_id: str) -> TrackedTask:
+        watch = self._scheduler.get(validate_task_id(task_id))
         if watch is None:
             message = f"task {task_id!a} is not being watched; add() it first"
             raise ConfigError(message, task_id=task_id)
@@ -250,9 +256,9 @@ class TaskWatcher:
             ClosedError: The id was discarded, or the watcher is not open.
             EzVideoError: What ended the whole watch.
         """
-        limit = time_limit("timeout", timeout)
+        limit = validate_timeout("timeout", timeout)
         self._check_usable()
-        watch = self._scheduler.get(checked_task_id(task_id))
+        watch = self._scheduler.get(validate_task_id(task_id))
         if watch is None:
             self.add(task_id)
             watch = self._known(task_id)
@@ -310,9 +316,11 @@ class TaskWatcher:
             ConfigError: *timeout* is out of its range.
             ClosedError: The watcher is not open in this event loop, or ``close()`` was called.
         """
-        checked = checked_task_ids(task_ids)
+        checked = validate_task_ids(task_ids)
         limit = (
-            self._timeout if isinstance(timeout, EllipsisType) else time_limit("timeout", timeout)
+            self._timeout
+            if isinstance(timeout, EllipsisType)
+            else validate_timeout("timeout", timeout)
         )
         self._check_usable()
         if self._is_closing:
@@ -386,7 +394,7 @@ class TaskWatcher:
         Raises:
             TypeError: *task* is no task, or its status is a plain text.
         """
-        check_task(task)
+        validate_task(task)
         self._check_usable()
         watch = self._scheduler.get(task.id)
         if watch is None or not watch.is_open:
@@ -412,9 +420,9 @@ class TaskWatcher:
 
     # -- telling ----------------------------------------------------------------------------------
 
-    def _publish(self, watch: Watch, event: Event) -> None:
+    def _publish(self, watch: TrackedTask, event: Event) -> None:
         self._audience.publish(watch, event)
-        if isinstance(event, Ending):
+        if isinstance(event, FinalEvent):
             self._ended[event.kind] += 1
             if self._poller.observers:
                 self._poller.observers.tell(TaskEnded(task_id=watch.task_id, kind=event.kind))

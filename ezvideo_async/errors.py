@@ -33,7 +33,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from ezvideo_async._models import VideoTask
+    from ezvideo_async._domain.task import VideoTask
 
 __all__ = [
     "APIStatusError",

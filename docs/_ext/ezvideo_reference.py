@@ -20,7 +20,8 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 import ezvideo_async
-from ezvideo_async import _dialects as dialects, errors, testing
+from ezvideo_async import errors, instrumentation, testing
+from ezvideo_async._protocol import dialects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 PUBLIC = {
     **{name: f"ezvideo_async.{name}" for name in ezvideo_async.__all__},
     **{name: f"ezvideo_async.errors.{name}" for name in errors.__all__},
+    **{name: f"ezvideo_async.instrumentation.{name}" for name in instrumentation.__all__},
     **{name: f"ezvideo_async.testing.{name}" for name in testing.__all__},
 }
 """Public name to where the reference documents it."""
@@ -65,7 +67,7 @@ def take_text_below_data(
 ) -> None:
     """Give lazily exported data the text that stands below its assignment."""
     short = name.rpartition(".")[2]
-    home = ezvideo_async._HOME_OF.get(short)  # noqa: SLF001 -- the lazy exports' own table
+    home = ezvideo_async._MODULE_OF.get(short)  # noqa: SLF001 -- the lazy exports' own table
     if what == "data" and home is not None:
         analyzer = ModuleAnalyzer.for_module(f"ezvideo_async.{home}")
         lines[:] = analyzer.find_attr_docs()["", short]
@@ -147,8 +149,8 @@ class StatusWords(Table):
 
     def rows(self) -> Iterable[Sequence[str]]:
         sources = dict(sources_in("_WORDS"))
-        for word, status in dialects.STATUS_WORDS.items():
-            code = dialects.CODES_OF_WORDS.get(word)
+        for word, status in dialects.STATUS_VALUES.items():
+            code = dialects.CODES_OF_STATUS_VALUES.get(word)
             yield f"`{word}`", f"`{status}`", f"`{code}`" if code else "", sources[word]
 
 

@@ -14,9 +14,9 @@ from importlib import import_module
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
-from ezvideo_async.cli._args import parsed
-from ezvideo_async.cli._clean import clean
-from ezvideo_async.cli._exits import (
+from ezvideo_async.cli.arguments import parsed
+from ezvideo_async.cli.clean import clean
+from ezvideo_async.cli.exit_codes import (
     INTERRUPTED,
     NOT_ALL_COMPLETED,
     PIPE_BROKEN,

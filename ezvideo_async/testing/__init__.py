@@ -11,18 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ezvideo_async.testing._lifecycle import FakeTaskState
-    from ezvideo_async.testing._loop import VirtualClockLoop
-    from ezvideo_async.testing._request_log import RequestRecord
-    from ezvideo_async.testing._server import FakeVideoServer
+    from ezvideo_async.testing.fake_server import FakeVideoServer
+    from ezvideo_async.testing.fake_tasks import FakeTaskState
+    from ezvideo_async.testing.request_log import RequestRecord
+    from ezvideo_async.testing.virtual_clock import VirtualClockLoop
 
 __all__ = ["FakeTaskState", "FakeVideoServer", "RequestRecord", "VirtualClockLoop"]
 
 _HOMES = {
-    "FakeTaskState": "ezvideo_async.testing._lifecycle",
-    "FakeVideoServer": "ezvideo_async.testing._server",
-    "RequestRecord": "ezvideo_async.testing._request_log",
-    "VirtualClockLoop": "ezvideo_async.testing._loop",
+    "FakeTaskState": "ezvideo_async.testing.fake_tasks",
+    "FakeVideoServer": "ezvideo_async.testing.fake_server",
+    "RequestRecord": "ezvideo_async.testing.request_log",
+    "VirtualClockLoop": "ezvideo_async.testing.virtual_clock",
 }
 
 

@@ -19,33 +19,25 @@ from ezvideo_async import (
     AuthenticationError,
     BadRequestError,
     BadResponseError,
-    BreakerClosed,
-    BreakerOpened,
     ClosedError,
     ConfigError,
-    CoolDown,
+    ErrorInfo,
     Event,
     EzVideoError,
+    FinalEvent,
     InvalidTaskIdError,
-    Observer,
+    KeySource,
     PermissionDeniedError,
-    PollDone,
-    PollFailed,
     PollPolicy,
     ProgressChanged,
     RateLimitError,
     RequestBudget,
     RequestTimeoutError,
-    RetryDue,
     RetryPolicy,
-    Scheduler,
     ServerError,
-    Signal,
     StatusChanged,
     Subscription,
     TaskCompleted,
-    TaskEnded,
-    TaskError,
     TaskEvent,
     TaskFailed,
     TaskFailedError,
@@ -60,6 +52,17 @@ from ezvideo_async import (
     WaitTimeoutError,
     WatcherStats,
     errors,
+)
+from ezvideo_async.instrumentation import (
+    CircuitClosed,
+    CircuitOpened,
+    Observer,
+    PollFailed,
+    PollSucceeded,
+    RateLimited,
+    RetryScheduled,
+    TaskEnded,
+    TelemetryEvent,
 )
 from ezvideo_async.testing import (
     FakeTaskState,
@@ -89,7 +92,7 @@ def values(task: VideoTask) -> None:
     assert_type(task.seconds, str | None)
     assert_type(task.size, str | None)
     assert_type(task.url, str | None)
-    assert_type(task.error, TaskError | None)
+    assert_type(task.error, ErrorInfo | None)
     assert_type(task.metadata, Mapping[str, Any])
     assert_type(task.request_id, str | None)
     assert_type(task.is_terminal, bool)
@@ -99,7 +102,7 @@ def values(task: VideoTask) -> None:
     assert_type(task.raw, Mapping[str, Any])
     assert_type(task.to_dict(), dict[str, Any])
     assert_type(VideoTask.from_dict({"id": "vid_1"}, task_id="vid_1"), VideoTask)
-    VideoTask(id="vid_1", status=TaskStatus.FAILED, error=TaskError(code="expired", message=None))
+    VideoTask(id="vid_1", status=TaskStatus.FAILED, error=ErrorInfo(code="expired", message=None))
 
 
 def word(status: TaskStatus) -> str:
@@ -122,6 +125,9 @@ def word(status: TaskStatus) -> str:
 
 async def key() -> str:
     return "key"
+
+
+KEY: KeySource = key
 
 
 async def client_calls(session: aiohttp.ClientSession, observer: Observer) -> None:
@@ -159,9 +165,10 @@ def numbers(budget: RequestBudget, poll: PollPolicy, retry: RetryPolicy) -> None
     assert_type(PollPolicy(adaptive=True).adaptive, bool)
     assert_type(poll.delay(rand=0.5, age=9.0, quiet_until=60.0, ends_at=None), float)
     assert_type(retry.delay(failures=1, rand=0.5, throttled=False, retry_after=None), float | None)
-    scheduler = Scheduler(poll, not_found_grace=5.0, retain_ended=60.0, progress=True)
-    assert_type(scheduler.next_at(), float)
-    assert_type(scheduler.open_ids, tuple[str, ...])
+
+
+def is_last(event: Event) -> bool:
+    return isinstance(event, FinalEvent)
 
 
 # --- the watcher ----------------------------------------------------------------------------------
@@ -225,19 +232,19 @@ def told(event: Event) -> str:
 # --- observers ------------------------------------------------------------------------------------
 
 
-def observe(signal: Signal, /) -> None:
+def observe(signal: TelemetryEvent, /) -> None:
     match signal:
-        case PollDone():
+        case PollSucceeded():
             assert_type(signal.status, TaskStatus)
         case PollFailed():
             assert_type(signal.error, EzVideoError)
-        case RetryDue():
+        case RetryScheduled():
             assert_type(signal.delay, float)
-        case CoolDown():
+        case RateLimited():
             assert_type(signal.rate, float)
-        case BreakerOpened():
+        case CircuitOpened():
             assert_type(signal.failures, int)
-        case BreakerClosed():
+        case CircuitClosed():
             assert_type(signal.outage, float)
         case TaskEnded():
             assert_type(signal.kind, str)

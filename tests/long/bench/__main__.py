@@ -1,0 +1,56 @@
+"""
+Run the benchmarks: ``python -m tests.long.bench [--quick] [--rounds N] [--into DIR] [NAME ...]``.
+
+Without names all of them run, and the page of figures is written anew; with names those are run,
+and their tables printed.  The name ``report`` writes the page from what is in the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tests.long.bench.harness import Options, kept, verdicts
+from tests.long.bench.report import write
+
+PROGRAMS = ("poll_cost", "schedule_cost", "memory", "lateness", "startup", "policy", "growth")
+REPORT = "report"
+ROUNDS, QUICK_ROUNDS = 7, 2
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.long.bench")
+    parser.add_argument("names", nargs="*", choices=[[], *PROGRAMS, REPORT], help="all if left out")
+    parser.add_argument("--quick", action="store_true", help="few rounds of small size")
+    parser.add_argument("--rounds", type=int, help=f"{ROUNDS}, or {QUICK_ROUNDS} with --quick")
+    parser.add_argument(
+        "--into", type=Path, help="where result files go, and those of an interrupted run are"
+    )
+    chosen = parser.parse_args()
+    options = Options(
+        rounds=chosen.rounds or (QUICK_ROUNDS if chosen.quick else ROUNDS),
+        quick=chosen.quick,
+        into=chosen.into or Path(tempfile.mkdtemp(prefix="ezvideo-bench-")),
+    )
+    options.into.mkdir(parents=True, exist_ok=True)
+    names = chosen.names or (*PROGRAMS, REPORT)
+    for name in (name for name in PROGRAMS if name in names):
+        benchmark = import_module(f"tests.long.bench.{name}")
+        result = kept(name, benchmark.run, options)
+        print(f"\n{told(benchmark, result['found'])}\n", flush=True)
+    if REPORT in names:
+        write(options.into, PROGRAMS)
+
+
+def told(benchmark: Any, found: Any) -> str:
+    """Write the tables of one benchmark, and how it did."""
+    goals = benchmark.goals(found) if hasattr(benchmark, "goals") else []
+    return "\n\n".join([benchmark.tables(found), *([verdicts(goals)] if goals else [])])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""
+How late polls are, how evenly an overload is shared, and what the loop of the caller feels.
+
+Real sockets and real time, so neighbours on the machine are in all of it: a loop with nothing to
+do, and one that does the same with aiohttp as it comes, tell how much of a figure is theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from itertools import pairwise
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+from tests.long.bench.harness import (
+    KEY,
+    Case,
+    Goal,
+    Meter,
+    Options,
+    Sample,
+    drained,
+    interleaved,
+    markdown,
+    meanwhile,
+    percentile,
+    ratio,
+    reached,
+    spread,
+    task_ids,
+)
+from tests.long.bench.responder import responder
+
+if TYPE_CHECKING:
+    from ezvideo_async import AsyncVideoClient, TaskWatcher
+
+_WIDTH = 64
+_AMPLE = 1e6
+_IDS = 1_000
+_PROBE = 0.005  # seconds between two looks at the loop
+_CALIBRATED = 4_000  # polls, after one of each id
+_ROUNDS = 5  # at most: each takes its time, busy or not
+_SLOW = 1.0  # seconds that the slow reader takes for an event
+
+
+# -- what is measured -----------------------------------------------------------------------------
+
+
+async def _stalls(seconds: float) -> list[float]:
+    """Look how late a timer of the loop is, again and again."""
+    loop = asyncio.get_running_loop()
+    until, late = loop.time() + seconds, []
+    while (now := loop.time()) < until:
+        await asyncio.sleep(_PROBE)
+        late.append(loop.time() - now - _PROBE)
+    return late
+
+
+async def idle_loop(seconds: float) -> Sample:
+    """Let the loop do nothing."""
+    return {"stall": 1e3 * percentile(await _stalls(seconds), 99)}
+
+
+class _Starts:
+    """Notes when each poll is sent, and how late that is."""
+
+    def __init__(self, client: AsyncVideoClient) -> None:
+        self.late: list[float] = []
+        self.at: defaultdict[str, list[float]] = defaultdict(list)
+        poller, loop = client._poller, asyncio.get_running_loop()
+        send = poller.poll
+
+        async def poll(scheduler: Any, watch: Any) -> Any:
+            now = loop.time()
+            self.late.append(now - watch.due)
+            self.at[watch.task_id].append(now)
+            return await send(scheduler, watch)
+
+        poller.poll = poll
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.late.clear()
+        self.at.clear()
+
+    def gaps(self) -> list[list[float]]:
+        """Give the seconds between two polls, by id."""
+        return [
+            [after - before for before, after in pairwise(times)]
+            for times in self.at.values()
+            if len(times) > 1
+        ]
+
+
+async def paced(rate: float, seconds: float, *, is_slow: bool = False) -> Sample:
+    """Send so many polls a second; the reader hears of each."""
+    with responder(is_moving=True) as server:
+        async with _client(server.base_url) as client:
+            return await _watched(client, _IDS / rate, seconds, pause=_SLOW if is_slow else 0.0)
+
+
+async def aiohttp_paced(rate: float, seconds: float) -> Sample:
+    """Give each id a coroutine of its own that asks as often, on a session as it comes."""
+    import aiohttp
+
+    polls, interval = 0, _IDS / rate
+    with responder(is_moving=True) as server:
+        async with aiohttp.ClientSession() as session:
+
+            async def watch(place: int, task_id: str) -> None:
+                nonlocal polls
+                await asyncio.sleep(interval * place / _IDS)
+                while True:
+                    async with session.get(f"{server.base_url}/videos/{task_id}") as answer:
+                        json.loads(await answer.read())
+                    polls += 1
+                    await asyncio.sleep(interval)
+
+            watches = [watch(place, task_id) for place, task_id in enumerate(task_ids(_IDS))]
+            async with meanwhile(asyncio.gather(*watches)):
+                await reached(lambda: polls, 2 * _IDS)
+                start = polls
+                with Meter() as meter:
+                    late = await _stalls(seconds)
+                done = polls - start
+    return {
+        "stall": 1e3 * percentile(late, 99),
+        "a second": done / meter.wall,
+        "us": 1e6 * meter.cpu / done,
+    }
+
+
+async def loaded(load: float, seconds: float) -> Sample:
+    """Ask for a share of what this watcher can do here and now, or for more than that."""
+    with responder(is_moving=True) as server:
+        async with _client(server.base_url) as client:
+            capacity = await _capacity(client)
+            sample = await _watched(client, _IDS / (load * capacity), seconds)
+            return {**sample, "capacity": capacity}
+
+
+async def _capacity(client: AsyncVideoClient) -> float:
+    """Find out how many polls a second it can do."""
+    async with _watcher(client, interval=0.01) as watcher, meanwhile(drained(watcher)):
+        await reached(lambda: watcher.stats.polls, _IDS)
+        start = watcher.stats.polls
+        with Meter() as meter:
+            await reached(lambda: watcher.stats.polls, start + _CALIBRATED)
+            polls = watcher.stats.polls - start
+    return polls / meter.wall
+
+
+async def _watched(
+    client: AsyncVideoClient, interval: float, seconds: float, *, pause: float = 0.0
+) -> Sample:
+    client.budget.rate = 2.0 * _IDS / interval  # first looks get half: they take one interval
+    async with _watcher(client, interval=interval) as watcher, meanwhile(drained(watcher, pause)):
+        starts = _Starts(client)
+        await reached(lambda: watcher.stats.polls, 2 * _IDS)
+        starts.forget()
+        with Meter() as meter:
+            late = await _stalls(seconds)
+        polls = len(starts.late)
+    return {
+        "stall": 1e3 * percentile(late, 99),
+        "late": 1e3 * percentile(starts.late, 99),
+        "a second": polls / meter.wall,
+        "us": 1e6 * meter.cpu / polls,
+        **_evenness(starts.gaps()),
+    }
+
+
+def _evenness(gaps: list[list[float]]) -> Sample:
+    """Tell how alike the gaps of all ids are; nothing when hardly any was polled twice."""
+    if len(gaps) < _IDS / 2:
+        return {}
+    means = [fmean(of_one) for of_one in gaps]
+    every = [gap for of_one in gaps for gap in of_one]
+    return {"unevenness": max(means) / median(means), "longest": max(every) / median(every)}
+
+
+def _client(base_url: str) -> AsyncVideoClient:
+    from ezvideo_async import AsyncVideoClient, RequestBudget
+
+    budget = RequestBudget(rate=_AMPLE, max_in_flight=_WIDTH)
+    return AsyncVideoClient(KEY, base_url=base_url, budget=budget)
+
+
+def _watcher(client: AsyncVideoClient, interval: float) -> TaskWatcher:
+    from ezvideo_async import PollPolicy
+
+    policy = PollPolicy(interval=interval, min_interval=0.001)
+    return client.watch(task_ids(_IDS), policy=policy, progress=True)
+
+
+# -- what is told ---------------------------------------------------------------------------------
+
+
+ROWS = {
+    "idle": "the machine: a loop with nothing to do",
+    "aiohttp": "aiohttp as it comes, one coroutine per id, 1,000 polls a second",
+    "paced": "1,000 polls a second",
+    "slow reader": "1,000 polls a second, a reader that takes a second for an event",
+    "half load": "half of what this watcher can do here",
+    "overload": "half more than it can",
+}
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Measure all in turn."""
+    seconds = 2.0 if options.quick else 5.0
+    pace = {"rate": 1_000.0, "seconds": seconds}
+    cases = [
+        Case("idle", idle_loop, {"seconds": seconds}, _ROUNDS),
+        Case("aiohttp", aiohttp_paced, pace, _ROUNDS),
+        Case("paced", paced, pace, _ROUNDS),
+        Case("slow reader", paced, {**pace, "is_slow": True}, _ROUNDS),
+        Case("half load", loaded, {"load": 0.5, "seconds": seconds}, _ROUNDS),
+        Case("overload", loaded, {"load": 1.5, "seconds": seconds}, _ROUNDS),
+    ]
+    return {"samples": interleaved(cases, options)}
+
+
+def tables(found: dict[str, Any]) -> str:
+    """Write what the polls and the loop feel at each load."""
+    samples = found["samples"]
+    heads = [f"{_IDS:,} ids", "polls a second", "late, p99, ms", "loop stalls, p99, ms",
+             "CPU per poll, µs"]  # fmt: skip
+    rows = [
+        [what, *(
+            spread(samples, case, name).shown(digits) if name in samples[case][0] else ""
+            for name, digits in (("a second", 0), ("late", 1), ("stall", 1), ("us", 0)))]
+        for case, what in ROWS.items()
+    ]  # fmt: skip
+    return (
+        f"{markdown(heads, rows)}\n\nUnder overload the longest single gap between two polls of "
+        f"an id is {spread(samples, 'overload', 'longest').shown()} times the median gap."
+    )
+
+
+def goals(found: dict[str, Any]) -> list[Goal]:
+    """Hold the figures against what was aimed at."""
+    samples = found["samples"]
+    return [
+        Goal("f", "lateness of polls at half load, p99", spread(samples, "half load", "late"),
+             50, unit="ms", digits=1, needs_quiet=True),
+        Goal("f", "under overload, the longest mean gap of an id beside the median one",
+             spread(samples, "overload", "unevenness"), 1.5, unit="x"),
+        Goal("g", "stalls of the loop at 1,000 polls a second, p99",
+             spread(samples, "paced", "stall"), 20, unit="ms", digits=1, needs_quiet=True),
+        Goal("h", "polls a second with a slow reader beside those with a quick one",
+             ratio(samples, "slow reader", "paced", "a second"), 0.98, at_least=True, unit="x"),
+    ]  # fmt: skip

@@ -1,0 +1,154 @@
+"""
+What a watched id takes: bytes, before its first answer and after it; and what adding many costs.
+
+The watcher is whole, but for a transport that answers with bytes of its own.  The ids themselves
+are made before, and do not count.  Resident memory and ``tracemalloc`` are read in processes of
+their own: tracing is slow, and takes memory too.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.long.bench.harness import (
+    Case,
+    Goal,
+    Options,
+    Sample,
+    cpu_seconds,
+    drained,
+    interleaved,
+    markdown,
+    meanwhile,
+    reached,
+    spread,
+    task_ids,
+)
+
+_KIB = 1024.0
+_FIRST_LOOKS = 12_000.0  # a second: half of what the transport can, so that none is overdue
+_IDLE = 2_500.0  # polls a second that all ids together ask for when they have been seen
+_BUCKET = 0.1  # seconds
+_NO_BURST = 2.0  # times the mean: what a busy machine makes up for, and no more
+_ADDED_RATE = 10_000.0  # requests a second for the burst; first looks get half of it
+_OFTEN = 100_000  # ids at most that are measured twice: tracing a million takes minutes
+SIZES = (10_000, 100_000, 1_000_000)
+
+
+def resident_bytes() -> int:
+    """Read the resident memory of this process."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def traced_bytes() -> int:
+    """Read the memory that Python has allocated since tracing began."""
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+async def idle_ids(ids: int, *, is_traced: bool) -> Sample:
+    """Add ids to a watcher that runs, and let each be answered once and its event be read."""
+    from ezvideo_async import PollPolicy
+    from tests.long.bench.mock import MockTransport, mock_client
+
+    asked = task_ids(ids)
+    policy = PollPolicy(interval=max(5.0, ids / _IDLE))
+    if is_traced:
+        tracemalloc.start()
+    measured = traced_bytes if is_traced else resident_bytes
+    async with (
+        mock_client(MockTransport(), rate=2 * _FIRST_LOOKS) as client,
+        client.watch(["first"], policy=policy) as watcher,
+        meanwhile(drained(watcher)),
+    ):
+        await reached(lambda: watcher.stats.polls, 1)
+        before = measured()
+        watcher.add(*asked)
+        added = measured()
+        await reached(lambda: watcher.stats.polls, ids + 1)
+        await reached(lambda: -watcher.stats.unread, 0)
+        seen = measured()
+    return {"new": (added - before) / ids / _KIB, "seen": (seen - before) / ids / _KIB}
+
+
+async def added_at_once(ids: int) -> Sample:
+    """Add many ids in one call: what it costs, and how evenly the first looks are spread."""
+    from ezvideo_async import PollPolicy
+    from tests.long.bench.mock import MockTransport, mock_client
+
+    asked = task_ids(ids)
+    transport = MockTransport()
+    async with (
+        mock_client(transport, rate=_ADDED_RATE) as client,
+        client.watch(["first"], policy=PollPolicy(interval=60.0)) as watcher,
+    ):
+        await reached(lambda: watcher.stats.polls, 1)
+        transport.started = {}
+        before = cpu_seconds()
+        watcher.add(*asked)
+        cpu = cpu_seconds() - before
+        await reached(lambda: watcher.stats.polls, ids + 1)
+        starts = sorted(transport.started.values())
+    looks = Counter(int((at - starts[0]) / _BUCKET) for at in starts)
+    mean = ids / ((starts[-1] - starts[0]) / _BUCKET)
+    return {"cpu": cpu, "peak": max(looks.values()) / mean, "seconds": starts[-1] - starts[0]}
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Measure all sizes in turn; memory hardly differs from round to round."""
+    sizes = (2_000, 20_000) if options.quick else SIZES
+    cases = []
+    for ids in sizes:
+        rounds = 1 if ids > _OFTEN or options.quick else 2
+        for how, is_traced in (("RSS", False), ("tracemalloc", True)):
+            arguments = {"ids": ids, "is_traced": is_traced}
+            cases.append(Case(f"{how}, {ids}", idle_ids, arguments, rounds))
+    adding = 10_000 if options.quick else 100_000
+    cases.append(Case("adding", added_at_once, {"ids": adding}, 3))
+    return {"samples": interleaved(cases, options), "sizes": sizes, "adding": adding}
+
+
+def tables(found: dict[str, Any]) -> str:
+    """Write bytes by number of ids, and how adding went."""
+    samples, sizes = found["samples"], found["sizes"]
+    rows = [
+        [f"{what}, {how}",
+         *(f"{spread(samples, f'{how}, {ids}', name).median:.2f}"
+           if f"{how}, {ids}" in samples else "" for ids in sizes)]
+        for name, what in (("new", "not yet seen"), ("seen", "seen"))
+        for how in ("RSS", "tracemalloc")
+    ]  # fmt: skip
+    table = markdown(["KiB per watched id", *(f"{ids:,} ids" for ids in sizes)], rows)
+    return (
+        f"{table}\n\nAdding {found['adding']:,} ids in one call takes "
+        f"{spread(samples, 'adding', 'cpu').shown()} seconds of CPU time; their first polls come "
+        f"over {spread(samples, 'adding', 'seconds').median:.1f} seconds, and the fullest tenth "
+        f"of a second has {spread(samples, 'adding', 'peak').median:.2f} times the mean."
+    )
+
+
+def goals(found: dict[str, Any]) -> list[Goal]:
+    """Hold the figures against what was aimed at."""
+    samples = found["samples"]
+    size = [
+        Goal("e", f"an idle id, {what}, {how}, {ids:,} ids",
+             spread(samples, f"{how}, {ids}", name), 0.75, stretch=0.4, unit="KiB")
+        for name, what in (("new", "not yet seen"), ("seen", "seen"))
+        for how in ("RSS", "tracemalloc")
+        for ids in found["sizes"]
+        if f"{how}, {ids}" in samples
+    ]  # fmt: skip
+    adding, share = found["adding"], found["adding"] / 100_000
+    return [
+        *size,
+        Goal("e", f"adding {adding:,} ids, CPU time", spread(samples, "adding", "cpu"),
+             share, unit="s"),
+        Goal("e", "their first polls, the fullest tenth of a second beside the mean",
+             spread(samples, "adding", "peak"), _NO_BURST, unit="x", needs_quiet=True),
+    ]  # fmt: skip

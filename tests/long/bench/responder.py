@@ -1,0 +1,137 @@
+"""
+A server that does nothing but answer, in a process of its own on the other core.
+
+It knows one answer, of some 330 bytes, and puts the asked id into it.  ``--moving`` counts its
+progress up with every request, so that hardly two answers about one id are alike.  It prints its
+port, and serves until its standard input closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from tests.long.bench.harness import CLIENT_CORE, ROOT, SERVER_CORE, pin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MOVES = 89  # a prime: however many ids take turns, each sees its own progress move
+_LEAST = 10  # percent; a progress of two digits, so that all bodies are of one length
+_BACKLOG = 4096
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n"
+    b"Date: Tue, 01 Sep 2026 08:00:00 GMT\r\nX-Request-Id: 0123456789abcdef\r\n"
+    b"Content-Length: %d\r\n\r\n"
+)
+_FIRST = b'{"id":"'
+_SECOND = (
+    b'","object":"video","model":"veo-3.1-fast-generate","status":"in_progress","progress":%d,'
+    b'"created_at":1788000000,"completed_at":null,"expires_at":null,"seconds":"8",'
+    b'"size":"1280x720","remixed_from_video_id":null,"error":null,"metadata":{"channel":"a1",'
+    b'"prompt":"a lighthouse in the rain"}}'
+)
+
+
+def body_of(task_id: bytes, progress: int) -> bytes:
+    """Write what is known of a running task."""
+    return b"".join((_FIRST, task_id, _SECOND % progress))
+
+
+class _Connection(asyncio.Protocol):
+    """Answers each GET that comes; none is ever cut in two by a client that waits for answers."""
+
+    requests = 0
+    is_moving = False
+    _transport: asyncio.Transport
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        path = data[4 : data.index(b" ", 4)]
+        if path == b"/count":
+            body = b"%d" % _Connection.requests
+        else:
+            _Connection.requests += 1
+            progress = _LEAST + _Connection.requests % _MOVES if self.is_moving else 42
+            body = body_of(path[path.rindex(b"/") + 1 :], progress)
+        self._transport.write(_HEAD % len(body) + body)
+
+
+async def serve(*, is_moving: bool) -> None:
+    """Answer until standard input closes."""
+    _Connection.is_moving = is_moving
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(_Connection, "127.0.0.1", 0, backlog=_BACKLOG)
+    print(listener.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+
+
+# -- the client's side ----------------------------------------------------------------------------
+
+
+@frozen
+class Responder:
+    """A running responder."""
+
+    port: int
+    process: int
+
+    @property
+    def base_url(self) -> str:
+        """What a client is given."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    async def count(self) -> int:
+        """How many requests have come."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(b"GET /count HTTP/1.1\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        count = await reader.readexactly(int(head.rpartition(b":")[2]))
+        writer.close()
+        return int(count)
+
+    def cpu_seconds(self) -> float:
+        """CPU time it has used, to a hundredth; 0 where the system does not tell."""
+        try:
+            stat = Path(f"/proc/{self.process}/stat").read_text()
+        except OSError:
+            return 0.0
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def responder(*, is_moving: bool = False) -> Iterator[Responder]:
+    """Start a responder on the server's core."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.long.bench.responder",
+        *(["--moving"] if is_moving else []),
+    ]
+    pin(SERVER_CORE)  # is inherited
+    try:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+    finally:
+        pin(CLIENT_CORE)
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield Responder(port=int(process.stdout.readline()), process=process.pid)
+        process.stdin.close()
+        process.terminate()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(is_moving="--moving" in sys.argv))

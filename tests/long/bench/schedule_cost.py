@@ -1,0 +1,190 @@
+"""
+What it costs to know whom to ask when, and to tell what changed: no network, no decoding.
+
+The first row drives scheduler, audience and mailbox in a plain loop: take who is due, give each
+its answer, put the event into the mailbox, read it.  The second is the whole watcher on an
+exchange that does nothing: workers, gate and budget are in it, which is more than the target
+speaks of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import log
+from random import Random
+from typing import Any
+
+from tests.long.bench.harness import (
+    Case,
+    Goal,
+    Meter,
+    Options,
+    Sample,
+    cpu_seconds,
+    drained,
+    interleaved,
+    markdown,
+    meanwhile,
+    ratio,
+    reached,
+    spread,
+    task_ids,
+)
+
+INTERVAL = 5.0
+_STEP = 0.01  # seconds of virtual time in which due ids are gathered; answers come a step later
+_CROWD = 50_000.0  # polls a second that are asked of the watcher: more than it can
+_AMPLE = 1e6
+_PACE = 20_000.0  # polls a second of the ids that sleep
+SIZES = (10_000, 100_000, 1_000_000)
+_SHORTEST = 0.9 * INTERVAL  # between two polls of an id: so the next one sees another state
+EVERY, SOME, NONE, WHOLE = "every poll an event", "some events", "no news", "whole watcher"
+ASLEEP = "a task per id"
+STATES_LAST = {EVERY: 1, SOME: 8, NONE: 1_000_000}
+"""Polls for which a state lasts; they come in a little more than the shortest interval."""
+
+
+async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
+    """Drive the scheduler in virtual time, and read what it tells; states last so many polls."""
+    from ezvideo_async import PollPolicy
+    from ezvideo_async._delivery.broadcaster import Broadcaster
+    from ezvideo_async._scheduling.scheduler import Scheduler
+    from tests.long.bench.mock import tasks
+
+    scheduler = Scheduler(PollPolicy(interval=INTERVAL), progress=True)
+    audience = Broadcaster(scheduler, progress=True, is_over=lambda: False, is_hub=False)
+    asked = task_ids(ids)
+    began = cpu_seconds()
+    scheduler.add(asked, now=0.0, rand=0.5, over=INTERVAL)
+    added = cpu_seconds() - began
+    states, rand = tasks(), Random(ids).random
+    now, unix_now, in_flight = 0.0, 1.8e9, []
+
+    async def polled(least: int) -> int:
+        nonlocal now, in_flight
+        polls = 0
+        while polls < least:
+            told, now = 0, now + _STEP
+            wakes_at = now + _STEP
+            age = int(now / _SHORTEST)
+            for watch in in_flight:
+                state = states[(age + hash(watch.task_id)) // lasting % len(states)]
+                news = None if watch.progress == state.progress else state
+                event = scheduler.answered(
+                    watch, news, now=now, unix_now=unix_now + now, rand=rand()
+                )
+                if event is not None:
+                    audience.publish(watch, event)
+                    told += 1
+                if watch.due < wakes_at:  # the watcher too looks whether to wake earlier
+                    wakes_at = scheduler.next_at()
+            polls += len(in_flight)
+            for _ in range(told):
+                await audience.read()
+            in_flight = scheduler.take_due(now, limit=ids)
+        return polls
+
+    await polled(ids)
+    with Meter() as meter:
+        polls = await polled(count)
+    return {"us": 1e6 * meter.cpu / polls, "us to add": 1e6 * added / ids}
+
+
+async def coroutine_per_id(ids: int, count: int) -> Sample:
+    """What people write: each id has a task that sleeps; 20,000 wake a second, for nothing."""
+    polls = 0
+
+    async def watch(first: float) -> None:
+        nonlocal polls
+        await asyncio.sleep(first)
+        while True:
+            polls += 1
+            await asyncio.sleep(ids / _PACE)
+
+    async with meanwhile(asyncio.gather(*(watch(place / _PACE) for place in range(ids)))):
+        await reached(lambda: polls, ids)
+        start = polls
+        with Meter() as meter:
+            await reached(lambda: polls, start + count)
+            done = polls - start
+        return {"us": 1e6 * meter.cpu / done}
+
+
+async def whole_watcher(ids: int, count: int) -> Sample:
+    """Run a watcher on an exchange that answers at once."""
+    from ezvideo_async import PollPolicy
+    from tests.long.bench.mock import mock_client
+
+    policy = PollPolicy(interval=ids / _CROWD, min_interval=0.001)
+    async with (
+        mock_client(rate=_AMPLE) as client,
+        client.watch(task_ids(ids), policy=policy, progress=True) as watcher,
+        meanwhile(drained(watcher)),
+    ):
+        await reached(lambda: watcher.stats.polls, ids)
+        start = watcher.stats.polls
+        with Meter() as meter:
+            await reached(lambda: watcher.stats.polls, start + count)
+            polls = watcher.stats.polls - start
+        return {"us": 1e6 * meter.cpu / polls}
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Measure all sizes in turn."""
+    sizes = (10_000, 50_000) if options.quick else SIZES
+    count = 40_000 if options.quick else 200_000
+    cases = []
+    for ids in sizes:
+        seldom = 1 if ids > 100_000 else None
+        for kind, lasting in STATES_LAST.items():
+            arguments = {"ids": ids, "count": count, "lasting": lasting}
+            cases.append(Case(f"{kind}, {ids}", plain_loop, arguments, seldom))
+        if not seldom:
+            arguments = {"ids": ids, "count": count // 4}
+            cases.append(Case(f"{WHOLE}, {ids}", whole_watcher, arguments))
+            cases.append(Case(f"{ASLEEP}, {ids}", coroutine_per_id, arguments))
+    return {"samples": interleaved(cases, options), "sizes": sizes}
+
+
+def tables(found: dict[str, Any]) -> str:
+    """Write the cost by number of ids."""
+    samples, sizes = found["samples"], found["sizes"]
+    told = {
+        NONE: "scheduler, audience and mailbox, no news",
+        SOME: "the same, one poll in seven an event that is read",
+        EVERY: "the same, every poll an event that is read",
+        WHOLE: "more than the target: the whole watcher, with workers and gate, every poll an "
+        "event",
+        ASLEEP: "beside it: a task of asyncio per id that sleeps, without schedule and events",
+    }
+    rows = [
+        [
+            what,
+            *(
+                spread(samples, f"{kind}, {ids}", "us").shown()
+                if f"{kind}, {ids}" in samples
+                else ""
+                for ids in sizes
+            ),
+        ]
+        for kind, what in told.items()
+    ]
+    adding = [spread(samples, f"{NONE}, {ids}", "us to add").shown() for ids in sizes]
+    heads = ["CPU per poll, µs", *(f"{ids:,} ids" for ids in sizes)]
+    return markdown(heads, [*rows, ["to add an id", *adding]])
+
+
+def goals(found: dict[str, Any]) -> list[Goal]:
+    """Hold the figures against what was aimed at."""
+    samples, sizes = found["samples"], found["sizes"]
+    told = {SOME: "scheduling, one poll in seven an event", EVERY: "the same, every poll an event"}
+    costs = [
+        Goal("d", f"{what}, {ids:,} ids", spread(samples, f"{kind}, {ids}", "us"), 4, unit="µs")
+        for kind, what in told.items()
+        for ids in sizes
+    ]
+    least, most = sizes[0], sizes[-1]
+    growth = ratio(samples, f"{SOME}, {most}", f"{SOME}, {least}", "us")
+    bar = round(log(most) / log(least), 2)
+    what = f"scheduling at {most:,} ids beside {least:,}; log n grows as much as the target"
+    return [*costs, Goal("d", what, growth, bar, unit="x")]

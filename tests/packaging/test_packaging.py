@@ -1,0 +1,119 @@
+"""What is shipped, what is promised about it, and what may never be in it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import tomllib
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import pytest
+
+from ezvideo_async._version import __version__
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+LOCK_FILE = re.compile(r".*\.lock|pylock.*\.toml|package-lock\.json")
+LEAKS = {
+    "registry host": r"\b(pypi|pythonhosted|npmjs|nodejs|anaconda)\.(org|com|io)\b",
+    "place of packages": r"--(extra-)?index[-]url|--find[-]links|--trusted[-]host",
+    "machine path": r"(?<![\w.~:/-])/(build|home|mnt|opt|root|srv|tmp|Users|work|workspace)/\w",
+}
+# A command line of the tasks, up to what belongs to the task itself.
+COMMAND = re.compile(r"python3 noxfile\.py((?: +(?!-- )[\w.-]+)*)")
+
+
+def tracked_files() -> list[Path]:
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listing = subprocess.run([git, "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listing.returncode:
+        pytest.skip("git cannot read this checkout")
+    names = listing.stdout.decode().split("\0")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+def sessions_of_noxfile() -> set[str]:
+    tree = ast.parse((ROOT / "noxfile.py").read_text("utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {
+        function.name
+        for function in functions
+        if any("nox.session" in ast.unparse(decorator) for decorator in function.decorator_list)
+    }
+
+
+def sessions_named_in(page: Path) -> set[str]:
+    text = page.read_text("utf-8")
+    words = [word for match in COMMAND.finditer(text) for word in match[1].split()]
+    return {re.sub(r"-3\.\d+$", "", word) for word in words if not word.startswith("-")}
+
+
+def test_version() -> None:
+    """The version of the package is that of its metadata."""
+    assert version("ezvideo_async") == __version__
+
+
+def test_pythons() -> None:
+    """The classifiers name each Python from the oldest allowed one on, without a gap."""
+    named = [
+        int(match[1])
+        for line in PROJECT["classifiers"]
+        if (match := re.fullmatch(r"Programming Language :: Python :: 3\.(\d+)", line))
+    ]
+
+    assert PROJECT["requires-python"] == f">=3.{named[0]}"
+    assert named == list(range(named[0], named[-1] + 1))
+
+
+def test_entry_points() -> None:
+    """The command and the pytest plugin of the metadata can be loaded."""
+    (command,) = entry_points(group="console_scripts", name="ezvideo")
+    (plugin,) = entry_points(group="pytest11", name="ezvideo_async")
+
+    assert callable(command.load())
+    assert plugin.load().__name__ == "ezvideo_async.testing.pytest_plugin"
+
+
+def test_typed() -> None:
+    """Type checkers are told that the package has types."""
+    assert (ROOT / "ezvideo_async" / "py.typed").is_file()
+
+
+def test_pins() -> None:
+    """A pin is a name and a version, nothing else, and each name stands once, in order."""
+    lines = (ROOT / "tests" / "constraints.txt").read_text("utf-8").splitlines()
+    names = [line.partition("==")[0] for line in lines]
+
+    assert [line for line in lines if not re.fullmatch(r"[a-z\d.-]+==[\w.]+", line)] == []
+    assert names == sorted(set(names))
+
+
+def test_no_leaks() -> None:
+    """No tracked file names a package registry or a place on somebody's machine."""
+    found = [
+        f"{file.relative_to(ROOT)}: {what}: {match[0]}"
+        for file in tracked_files()
+        for what, pattern in LEAKS.items()
+        for match in re.finditer(pattern, file.read_bytes().decode(errors="replace"))
+    ]
+
+    assert found == []
+
+
+def test_no_lock_files() -> None:
+    """No lock file is tracked: they record the hosts of registries."""
+    assert [file.name for file in tracked_files() if LOCK_FILE.fullmatch(file.name)] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/contributing.md", ".ci/run"])
+def test_commands_exist(page: str) -> None:
+    """Each task that a page tells to run is one of the noxfile."""
+    text = (ROOT / page).read_text("utf-8")
+
+    assert COMMAND.search(text), f"{page} names no task"
+    assert sessions_named_in(ROOT / page) - sessions_of_noxfile() == set()

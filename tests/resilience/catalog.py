@@ -1,0 +1,860 @@
+"""
+Troubles that a server or a network can make on one connection, each with what must follow.
+
+Every entry is a script for ``RawServer``; the tests of this folder play each of them to
+``retrieve()`` and to a watcher, over an own and a borrowed session.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from typing import TYPE_CHECKING, Any, Literal
+
+from aiohttp.compression_utils import HAS_BROTLI, HAS_ZSTD
+from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
+from attrs import frozen
+
+from ezvideo_async.errors import (
+    AuthenticationError,
+    BadRequestError,
+    BadResponseError,
+    ConfigError,
+    EzVideoError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerError,
+    TaskNotFoundError,
+    TransportError,
+)
+from tests.support.raw_server import CLOSE, READ, RESET, STALL, Script, Seen, answer, task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+Verdict = Literal["retry", "lost", "fatal"]
+"""The watcher asks again; gives up this id; ends with everybody."""
+
+
+@frozen(kw_only=True)
+class Fault:
+    """
+    One trouble.
+
+    Attributes:
+        row: The row of the fault table.
+        script: What happens on the first connection; the following ones are in order.
+        kind: The class of the error that ``retrieve()`` raises.
+        verdict: What a watcher makes of it.
+        reason: The error's ``reason``; None where it has none.
+        retryable: What the error says of itself; None when it is what the watcher does.
+        requests: How many requests one question takes.
+    """
+
+    row: str
+    script: Script | Endless
+    kind: type[EzVideoError]
+    verdict: Verdict = "retry"
+    reason: str | None = None
+    retryable: bool | None = None
+    requests: int = 1
+
+    @property
+    def is_retryable(self) -> bool:
+        """What the error says of itself."""
+        return self.verdict == "retry" if self.retryable is None else self.retryable
+
+
+def _refusal(status: int, *headers: str, code: str = "x") -> bytes:
+    """An error answer in the API document's shape."""
+    body: dict[str, Any] = {"error": {"code": code, "message": "m"}}
+    return answer(body, *headers, status=f"{status} S")
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+_SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"
+_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+_BODY = b'{"id": "t", "status": "completed", "seconds": "5"'
+
+
+def _dripped(text: bytes, pause: float = 1.0) -> Script:
+    """Send byte by byte."""
+    return [step for byte in text for step in (bytes([byte]), pause)]
+
+
+_NO_BYTES: dict[str, Script] = {
+    "before the request is read": [],
+    "after the request": [READ],
+}
+_PARTS_OF_A_HEAD: dict[str, Script] = {
+    "in the status line": [READ, b"HTTP/1.1 20"],
+    "after the status line": [READ, HEAD],
+    "in a header": [READ, HEAD, b"Content-Type: applic"],
+    "before the empty line": [READ, HEAD, b"Content-Length: 99\r\n"],
+    "after an interim answer": [READ, b"HTTP/1.1 103 Hints\r\n\r\n"],
+}
+_PARTS_OF_A_BODY: dict[str, Script] = {
+    "after the head": [READ, _SIZED],
+    "in the body": [READ, _SIZED, _BODY],
+    "after the head, chunked": [READ, _CHUNKED],
+    "in a chunk": [READ, _CHUNKED, b"60\r\n", _BODY],
+    "before the last chunk": [READ, _CHUNKED, b"2\r\n{}\r\n"],
+}
+_DRIPS: dict[str, Script] = {
+    "of the head": [READ, *_dripped(_SIZED)],
+    "of the body": [READ, _SIZED, *_dripped(_BODY)],
+    "of chunks": [READ, _CHUNKED, *[b"1\r\n \r\n", 1.0] * 60],
+    "of interim answers": [READ, *[b"HTTP/1.1 103 Hints\r\n\r\n", 1.0] * 60],
+}
+
+NETWORK: dict[str, Fault] = {
+    **{
+        f"{end} {where}": Fault(
+            row=row, script=[*start, step], kind=TransportError, reason="disconnected"
+        )
+        for end, step, row in (("fin", CLOSE, "N8"), ("rst", RESET, "N9"))
+        for where, start in _NO_BYTES.items()
+    },
+    **{
+        f"{end} {where}": Fault(
+            row="N10", script=[*start, 0.1, step], kind=TransportError, reason="disconnected"
+        )
+        for end, step in (("fin", CLOSE), ("rst", RESET))
+        for where, start in _PARTS_OF_A_HEAD.items()
+    },
+    **{
+        f"{end} {where}": Fault(
+            row="N11", script=[*start, 0.1, step], kind=TransportError, reason="payload"
+        )
+        for end, step in (("fin", CLOSE), ("rst", RESET))
+        for where, start in _PARTS_OF_A_BODY.items()
+    },
+    **{  # nothing tells this end from the body's
+        f"{end} in a body without length": Fault(
+            row="N11",
+            script=[READ, HEAD, b"\r\n", _BODY, 0.1, step],
+            kind=BadResponseError,
+            reason="not_json",
+        )
+        for end, step in (("fin", CLOSE), ("rst", RESET))
+    },
+    **{
+        f"stall {where}": Fault(
+            row="N13", script=[*start, STALL], kind=RequestTimeoutError, reason="timeout"
+        )
+        for where, start in {**_NO_BYTES, **_PARTS_OF_A_HEAD, **_PARTS_OF_A_BODY}.items()
+    },
+    **{
+        f"drip {what}": Fault(row="N14", script=script, kind=RequestTimeoutError, reason="timeout")
+        for what, script in _DRIPS.items()
+    },
+}
+
+# -- bytes --------------------------------------------------------------------------------------
+
+PURE_PYTHON = HttpResponseParser is HttpResponseParserPy
+"""aiohttp reads with its parser in Python, which accepts more than the one in C."""
+
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+EMPTY = b"Content-Length: 2\r\n\r\n{}"
+PAGE = b"<!doctype html><title>Attention required</title>"
+MEBIBYTE = 1 << 20
+
+
+class Endless:
+    """
+    A script that never ends: some first steps, and then one part again and again.
+
+    Attributes:
+        sent: Bytes of parts given out so far, on all connections.
+    """
+
+    def __init__(self, *first: Any, part: bytes) -> None:
+        self._first = first
+        self._part = part
+        self.sent = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._first
+        while True:
+            self.sent += len(self._part)
+            yield self._part
+
+
+def _completed(status: str) -> Callable[[Seen], bytes]:
+    """An answer under this status that the asked task is completed."""
+    return lambda seen: answer(task(seen.task_id), status=status)
+
+
+def packed_bomb(mebibytes: int) -> bytes:
+    """Gzip of so many MiB of blanks, made of one block again and again."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = packer.compress(b" " * MEBIBYTE) + packer.flush(zlib.Z_FULL_FLUSH)
+    return gzip.compress(b"")[:10] + block * mebibytes
+
+
+def _said(body: object, *headers: str, status: str = "200 OK") -> Script:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return [READ, answer(content, *headers, status=status)]
+
+
+def _page(status: str, body: bytes = PAGE) -> Script:
+    return _said(body, "Content-Type: text/html; charset=utf-8", status=status)
+
+
+def _refused(status: int, *headers: str, code: str = "x") -> Script:
+    return [READ, _refusal(status, *headers, code=code)]
+
+
+def _packed(body: bytes, encoding: str = "gzip") -> Script:
+    return [READ, answer(body, f"Content-Encoding: {encoding}")]
+
+
+def _by_parser(*, c: Any, python: Any) -> Any:
+    return python if PURE_PYTHON else c
+
+
+# -- refusals ------------------------------------------------------------------------------------
+
+
+def _passing(
+    row: str,
+    kind: type[EzVideoError],
+    scripts: Mapping[str, Script | Endless],
+    *,
+    reason: str | None = None,
+) -> dict[str, Fault]:
+    """Troubles that all end in one error, and pass."""
+    return {
+        name: Fault(row=row, script=script, kind=kind, reason=reason)
+        for name, script in scripts.items()
+    }
+
+
+RETRY_AFTER_FORMS = (
+    "20",
+    "1.5",
+    "0",
+    "-5",
+    "120, 5",
+    "1e9",
+    "nan",
+    "\u0663",
+    "9" * 400,
+    "Thu, 01 Jan 2026 00:00:30 GMT",
+    "Thursday, 01-Jan-26 00:00:30 GMT",
+    "Thu Jan  1 00:00:30 2026",
+    "",
+)
+
+_REFUSALS: dict[str, Fault] = {
+    **{
+        f"status {status}": Fault(
+            row="H1", script=_refused(status), kind=BadRequestError, verdict="lost"
+        )
+        for status in (400, 405, 406, 411, 415, 417, 422)
+    },
+    "status 400 with Retry-After": Fault(
+        row="H1", script=_refused(400, "Retry-After: 2"), kind=BadRequestError, retryable=True
+    ),
+    "status 400 as a page": Fault(
+        row="H1", script=_page("400 Bad"), kind=BadRequestError, verdict="lost"
+    ),
+    "status 401": Fault(row="H2", script=_refused(401), kind=AuthenticationError, verdict="fatal"),
+    "status 401 as a page": Fault(
+        row="H2", script=_page("401 No"), kind=AuthenticationError, verdict="fatal"
+    ),
+    "status 402": Fault(
+        row="H3", script=_refused(402), kind=PermissionDeniedError, verdict="fatal"
+    ),
+    "status 403": Fault(
+        row="H4", script=_refused(403), kind=PermissionDeniedError, verdict="fatal"
+    ),
+    "status 403 without a body": Fault(
+        row="H4",
+        script=_said(b"", status="403 No"),
+        kind=PermissionDeniedError,
+        verdict="fatal",
+    ),
+    "status 403 as a page": Fault(row="H4", script=_page("403 No"), kind=PermissionDeniedError),
+    "status 403 as a page without a type": Fault(
+        row="H4", script=_said(PAGE, status="403 No"), kind=PermissionDeniedError
+    ),
+    **{
+        name: Fault(row="H5", script=script, kind=TaskNotFoundError, retryable=False)
+        for name, script in {
+            "status 404": _refused(404, code="task_not_found"),
+            "status 404 with a word of another server": _said(
+                {"detail": "Video not found"}, status="404 No"
+            ),
+            "status 404 without a body": _said(b"", status="404 No"),
+            "status 400 for an unknown task": _said(
+                {"code": "task_not_exist", "message": "task_not_exist", "data": None},
+                status="400 Bad",
+            ),
+        }.items()
+    },
+    **{
+        name: Fault(row="H7", script=script, kind=ConfigError, verdict="fatal", reason="route")
+        for name, script in {
+            "status 404 as a page": _page("404 No"),
+            "status 404 of a router": _said(b"404 page not found", status="404 No"),
+            "status 404 of a gateway": _said(
+                {"error": {"message": "Invalid URL (GET /videos/t)", "code": ""}},
+                status="404 No",
+            ),
+        }.items()
+    },
+    **{
+        f"status {status}": Fault(row="H8", script=_refused(status), kind=ServerError)
+        for status in (408, 421, 425)
+    },
+    "status 409": Fault(row="H9", script=_refused(409), kind=ServerError),
+    "status 410": Fault(row="H10", script=_refused(410), kind=TaskNotFoundError, verdict="lost"),
+    **{
+        f"status {status}": Fault(
+            row="H11", script=_refused(status), kind=BadRequestError, verdict="lost"
+        )
+        for status in (413, 414, 431)
+    },
+    "status 429": Fault(row="H12", script=_refused(429), kind=RateLimitError),
+    "status 429 without a body": Fault(
+        row="H12", script=_said(b"", status="429 Many"), kind=RateLimitError
+    ),
+    "status 429 as a page": Fault(row="H12", script=_page("429 Many"), kind=RateLimitError),
+    **{
+        f"status 429, Retry-After {form[:30]!a}": Fault(
+            row="H13" if form == "20" else "H15",
+            script=[
+                READ,
+                _refusal(429, f"Retry-After: {form}", "Date: Thu, 01 Jan 2026 00:00:00 GMT"),
+            ],
+            kind=RateLimitError,
+        )
+        for form in RETRY_AFTER_FORMS
+    },
+    **{
+        f"status {status}": Fault(row="H17", script=_refused(status), kind=ServerError)
+        for status in (500, 502, 503, 504, 507, *range(520, 528), 529, 530)
+    },
+    "status 502 as a page": Fault(row="H17", script=_page("502 Bad"), kind=ServerError),
+    "status 503 without a body": Fault(
+        row="H17", script=_said(b"", status="503 Busy"), kind=ServerError
+    ),
+    "status 501": Fault(row="H18", script=_refused(501), kind=ServerError, verdict="lost"),
+    "status 501 as a page": Fault(
+        row="H18", script=_page("501 No"), kind=ServerError, retryable=False
+    ),
+    **{
+        f"status {status}": Fault(
+            row="H18", script=_refused(status), kind=ServerError, retryable=False
+        )
+        for status in (505, 506, 508, 510, 511)
+    },
+}
+
+# -- redirects -----------------------------------------------------------------------------------
+
+REDIRECTS = {
+    "same origin": "/v1/other",
+    "a loop": "/v1/videos/t",
+    "another origin": "https://login.test/v1/videos/t?k=s3cr3t",
+    "another port": "http://127.0.0.1:1/v1/videos/t?k=s3cr3t",
+    "http": "http://login.test/v1/videos/t?k=s3cr3t",
+    "a file": "file:///etc/passwd?k=s3cr3t",
+    "a script": "javascript:alert(1)//s3cr3t",
+    "a user": "https://user:s3cr3t@login.test/",
+    "no url": "https://[::1",
+}
+"""Where a redirect leads, by name."""
+
+_REDIRECTS: dict[str, Fault] = {
+    **{
+        f"status {status}, to {name}": Fault(
+            row="H21",
+            script=_said(b"", f"Location: {target}", status=f"{status} Moved"),
+            kind=ConfigError,
+            verdict="fatal",
+            reason="redirect",
+        )
+        for status in (301, 302, 303, 307, 308)
+        for name, target in REDIRECTS.items()
+        if status == 302 or name == "another origin"
+    },
+    **{
+        f"status {status}, to nowhere": Fault(
+            row="H21",
+            script=_said(b"", status=f"{status} Moved"),
+            kind=ConfigError,
+            verdict="fatal",
+            reason="redirect",
+        )
+        for status in (300, 302, 305)
+    },
+}
+
+# -- success that is none ------------------------------------------------------------------------
+
+
+def _told(code: object) -> Script:
+    return _said({"error": {"code": code, "message": "m"}})
+
+
+_SUCCESSES: dict[str, Fault] = {
+    **_passing(
+        "H22",
+        BadResponseError,
+        {
+            "an error under 200": _told("boom"),
+            "an error under 200 without a code": _said({"error": {"message": "m"}}),
+            "an error text under 200": _said({"code": "boom", "error": "m"}),
+            "an error under 201": _said({"error": {"code": "boom"}}, status="201 Made"),
+            "success without data": _said({"code": "success", "message": "", "data": None}),
+        },
+        reason="schema",
+    ),
+    "an unknown task under 200": Fault(
+        row="H22", script=_told("task_not_found"), kind=TaskNotFoundError, retryable=False
+    ),
+    "an unknown task under 200, wrapped": Fault(
+        row="H22",
+        script=_said({"code": "task_not_exist", "data": None}),
+        kind=TaskNotFoundError,
+        retryable=False,
+    ),
+    "a refused key under 200": Fault(
+        row="H22", script=_told("invalid_api_key"), kind=AuthenticationError, verdict="fatal"
+    ),
+    "a refused key under 200, as a number": Fault(
+        row="H22", script=_told(401), kind=AuthenticationError, verdict="fatal"
+    ),
+    "too many requests under 200": Fault(
+        row="H22", script=_told("rate_limit_exceeded"), kind=RateLimitError
+    ),
+    **_passing(
+        "H23",
+        BadResponseError,
+        {
+            f"status {status} without a task": _said({}, status=f"{status} S")
+            for status in (201, 202, 203, 206)
+        },
+        reason="schema",
+    ),
+    **_passing(
+        "H24",
+        BadResponseError,
+        {
+            "status 204": [READ, b"HTTP/1.1 204 None\r\n\r\n"],
+            "status 205": _said(b"", status="205 Reset"),
+            "status 205 with a task": [READ, _completed("205 Reset")],
+            "status 304": [READ, b"HTTP/1.1 304 Same\r\n\r\n"],
+            "an empty body": _said(b""),
+            "a blank body": _said(b" \r\n\t "),
+            "an empty body in chunks": [READ, CHUNKED + b"0\r\n\r\n"],
+            "an empty body until the end": [READ, HEAD + b"\r\n", CLOSE],
+        },
+        reason="empty",
+    ),
+}
+
+# -- what is not HTTP ----------------------------------------------------------------------------
+
+_NO_HTTP: dict[str, Fault] = {
+    **_passing(
+        "H25",
+        RequestTimeoutError,
+        {
+            "a storm of 103s": [READ, *[b"HTTP/1.1 103 Hints\r\n\r\n" * 20, 0.5] * 50],
+            "a storm of 100s": [READ, *[b"HTTP/1.1 100 Continue\r\n\r\n", 0.5] * 50],
+        },
+        reason="timeout",
+    ),
+    **_passing(
+        "H25",
+        BadResponseError,
+        {
+            "status 101": [
+                READ,
+                b"HTTP/1.1 101 Switch\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+                STALL,
+            ],
+            "status 101 without a word": [READ, b"HTTP/1.1 101 Switch\r\n\r\n", STALL],
+            "status 000": _said({}, status="000 Zero"),
+            "status 600": _said({}, status="600 Six"),
+            "status 999": [READ, _completed("999 Nine")],
+        },
+        reason="schema",
+    ),
+    **_passing(
+        "H25",
+        TransportError,
+        {
+            f"status {word}": [READ, b"HTTP/1.1 %b No\r\n" % word.encode() + EMPTY]
+            for word in ("abc", "20", "2000", "-200")
+        },
+        reason="protocol",
+    ),
+    **_passing(
+        "H25",
+        TransportError,
+        {"another protocol": [READ, b"SSH-2.0-OpenSSH\r\n\r\n"]},
+        reason="protocol",
+    ),
+    **_passing(
+        "H25",
+        TransportError,
+        {
+            "a body without a head": [READ, b'{"id": "t"}', CLOSE],
+            "an alert of TLS": [READ, b"\x15\x03\x01\x00\x02\x02\x46", CLOSE],
+        },
+        # The parser in Python waits for the end of a line, and gets that of the connection.
+        reason=_by_parser(c="protocol", python="disconnected"),
+    ),
+    **_passing(
+        "H26",
+        TransportError,
+        {
+            f"chunks {name}": [READ, CHUNKED + chunks + b"\r\n0\r\n\r\n"]
+            for name, chunks in {
+                "of letters": b"zz\r\n{}",
+                "of negative size": b"-2\r\n{}",
+                "of hexadecimal sign": b"0x2\r\n{}",
+                "without a size": b"\r\n{}",
+                "longer than told": b'1\r\n{"id": "t"}',
+                "without an end of line": b"2\r\n{}0",
+            }.items()
+        },
+        reason="protocol",
+    ),
+    "chunks beyond all numbers": Fault(
+        row="H26",
+        script=[READ, CHUNKED + b"f" * 17 + b"\r\n{}\r\n0\r\n\r\n", STALL],
+        # The parser in Python waits for them.
+        kind=_by_parser(c=TransportError, python=RequestTimeoutError),
+        reason=_by_parser(c="protocol", python="timeout"),
+    ),
+    **_passing(
+        "H26",
+        TransportError,
+        {
+            "chunks without the last": [READ, CHUNKED + b"2\r\n{}\r\n", CLOSE],
+            "a huge chunk that is cut": [READ, CHUNKED + b"7fffffff\r\n{}", CLOSE],
+        },
+        reason="payload",
+    ),
+    **_passing(
+        "H26",
+        TransportError,
+        {
+            name: [READ, HEAD + lines.encode() + b"\r\n\r\n2\r\n{}\r\n0\r\n\r\n"]
+            for name, lines in {
+                "length, then chunks": "Content-Length: 12\r\nTransfer-Encoding: chunked",
+                "chunks, then length": "Transfer-Encoding: chunked\r\nContent-Length: 12",
+            }.items()
+        },
+        reason="protocol",
+    ),
+    **_passing(
+        "H26",
+        TransportError,
+        {
+            f"length {name}": [READ, HEAD + lines.encode() + b"\r\n\r\n{}x"]
+            for name, lines in {
+                "of two values": "Content-Length: 2\r\nContent-Length: 3",
+                "of two values, the longer first": "Content-Length: 3\r\nContent-Length: 2",
+                "told twice": "Content-Length: 3\r\nContent-Length: 3",
+                "in a list": "Content-Length: 2, 2",
+                "negative": "Content-Length: -2",
+                "with a sign": "Content-Length: +2",
+                "in letters": "Content-Length: two",
+                "hexadecimal": "Content-Length: 0x2",
+                "empty": "Content-Length: ",
+                "of 5,000 digits": "Content-Length: " + "9" * 5000,
+            }.items()
+        },
+        reason="protocol",
+    ),
+    "length beyond all numbers": Fault(
+        row="H26",
+        script=[READ, HEAD + b"Content-Length: " + b"9" * 25 + b"\r\n\r\n{}", CLOSE],
+        kind=TransportError,
+        reason=_by_parser(c="protocol", python="payload"),
+    ),
+    **_passing(
+        "H27",
+        TransportError,
+        {
+            "length too large, then the end": [
+                READ,
+                HEAD + b"Content-Length: 50\r\n\r\n{}",
+                CLOSE,
+            ],
+            "length too large, then a reset": [
+                READ,
+                HEAD + b"Content-Length: 50\r\n\r\n{}",
+                0.5,
+                RESET,
+            ],
+        },
+        reason="payload",
+    ),
+    "length too large, then nothing": Fault(
+        row="H27",
+        script=[READ, HEAD + b"Content-Length: 50\r\n\r\n{}", STALL],
+        kind=RequestTimeoutError,
+        reason="timeout",
+    ),
+    "length too small": Fault(
+        row="H27",
+        script=[READ, HEAD + b'Content-Length: 9\r\n\r\n{"id": "t", "status": "completed"}'],
+        # The parser in Python drops what follows the body.
+        kind=_by_parser(c=TransportError, python=BadResponseError),
+        reason=_by_parser(c="protocol", python="not_json"),
+    ),
+    **_passing(
+        "H28",
+        TransportError,
+        {
+            "a long header": [READ, HEAD + b"X-A: " + b"a" * 8200 + b"\r\n" + EMPTY],
+            "a long name of a header": [READ, HEAD + b"a" * 8200 + b": a\r\n" + EMPTY],
+            "a long status line": [READ, b"HTTP/1.1 200 " + b"a" * 8200 + b"\r\n" + EMPTY],
+            "many headers": [READ, HEAD + b"X-A: a\r\n" * 129 + EMPTY],
+            "10 MB of headers": [
+                READ,
+                HEAD,
+                *[(b"X-A: " + b"a" * 8000 + b"\r\n") * 10] * 130,
+                EMPTY,
+            ],
+            "one header of 10 MB": [READ, HEAD + b"X-A: ", *[b"a" * 65536] * 160, b"\r\n" + EMPTY],
+            "endless headers": Endless(READ, HEAD, part=b"X-A: a\r\n" * 1000),
+            "a header without a colon": [READ, HEAD + b"hello\r\n" + EMPTY],
+            "a header with NUL": [READ, HEAD + b"X-A: a\x00b\r\n" + EMPTY],
+            "a header of no name": [READ, HEAD + b": a\r\n" + EMPTY],
+        },
+        reason="protocol",
+    ),
+    "many trailers": Fault(
+        row="H28",
+        script=[READ, CHUNKED + b"2\r\n{}\r\n0\r\n" + b"X-A: a\r\n" * 200 + b"\r\n"],
+        kind=TransportError,
+        reason=_by_parser(c="protocol", python="payload"),
+    ),
+}
+
+# -- too much ------------------------------------------------------------------------------------
+
+_TASK = json.dumps(task("t")).encode()
+
+_TOO_MUCH: dict[str, Fault] = {
+    **_passing(
+        "H29",
+        BadResponseError,
+        {
+            "a body of 2 MiB": _said(b" " * (2 * MEBIBYTE)),
+            "a body told as a terabyte": [
+                READ,
+                HEAD + b"Content-Length: 1000000000000\r\n\r\n",
+                *[b" " * 65536] * 40,
+            ],
+            "an endless body": Endless(READ, HEAD + b"\r\n", part=b" " * 65536),
+            "an endless body in chunks": Endless(
+                READ, CHUNKED, part=b"10000\r\n" + b" " * 65536 + b"\r\n"
+            ),
+        },
+        reason="too_large",
+    ),
+    **_passing(
+        "H30",
+        BadResponseError,
+        {"a bomb of gzip": [*_packed(packed_bomb(64)), STALL]},
+        reason="too_large",
+    ),
+    **_passing(
+        "H30",
+        TransportError,
+        {
+            "thousands of gzip members": _packed(gzip.compress(b" " * 100) * 20_000),
+            "thousands of empty gzip members": _packed(
+                gzip.compress(b"") * 20_000 + gzip.compress(_TASK)
+            ),
+            "gzip of a wrong sum": _packed(gzip.compress(_TASK)[:-8] + b"12345678"),
+            "gzip that is none": _packed(_TASK),
+            "garbage after gzip": _packed(gzip.compress(_TASK) + b"garbage"),
+        },
+        reason="payload",
+    ),
+    "deflate that is cut": Fault(
+        row="H30",
+        script=_packed(zlib.compress(_TASK)[:-5], "deflate"),
+        kind=TransportError,
+        reason=_by_parser(c="protocol", python="payload"),
+    ),
+    **_passing(
+        "H30",
+        BadResponseError,
+        {
+            "gzip in gzip": _packed(gzip.compress(gzip.compress(_TASK))),
+            "gzip in gzip, told": _packed(gzip.compress(gzip.compress(_TASK)), "gzip, gzip"),
+            "gzip that is cut": _packed(gzip.compress(_TASK)[:-12]),
+            "gzip that is cut in half": _packed(gzip.compress(_TASK)[:25]),
+            "an encoding nobody knows": _packed(b"\x1f\x9d\x90", "compress"),
+        },
+        reason="not_json",
+    ),
+    "gzip of nothing": Fault(row="H30", script=_packed(b""), kind=BadResponseError, reason="empty"),
+    **{
+        # Without the package for it, or with it: these bytes are no body.
+        f"{encoding} unasked": Fault(
+            row="H30",
+            script=_packed(b"\xff" * 30, encoding),
+            kind=TransportError,
+            reason="payload" if has_package else "protocol",
+        )
+        for encoding, has_package in (("br", HAS_BROTLI), ("zstd", HAS_ZSTD))
+    },
+}
+
+_PAGES = _passing(
+    "H31",
+    BadResponseError,
+    {
+        "a web page": _page("200 OK"),
+        "a web page as JSON": _said(PAGE, "Content-Type: application/json"),
+        "a web page without a type": _said(PAGE),
+        "a web page after a BOM": _said(b"\xef\xbb\xbf \r\n" + PAGE),
+        "an empty web page": _said(b"ok", "Content-Type: text/html"),
+    },
+    reason="html",
+) | _passing(
+    "H31",
+    BadResponseError,
+    {
+        "plain text": _said(b"upstream is sleeping", "Content-Type: text/plain"),
+        "JSON in base 64": _said(b"eyJpZCI6InQifQ==", "Content-Type: application/json"),
+        "a form": _said(b"id=t&status=completed", "Content-Type: application/json; charset=hex"),
+    },
+    reason="not_json",
+)
+
+HTTP: dict[str, Fault] = {
+    **_REFUSALS,
+    **_REDIRECTS,
+    **_SUCCESSES,
+    **_NO_HTTP,
+    **_TOO_MUCH,
+    **_PAGES,
+}
+
+# -- JSON ----------------------------------------------------------------------------------------
+
+_TEXT = _TASK.decode()
+_NAMED_TWICE = {
+    "status named twice": b'{"id": "t", "status": "failed", "status": "completed"}',
+    "id named twice": b'{"id": "t", "id": "u", "status": "completed"}',
+    "a key named twice inside": b'{"id": "t", "status": "x", "metadata": {"a": 1, "a": 1}}',
+    "a key named twice, escaped": b'{"id": "t", "status": "x", "st\\u0061tus": "completed"}',
+}
+
+
+def _foreign(seen: Seen) -> bytes:
+    """An answer about ever new other tasks."""
+    return answer(task(f"{seen.task_id}-{seen.connection}-{seen.at}"))
+
+
+JSON: dict[str, Fault] = {
+    **_passing(
+        "J1",
+        BadResponseError,
+        {
+            "Latin-1": _said(b'{"id": "t", "status": "completed", "model": "Andr\xe9"}'),
+            "a lone surrogate in UTF-8": _said(b'{"id": "t", "model": "\xed\xa0\x80"}'),
+            "an overlong form": _said(b'{"id": "t", "model": "\xc0\xaf"}'),
+            "two BOMs": _said(b"\xef\xbb\xbf" * 2 + _TASK),
+            **{name: _said(_TEXT.encode(name)) for name in ("UTF-16", "UTF-16-LE", "UTF-32")},
+            "UTF-7": _said(b"+AHsAfQ-"),
+            "cut": _said(_TASK[:-1]),
+            "single quotes": _said(b"{'id': 't', 'status': 'completed'}"),
+            "a comma at the end": _said(b'{"id": "t", "status": "completed",}'),
+            "two answers in one": _said(_TASK + _TASK),
+        },
+        reason="not_json",
+    ),
+    **_passing(
+        "J2",
+        BadResponseError,
+        {
+            "100,000 arrays": _said(b"[" * 100_000 + b"]" * 100_000),
+            "100,000 arrays, open": _said(b"[" * 100_000),
+            "100,000 objects": _said(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
+            "100,000 arrays in a task": _said(
+                b'{"id": "t", "status": "completed", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+            ),
+        },
+        reason="not_json",
+    ),
+    **_passing(
+        "J4",
+        BadResponseError,
+        {
+            "5,000 digits": _said(b'{"id": "t", "status": "completed", "x": ' + b"9" * 5000 + b"}"),
+            "5,000 digits alone": _said(b"9" * 5000),
+            "a million digits": _said(b'{"progress": ' + b"9" * 1_000_000 + b"}"),
+        },
+        reason="not_json",
+    ),
+    **_passing(
+        "J5",
+        BadResponseError,
+        {name: _said(body) for name, body in _NAMED_TWICE.items()},
+        reason="not_json",
+    ),
+    **_passing(
+        "J6",
+        BadResponseError,
+        {
+            f"at the top {body.decode()}": _said(body)
+            for body in (
+                b"null",
+                b"true",
+                b"5",
+                b"1.5",
+                b'"completed"',
+                b"[]",
+                b'[{"id": "t"}]',
+                b"NaN",
+                b"1e400",
+            )
+        },
+        reason="schema",
+    ),
+    **_passing(
+        "J7",
+        BadResponseError,
+        {
+            f"status {value!r} and nothing else": _said({"status": value, "progress": 100})
+            for value in (None, "", " ")
+        }
+        | {"no status, no id, no url": _said({"progress": 100, "model": "m"})},
+        reason="schema",
+    ),
+    **_passing(
+        "J8",
+        BadResponseError,
+        {
+            f"id {value!r} and nothing else": _said({"id": value})
+            for value in (None, "", 5, True, ["t"], {"id": "t"})
+        },
+        reason="schema",
+    ),
+    "another id each time": Fault(
+        row="J8",
+        script=[READ, _foreign],
+        kind=BadResponseError,
+        reason="id_mismatch",
+        requests=2,
+    ),
+}
+
+CATALOG: dict[str, Fault] = {**NETWORK, **HTTP, **JSON}

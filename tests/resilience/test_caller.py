@@ -1,0 +1,510 @@
+"""What callers and their loops do, and what must come of it: rows C of the table."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import unicodedata
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from ezvideo_async import (
+    ClosedError,
+    ConfigError,
+    InvalidTaskIdError,
+    PollPolicy,
+    RequestBudget,
+    RequestTimeoutError,
+    RetryPolicy,
+    TaskStatus,
+    VideoTask,
+)
+from ezvideo_async._domain.validation import validate_task_id
+from ezvideo_async._scheduling.scheduler import Scheduler
+from ezvideo_async.testing import VirtualClockLoop
+from tests.support.fake_transport import FakeTask, FakeTransport, fake_client
+from tests.support.oracle import Asked
+from tests.support.subprocesses import run
+
+STEADY = PollPolicy(jitter=0.0)
+ALIVE = VideoTask(id="t", status=TaskStatus.PROCESSING)
+
+
+def server_of(count: int, status: str = "processing") -> FakeTransport:
+    """A scripted server with so many tasks."""
+    server = FakeTransport()
+    server.tasks.update({task_id: FakeTask(status) for task_id in ids(count)})
+    return server
+
+
+def ids(count: int) -> list[str]:
+    """So many ids."""
+    return [f"vid_{number}" for number in range(count)]
+
+
+# -- ids ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("C1", "C2")
+def test_of_all_characters_only_controls_and_half_ones_are_refused() -> None:
+    """Over all code points: an id may hold any other; the error shows none of them raw."""
+    for number in range(sys.maxunicode + 1):
+        character = chr(number)
+        is_odd = unicodedata.category(character) in {"Cc", "Cs"}
+        with pytest.raises(InvalidTaskIdError) if is_odd else contextlib.nullcontext() as refused:
+            validate_task_id(f"vid_{character}")
+        if refused is not None:
+            assert str(refused.value).isascii()
+            assert str(refused.value).isprintable()
+
+
+@pytest.mark.fault("C1")
+@given(st.text(st.characters(categories=["Zs", "Zl", "Zp", "Cc"]), max_size=5))
+def test_blanks_alone_are_no_id(text: str) -> None:
+    """Whatever kind of blank they are."""
+    with pytest.raises(InvalidTaskIdError):
+        validate_task_id(text)
+
+
+class OnlyMeasured(str):
+    """A text whose length may be asked for, and of whose characters only the first may be read."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all characters are read")
+
+    isascii = isprintable = strip = encode = __iter__
+
+
+@pytest.mark.fault("C3")
+def test_a_long_id_is_refused_for_its_length() -> None:
+    """Ten million characters are not looked at one by one, and not told in the error."""
+    with pytest.raises(InvalidTaskIdError, match="has 10000000 characters") as refused:
+        validate_task_id(OnlyMeasured("x" * 10_000_000))
+
+    assert len(str(refused.value)) < 200
+    assert refused.value.task_id is None
+
+
+@pytest.mark.fault("C5")
+async def test_an_id_named_many_times_is_asked_for_once() -> None:
+    """In one ``add``, in two, in the first ids: one watch, one end, one request a look."""
+    server = server_of(2)
+    async with fake_client(server) as client:
+        async with client.watch(["vid_0", "vid_1", "vid_0"], policy=STEADY) as watcher:
+            watcher.add("vid_0", "vid_1", "vid_1")
+            watcher.add("vid_0")
+            await asyncio.sleep(6.0)
+            assert len(server.asked("vid_0")) == len(server.asked("vid_1")) == 2
+            server.tasks.update({task_id: FakeTask("completed") for task_id in ids(2)})
+            events = [event async for event in watcher]
+
+    assert sorted(event.task_id for event in events if event.is_final) == ids(2)
+
+
+@pytest.mark.fault("C7")
+async def test_ids_may_be_added_by_the_reader_and_by_other_tasks() -> None:
+    """From the body of the loop, and from any task of it; the loop then goes on for them."""
+    server = server_of(4, "completed")
+    async with fake_client(server) as client, client.watch(["vid_0"]) as watcher:
+
+        async def add_later() -> None:
+            watcher.add("vid_2", "vid_3")
+
+        events = []
+        async for event in watcher:
+            events.append(event)
+            if event.task_id == "vid_0":
+                watcher.add("vid_1")
+                await asyncio.create_task(add_later())
+
+    assert [event.task_id for event in events] == ids(4)
+
+
+@pytest.mark.fault("C8")
+async def test_the_answer_to_a_discarded_id_is_dropped() -> None:
+    """Discarded at any moment while its poll is in flight: no event of it comes to anybody."""
+    for tenths in range(11):
+        server = server_of(2, "completed")
+        for served in server.tasks.values():
+            served.latency = 1.0
+        async with fake_client(server) as client, client.watch(ids(2), policy=STEADY) as watcher:
+            async with watcher.subscribe() as subscription:
+                await asyncio.sleep(tenths / 10)
+                assert watcher.discard("vid_0")
+                heard = [[event async for event in reader] for reader in (watcher, subscription)]
+
+        assert [[event.task_id for event in events] for events in heard] == [["vid_1"]] * 2
+        assert client.budget.in_flight == 0
+
+
+# -- readers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("C10")
+async def test_a_slow_reader_of_a_thousand_tasks_gets_every_end() -> None:
+    """Ten seconds an event: at most one waits for each id, polls keep their pace, none is lost."""
+    server = server_of(1000)
+    waiting: list[int] = []
+
+    async def finish() -> None:
+        await asyncio.sleep(23.0)
+        server.tasks.update({task_id: FakeTask("completed") for task_id in ids(1000)})
+
+    async with fake_client(server, budget=RequestBudget(rate=1000.0)) as client:
+        finishing = asyncio.create_task(finish())
+        async with client.watch(ids(1000), policy=STEADY) as watcher:
+            events = []
+            async for event in watcher:
+                events.append(event)
+                waiting.append(watcher.stats.unread)
+                await asyncio.sleep(10.0)
+        await finishing
+
+    assert max(waiting) <= 1000
+    assert sorted(event.task_id for event in events if event.is_final) == sorted(ids(1000))
+    assert {len(server.asked(task_id)) for task_id in ids(20)} <= {5, 6}
+    assert max(server.asked()) < 30.0
+
+
+# -- loops and clocks -----------------------------------------------------------------------------
+
+
+@pytest.mark.fault("C20")
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["answer", "fail", "spread"]), st.floats(-4e7, 4e7)), max_size=12
+    )
+)
+def test_no_jump_of_the_wall_clock_moves_a_look(steps: list[tuple[str, float]]) -> None:
+    """Whatever the calendar says meanwhile, the next looks are those of a steady one."""
+    assert _looks(steps) == _looks([(step, 0.0) for step, _jump in steps])
+
+
+def _looks(steps: list[tuple[str, float]]) -> list[float]:
+    scheduler = Scheduler(STEADY)
+    scheduler.add(["t"], now=0.0, rand=0.5, timeout=1000.0)
+    looks = []
+    for step, jump in steps:
+        at = scheduler.next_at()
+        looks.append(at)
+        scheduler.expired(at, unix_now=1e9 + jump)
+        if step == "spread":
+            scheduler.spread(now=at, over=5.0, rand=0.5)
+        for watch in scheduler.take_due(at, limit=1):
+            moment = {"now": at, "unix_now": 1e9 + jump, "rand": 0.5}
+            if step == "answer":
+                scheduler.answered(watch, ALIVE, **moment)
+            else:
+                scheduler.failed(watch, RequestTimeoutError("late"), **moment)
+    return looks
+
+
+@pytest.mark.fault("C22")
+async def test_an_observer_that_blocks_delays_and_breaks_nothing() -> None:
+    """Three seconds in every call: polls are late, and every task has its end."""
+    loop: Any = asyncio.get_running_loop()
+    heard: list[Any] = []
+
+    def block(signal: object) -> None:
+        loop._now += 3.0
+        heard.append(signal)
+
+    server = server_of(5)
+    async with fake_client(server, observers=[block]) as client:
+        async with client.watch(ids(5)) as watcher:
+            await asyncio.sleep(30.0)
+            server.tasks.update({task_id: FakeTask("completed") for task_id in ids(5)})
+            finals = [event async for event in watcher if event.is_final]
+
+    assert sorted(event.task_id for event in finals) == ids(5)
+    assert len(heard) >= 10
+
+
+@pytest.mark.fault("C23")
+async def test_first_looks_of_100_000_ids_are_spread_over_the_rate() -> None:
+    """Added at once, they are looked at one after another, from the first moment on."""
+    server = server_of(0)
+    many = [f"vid_{number}" for number in range(100_000)]
+    async with fake_client(server) as client, client.watch(many, not_found_grace=60.0) as watcher:
+        assert len(watcher.open_ids) == 100_000
+        await asyncio.sleep(10.0)
+        gaps = [later - earlier for earlier, later in pairwise(server.asked())]
+
+        assert 990 <= len(gaps) <= 1005
+        assert sum(gap == 0.0 for gap in gaps) <= 10
+        assert max(gaps) == pytest.approx(0.01, abs=1e-9)
+        asked = [record for record in server.trace.records if isinstance(record, Asked)]
+        assert len({record.task_id for record in asked}) == len(asked) == len(gaps) + 1
+
+
+LIMITS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "budget": (RequestBudget, ("rate", "burst", "max_in_flight")),
+    "polls": (PollPolicy, ("interval", "min_interval", "backoff_max", "jitter")),
+    "retries": (RetryPolicy, ("attempts", "base", "cap", "deadline")),
+}
+ODD = st.one_of(
+    st.sampled_from([0, -1, float("nan"), float("inf"), -float("inf"), 10**400, 10**18, True, "1"]),
+    st.none(),
+    st.floats(),
+    st.integers(),
+    st.text(max_size=3),
+)
+
+
+@pytest.mark.fault("C24")
+@pytest.mark.parametrize("kind", LIMITS)
+@given(data=st.data())
+def test_a_limit_is_one_that_can_be_kept_or_refused(kind: str, data: st.DataObject) -> None:
+    """No number, and nothing else, gives anything but finite limits or one clear sentence."""
+    make, names = LIMITS[kind]
+    name = data.draw(st.sampled_from(names))
+    value = data.draw(ODD)
+    made, refused = None, None
+    try:
+        made = make(**{name: value})
+    except ConfigError as error:
+        refused = error
+
+    if refused is not None:
+        assert name in str(refused)
+        assert str(refused).isprintable()
+    else:
+        kept = getattr(made, name)
+        assert kept is None or 0 <= kept < 1e9
+
+
+@pytest.mark.fault("C18")
+async def test_a_watcher_is_read_where_it_was_entered() -> None:
+    """In another event loop neither it nor a subscription gives events, and both say why."""
+
+    def elsewhere(reading: Any) -> None:
+        with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+            runner.run(reading)
+
+    async def read(reader: Any) -> None:
+        with pytest.raises(ClosedError, match="belongs to one event loop"):
+            await anext(reader)
+
+    async def enter(subscription: Any) -> None:
+        with pytest.raises(ClosedError, match="belongs to one event loop"):
+            await subscription.__aenter__()
+
+    async with fake_client(server_of(1)) as client, client.watch(ids(1)) as watcher:
+        async with watcher.subscribe() as subscription:
+            await asyncio.to_thread(elsewhere, read(watcher))
+            await asyncio.to_thread(elsewhere, read(subscription))
+            await asyncio.to_thread(elsewhere, enter(watcher.subscribe()))
+            assert (await anext(watcher)).task_id == "vid_0"
+            assert (await anext(subscription)).task_id == "vid_0"
+
+
+# -- processes ------------------------------------------------------------------------------------
+
+
+LEAVING = """
+import asyncio, gc
+from ezvideo_async import AsyncVideoClient, PollPolicy
+from ezvideo_async.testing import FakeVideoServer, VirtualClockLoop
+
+class Mine(Exception): pass
+
+async def leave(how):
+    async with FakeVideoServer() as server:
+        async with AsyncVideoClient(base_url=server.base_url) as client:
+            async with client.watch([server.add_task() for _ in range(9)]) as watcher:
+                async for event in watcher:
+                    if how == "break":
+                        break
+                    if how == "return":
+                        return
+                    raise Mine
+
+for how in ("break", "return", "raise"):
+    with asyncio.Runner(loop_factory=VirtualClockLoop, debug=True) as runner:
+        try:
+            runner.run(leave(how))
+        except Mine as mine:
+            assert type(mine) is Mine
+            print("mine", mine.__cause__, mine.__context__)
+    gc.collect()
+    print(how)
+"""
+
+
+@pytest.mark.fault("C11", "C12")
+def test_leaving_a_loop_early_is_silent_in_development_mode() -> None:
+    """Break, return or raise: no warning, no task or socket left, and the caller's own error."""
+    assert run(LEAVING) == "break\nreturn\nmine None None\nraise\n"
+
+
+FORKING = """
+import asyncio, os, warnings
+from ezvideo_async import AsyncVideoClient, ClosedError
+from ezvideo_async.testing import FakeVideoServer
+
+async def child(client, watcher):
+    uses = (client.retrieve("t"), client.wait("t"), watcher.wait("t"), anext(watcher))
+    for use in uses:
+        try:
+            await use
+            return 1
+        except ClosedError as refused:
+            if "parent process" not in str(refused):
+                return 2
+    return 0
+
+async def main():
+    async with FakeVideoServer() as server:
+        async with AsyncVideoClient(base_url=server.base_url) as client:
+            task_id = server.add_task()
+            async with client.watch([task_id]) as watcher:
+                await anext(watcher)
+                asked = len(server.requests())
+                pid = os.fork()
+                if pid == 0:
+                    code = 9
+                    try:
+                        code = await child(client, watcher)
+                    finally:
+                        os._exit(code)
+                _, status = os.waitpid(pid, 0)
+                print(os.waitstatus_to_exitcode(status), len(server.requests()) - asked)
+                print((await client.retrieve(task_id)).id == task_id)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.fault("C18")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_real_child_sends_nothing_over_its_parents_connections() -> None:
+    """After ``os.fork`` the child is told to make a client of its own; the parent goes on."""
+    assert run(FORKING) == "0 0\nTrue\n"
+
+
+FORGETTING = """
+import asyncio, gc, os, warnings
+from ezvideo_async import AsyncVideoClient
+from ezvideo_async.testing import FakeVideoServer
+
+def sockets():
+    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return sum(os.path.islink(link) and "socket:" in os.readlink(link) for link in links)
+
+async def main():
+    heard = []
+    warnings.simplefilter("always")
+    warnings.showwarning = lambda message, *_: heard.append(str(message))
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(str(context)))
+    async with FakeVideoServer() as server:
+        before = sockets()
+        client = AsyncVideoClient(base_url=server.base_url)
+        await client.__aenter__()
+        await client.retrieve(server.add_task())
+        print(sockets() > before)
+        del client
+        gc.collect()
+        while sockets() > before:
+            await asyncio.sleep(0.01)
+    print(*(text for text in heard if "never closed" in text), sep="\\n")
+    print(any(os.environ["EZVIDEO_API_KEY"] in text for text in heard))
+    print(all("Unclosed" in text for text in heard if "never closed" not in text))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.fault("C19")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_forgotten_client_warns_once_and_leaves_no_socket() -> None:
+    """One warning of ours beside those of aiohttp, none with the key; the sockets are closed."""
+    opened, warned, told, by_aiohttp = run(FORGETTING).splitlines()
+
+    assert (opened, told, by_aiohttp) == ("True", "False", "True")
+    assert re.fullmatch(r"AsyncVideoClient\(base_url='http://\S+'\) was never closed", warned)
+
+
+WATCHING = """
+import asyncio, os, pathlib, time
+from ezvideo_async import AsyncVideoClient, PollPolicy
+from ezvideo_async.testing import FakeVideoServer
+
+YEAR = 365 * 86400
+
+async def jump():
+    file, began = os.environ.get("FAKETIME_TIMESTAMP_FILE"), time.time()
+    for offset in ("+365d", "-365d", "+0") if file else ():
+        await asyncio.sleep(0.1)
+        pathlib.Path(file).write_text(offset)
+        print(round((time.time() - began) / YEAR))
+
+async def main():
+    policy = PollPolicy(interval=0.05, min_interval=0.05)
+    began = time.monotonic()
+    signals = []
+
+    def hear(signal):
+        signals.append(signal)
+        if len(signals) == 24:  # eight rounds, however fast the machine is
+            for task in tasks:
+                server.finish(task)
+
+    async with FakeVideoServer() as server:
+        async with AsyncVideoClient(base_url=server.base_url, observers=[hear]) as client:
+            tasks = [server.add_task() for _ in range(3)]
+            jumping = asyncio.create_task(jump())
+            async with client.watch(tasks, policy=policy) as watcher:
+                finals = [event.kind async for event in watcher if event.is_final]
+            await jumping
+            polls = len(server.requests())
+    print(*finals, 27 <= polls <= 30 or polls, 0.3 < time.monotonic() - began < 20)
+
+asyncio.run(main())
+"""
+ENDED = "task_completed task_completed task_completed True True\n"
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+@pytest.mark.fault("C20")
+@pytest.mark.skipif(FAKETIME is None, reason="needs libfaketime")
+def test_a_year_forth_and_two_back_move_no_poll(tmp_path: Path) -> None:
+    """The wall clock of a running process is set: polls keep their pace, and every end is told."""
+    offset = tmp_path / "offset"
+    offset.write_text("+0")
+    printed = run(
+        WATCHING,
+        LD_PRELOAD=str(FAKETIME),
+        FAKETIME_TIMESTAMP_FILE=str(offset),
+        FAKETIME_NO_CACHE="1",
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+    )
+
+    assert printed == f"1\n-1\n0\n{ENDED}"
+
+
+UNSHARE = ("unshare", "--time", "--monotonic", "31536000", "--boottime", "31536000")
+
+
+def can_unshare() -> bool:
+    """Tell whether this system lets us have a clock of our own."""
+    try:
+        return not subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode
+    except OSError:
+        return False
+
+
+@pytest.mark.fault("C20")
+@pytest.mark.skipif(not can_unshare(), reason="needs a time namespace")
+def test_a_machine_that_ran_for_a_year_watches_as_any() -> None:
+    """What the monotonic clock shows does not matter."""
+    assert run(WATCHING, wrapper=UNSHARE) == ENDED

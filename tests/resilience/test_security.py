@@ -1,0 +1,539 @@
+"""What attackers try, on the wire, in texts and in the surroundings: rows X of the table."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import json
+import logging
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import requires, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import trustme
+from hypothesis import example, given, strategies as st
+from packaging.requirements import Requirement
+
+import ezvideo_async
+from ezvideo_async import (
+    AsyncVideoClient,
+    BadResponseError,
+    ConfigError,
+    EzVideoError,
+    InvalidTaskIdError,
+    RetryPolicy,
+    TaskCompleted,
+    TaskFailed,
+    TaskLost,
+    TaskWatcher,
+    VideoTask,
+)
+from ezvideo_async._domain.redaction import redact_query
+from ezvideo_async._domain.task import ErrorInfo, TaskStatus
+from ezvideo_async._domain.validation import validate_base_url, validate_headers
+from ezvideo_async._protocol.fields import read_instant, read_progress, read_url
+from ezvideo_async._protocol.messages import Response, excerpt_of
+from ezvideo_async._protocol.responses import decode_task
+from ezvideo_async._protocol.retry_after import parse_http_date, parse_retry_after
+from ezvideo_async._transport.credentials import ApiKey
+from ezvideo_async.cli.clean import clean
+from ezvideo_async.cli.formatting import event_line, task_line
+from ezvideo_async.testing import VirtualClockLoop
+from tests.support.key_leaks import chain, walk
+from tests.support.raw_server import (
+    DONE,
+    KEY,
+    RawServer,
+    answer,
+    client_of,
+    done,
+    replying,
+    task,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ONCE = RetryPolicy(attempts=1)
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(ezvideo_async.__file__).parent
+
+
+# -- where the key goes ---------------------------------------------------------------------------
+
+TARGETS = [
+    "http://127.0.0.1:{port}/v1/videos/t?k=SIGNED",
+    "//127.0.0.1:{port}/SIGNED",
+    "http://api.test@127.0.0.1:{port}/SIGNED",
+    "http://user:SIGNED@127.0.0.1:{port}/",
+    "http://LOCALHOST:{port}/SIGNED",
+    "http://127.0.0.1:{port}\\@api.test/SIGNED",
+    "http://127.1:{port}/#SIGNED",
+    "https://127.0.0.1:{port}/SIGNED",
+    "/v1/videos/SIGNED",
+    "?SIGNED",
+    "file:///SIGNED",
+    "javascript:SIGNED",
+    "http://[::1/SIGNED",
+    "",
+]
+
+
+@pytest.mark.fault("X5")
+@pytest.mark.parametrize("session", ["own", "borrowed"])
+@pytest.mark.parametrize("target", TARGETS)
+async def test_no_redirect_leads_anywhere(target: str, session: str) -> None:
+    """Not a byte goes to the target, and of it the error tells the origin at most."""
+    async with RawServer(DONE) as second, aiohttp.ClientSession() as borrowed:
+        location = target.format(port=second.port)
+        reply = answer(b"", f"Location: {location}", status="307 T")
+        options: dict[str, Any] = {"session": borrowed} if session == "borrowed" else {}
+        async with (
+            RawServer(replying(reply, reply)) as first,
+            client_of(first, **options) as client,
+        ):
+            with pytest.raises(ConfigError) as raised:
+                await client.retrieve("t")
+            async with client.watch(["t"]) as watcher:
+                with pytest.raises(ConfigError):
+                    await anext(watcher)
+
+            assert len(first.requests) == client.requests_sent == 2
+            assert "SIGNED" not in f"{raised.value}{vars(raised.value)}"
+        assert second.connections == 0
+
+
+# -- what can be sent -----------------------------------------------------------------------------
+
+ANY = st.text(st.characters(), max_size=12)
+INJECTING = ANY | st.tuples(ANY, st.sampled_from(["\r\n", "\n", "\r", "\0", ": "]), ANY).map(
+    "".join
+)
+
+
+@pytest.mark.fault("X8", "X9")
+@example(task_id="t", key="k", name="X-Team", value=" ")
+@given(task_id=INJECTING, key=INJECTING, name=INJECTING, value=INJECTING)
+def test_nothing_that_is_given_adds_a_line_or_a_segment(
+    task_id: str, key: str, name: str, value: str
+) -> None:
+    """Refused, or one path segment, and as many header lines as were meant."""
+
+    async def main() -> None:
+        async with RawServer(DONE) as server:
+            options = {"api_key": key, "headers": {name: value}}
+            async with client_of(server, **options) as client:
+                await client.retrieve(task_id)
+            (seen,) = server.requests
+            assert seen.target.startswith("/v1/videos/")
+            assert seen.target.count("/") == 3
+            replaced = name.lower() in {"accept", "accept-encoding", "cache-control", "user-agent"}
+            assert len(seen.lines) == 7 - replaced
+            assert seen.headers["authorization"] == f"Bearer {key.strip()}"
+            assert seen.headers[name.lower()] == value.strip(" \t")
+
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        try:
+            runner.run(main())
+        except (ConfigError, InvalidTaskIdError):
+            return
+
+
+@pytest.mark.fault("X8")
+@pytest.mark.parametrize("name", ["User-Agent", "X-Team"])
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rX-Evil: 1", "a\0", "\x7f"])
+def test_no_header_of_the_callers_brings_another(name: str, value: str) -> None:
+    """A line end in a value is refused when it is given."""
+    with pytest.raises(ConfigError, match="must be printable ASCII text"):
+        AsyncVideoClient(KEY, base_url="https://api.test/v1", headers={name: value})
+
+
+# -- TLS and the environment ----------------------------------------------------------------------
+
+
+@pytest.mark.fault("X16")
+def test_there_is_no_way_to_switch_tls_off() -> None:
+    """No parameter is about it, and no line of ours weakens a context."""
+    for made in (AsyncVideoClient, TaskWatcher):
+        names = set(inspect.signature(made).parameters)
+        assert not {"ssl", "verify", "verify_ssl", "insecure", "allow_insecure"} & names
+    with pytest.raises(TypeError):
+        AsyncVideoClient(KEY, verify=False)  # type: ignore[call-arg]
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            weak = {"CERT_NONE", "CERT_OPTIONAL", "check_hostname", "_create_unverified_context"}
+            assert not (isinstance(node, ast.Attribute) and node.attr in weak), path
+            assert not (isinstance(node, ast.keyword) and node.arg in {"ssl", "verify_ssl"}), path
+
+
+@pytest.mark.fault("X17")
+@pytest.mark.parametrize("session", ["own", "borrowed"])
+async def test_a_login_of_netrc_is_not_sent(
+    session: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not even by a borrowed session that trusts the environment: the key is the key."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password pw\ndefault login me password pw\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with RawServer(DONE) as server, aiohttp.ClientSession(trust_env=True) as borrowed:
+        options: dict[str, Any] = {"session": borrowed} if session == "borrowed" else {}
+        async with client_of(server, **options) as client:
+            await client.retrieve("t")
+
+    assert [seen.headers["authorization"] for seen in server.requests] == [f"Bearer {KEY}"]
+
+
+TLS = """
+import asyncio, sys, trustme, ssl
+from ezvideo_async import AsyncVideoClient, RetryPolicy, TLSError
+from ezvideo_async.testing import VirtualClockLoop
+from tests.support.raw_server import DONE, RawServer
+
+async def main(certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    async with RawServer(DONE, tls=context) as server:
+        async with AsyncVideoClient(base_url=server.base_url) as client:
+            try:
+                print((await client.retrieve("t")).status)
+            except TLSError as refused:
+                print(type(refused).__name__)
+
+with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+    runner.run(main(sys.argv[1]))
+"""
+
+
+@pytest.mark.fault("X17", "X25")
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("SSL_CERT_FILE", "completed"),
+        ("REQUESTS_CA_BUNDLE", "TLSError"),
+        ("CURL_CA_BUNDLE", "TLSError"),
+    ],
+)
+def test_the_environment_changes_trust_as_python_documents_it(
+    name: str, printed: str, tmp_path: Path
+) -> None:
+    """Those of Python's ``ssl`` count, as our reference says; those of other tools do not."""
+    authority = trustme.CA()
+    trusted, certificate = tmp_path / "trusted.pem", tmp_path / "server.pem"
+    authority.cert_pem.write_to_path(trusted)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    secrets = tmp_path / "secrets"
+    ours = {"PYTHONPATH": str(ROOT), "EZVIDEO_API_KEY": KEY, "SSLKEYLOGFILE": str(secrets)}
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", TLS, str(certificate)],
+        env=os.environ | ours | {name: str(trusted)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+    assert (ran.stdout, ran.stderr) == (f"{printed}\n", "")
+    assert secrets.exists()
+    reference = (ROOT / "docs" / "reference" / "client.md").read_text("utf-8")
+    assert f"`{name}`" in reference
+    assert "`SSLKEYLOGFILE`" in reference
+
+
+# -- texts of a server ----------------------------------------------------------------------------
+
+ESCAPES = [
+    "\x1b]8;;http://evil.test\x07click\x1b]8;;\x07",
+    "\x1b]52;c;ZXZpbA==\x07",
+    "\x9b31m\x90q\x9c",
+    "\u202egnp.exe\u2066\u200b\u200f",
+    "50%\r100%",
+    "ok\nERROR ezvideo_async: the key was stolen",
+    "ok\u2028\u2029\x85\x0b\x0c<4>Nov 25 kernel: x",
+    "\ud800\U000e0041\ufeff",
+    "x" * 100_000,
+]
+NASTY = st.sampled_from(ESCAPES) | st.text(st.characters(), max_size=30)
+
+
+@pytest.mark.fault("X19")
+@given(task_id=NASTY, text=NASTY, url=NASTY)
+def test_no_line_of_the_command_obeys_a_server(task_id: str, text: str, url: str) -> None:
+    """Id, status word, error and url: a line for people is printable, one for programs ASCII."""
+    failed = VideoTask(
+        id=task_id,
+        status=TaskStatus.FAILED,
+        raw_status=text,
+        error=ErrorInfo(code=text, message=text),
+    )
+    completed = VideoTask(id=task_id, status=TaskStatus.COMPLETED, raw_status=text, url=url)
+    events = [
+        TaskFailed(task_id=task_id, task=failed),
+        TaskCompleted(task_id=task_id, task=completed),
+        TaskLost(task_id=task_id, task=None, error=BadResponseError(text), reason="refused"),
+    ]
+    lines = [event_line(event) for event in events] + [task_line(failed), task_line(completed)]
+
+    for line in lines:
+        assert all(each.isprintable() or each == "\u3000" or each.isspace() for each in line)
+        assert not set(line) & {"\r", "\n", "\t", "\x1b", "\x85", "\u2028", "\u2029", "\u202e"}
+        assert clean(line) == line
+    for event in events:
+        written = json.dumps(event.to_dict())
+        assert written.isascii()
+        assert written.isprintable()
+
+
+@pytest.mark.fault("X20")
+@pytest.mark.parametrize("text", ESCAPES, ids=lambda text: ascii(text)[:20])
+async def test_no_server_writes_lines_into_the_log(
+    text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever field holds it: every record is one printable line of bounded length."""
+    caplog.set_level(logging.DEBUG, "ezvideo_async")
+    error = {"error": {"message": text, "code": text, "type": text}}
+    line = text.encode("utf-8", "replace").replace(b"\r", b"").replace(b"\n", b"")
+    replies: list[Any] = [
+        *[answer(error, status=f"{status} {'x' * 9}") for status in (400, 404, 429, 500, 501)],
+        answer(error),
+        answer(task("t", text)),
+        answer(task(text)),
+        answer(task("t", "failed", **error)),
+        answer(text.encode("utf-8", "surrogatepass")),
+        answer(b"", f"X-Request-Id: {ascii(text)[1:4000]}", status="500 S"),
+        b"HTTP/1.1 2x0 " + line + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + line + b"\r\n\r\n",
+    ]
+    raised: list[EzVideoError] = []
+    for reply in replies:
+        async with RawServer(replying(reply, reply)) as server:
+            async with client_of(server, retry=ONCE) as client:
+                for _ in range(2):
+                    try:
+                        await client.retrieve("t")
+                    except EzVideoError as error:
+                        raised.append(error)
+
+    assert len(raised) >= len(replies)
+    for each in raised:
+        assert str(each).isprintable()
+        assert len(str(each)) < 800
+    assert len(caplog.records) >= 2 * len(replies)
+    for record in caplog.records:
+        assert record.getMessage().isprintable()
+        assert len(record.getMessage()) < 1200
+
+
+SIGNED = "SIGNED0123456789"
+URL = f"https://cdn.test/v.mp4?sig={SIGNED}&Expires=1#{SIGNED}"
+SIGNING: dict[str, Any] = {
+    "completed": answer(task("t", "completed", url=URL)),
+    "an error's message": answer({"error": {"message": f"no {URL} here"}}, status="400 B"),
+    "a failure's message": answer(task("t", "failed", error={"message": f"no {URL}", "code": "x"})),
+    "a text": answer(f"see {URL}".encode(), status="500 S"),
+    "escaped slashes": answer(f"see {URL}".replace("/", "\\/").encode(), status="500 S"),
+    "a text under 200": answer(f"see {URL}".encode()),
+    "a page": answer(f"<a href='{URL}'>".encode(), "Content-Type: text/html"),
+    "a redirect": answer(b"", f"Location: {URL}", status="302 F"),
+    "a code": answer({"error": {"message": "m", "code": URL}}, status="400 B"),
+    "a bad status line": f"HTTP/1.1 2x0 {URL}\r\n\r\n".encode(),
+    "a bad header": f"HTTP/1.1 200 OK\r\n{URL}\r\n\r\n".encode(),
+}
+
+
+@pytest.mark.fault("X21")
+@pytest.mark.parametrize("name", SIGNING)
+async def test_no_signature_is_shown(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A signed url is a key: its query is in no log, no text of an error, no ``repr``."""
+    caplog.set_level(logging.DEBUG)
+    shown: list[str] = []
+    observers = [lambda signal: shown.append(repr(signal))]
+    script = replying(*[SIGNING[name]] * 9)
+    async with RawServer(script) as server:
+        async with client_of(server, retry=ONCE, observers=observers) as client:
+            for call in (client.retrieve("t"), client.wait("t", timeout=7.0)):
+                try:
+                    shown.append(repr(await call))
+                except EzVideoError as raised:
+                    for each in chain(raised):
+                        shown += [f"{each}{each!r}{each.args!r}"]
+                        shown += [repr(found) for _, found in walk(each, depth=1)]
+            async with client.watch(["t"], timeout=7.0) as watcher:
+                try:
+                    shown += [repr(event) async for event in watcher]
+                except EzVideoError as raised:
+                    shown.append(repr(raised))
+                shown.append(repr(watcher))
+
+    assert shown
+    assert not any(SIGNED in text for text in shown), [text for text in shown if SIGNED in text]
+    assert SIGNED not in caplog.text
+    if name == "completed":
+        assert "https://cdn.test/v.mp4?…" in shown[1]
+
+
+# -- bombs and slow ways --------------------------------------------------------------------------
+
+MEBIBYTE = 1 << 20
+UNITS = [
+    "s", "\\", "s\\", "%", "&#", " ", "\t\n", "1", "-1", "0.", "e", "<", "{", "[", '{"a":', '"',
+    "http://", "http://a?", "https:\\/\\/", "//@", "//a@", "data:video/", "/", "?", "#", "@",
+    ":", "\u202e", "\u4e2d", "2026-01-01T00:00:00", "Thu, 01 Jan 2026 00:00:30 GMT", KEY[:-1],
+    "1x", "***",
+]  # fmt: skip
+
+
+def parsed(text: str) -> list[Any]:
+    """Give a text to every reader of ours."""
+    body = text.encode()[:MEBIBYTE]
+    fields = dict.fromkeys(("url", "progress", "created_at", "seconds", "size", "model"), text)
+    made = VideoTask(id="t", status=TaskStatus.COMPLETED, seconds=text, size=text, url=text)
+    return [
+        ApiKey(KEY).scrub(text),
+        ApiKey(KEY).scrub_body(body),
+        excerpt_of(body),
+        clean(text),
+        read_url(text, base_url="https://api.test/v1"),
+        read_instant(text),
+        read_progress(text),
+        parse_http_date(text),
+        parse_retry_after({"retry-after": text, "retry-after-ms": text}, unix_now=0.0),
+        redact_query(text),
+        (made.duration, made.dimensions, repr(made)),
+        decoded(body),
+        decoded(body, status=500),
+        decoded(json.dumps({"id": "t", "status": text, **fields, "error": {"message": text}})),
+        decoded(json.dumps({"error": {"code": text, "message": text}}), status=400),
+        decoded(json.dumps({"id": text, "detail": [{"msg": text}]})),
+    ]
+
+
+def decoded(body: str | bytes, *, status: int = 200) -> Any:
+    """Read an answer."""
+    content = body if isinstance(body, bytes) else body.encode()
+    response = Response(status=status, headers={"location": "x"}, body=content)
+    return decode_task(response, task_id="t", base_url="https://api.test/v1", unix_now=0.0)
+
+
+@pytest.mark.fault("X27")
+@pytest.mark.parametrize("unit", UNITS, ids=ascii)
+def test_every_reader_takes_time_as_its_text_is_long(unit: str) -> None:
+    """A mebibyte of anything that repeats: what is quadratic would take hours, not its share."""
+    text = (unit * (MEBIBYTE // len(unit) + 1))[: MEBIBYTE // 2]
+
+    assert parsed(text)
+    for check in (validate_base_url, lambda given: validate_headers({"x": given})):
+        with pytest.raises(ConfigError):
+            check(f"https://api.test/{text} " * 2)  # type: ignore[operator]
+
+
+BOMBS: dict[str, Callable[[], str]] = {
+    "a list of ids": lambda: json.dumps([f"vid_{number}" for number in range(80_000)]),
+    "a list of tasks": lambda: json.dumps([{"id": "t", "status": "completed"}] * 25_000),
+    "a task of ids": lambda: json.dumps({"id": "t", "status": "x", "ids": ["vid"] * 120_000}),
+    "many keys": lambda: json.dumps({f"key{number}": 0 for number in range(60_000)}),
+    "keys inside": lambda: json.dumps(
+        {"id": "t", "status": "x", "metadata": {f"key{number}": 0 for number in range(60_000)}}
+    ),
+    "the same key": lambda: "{" + ",".join(['"id": "t"'] * 90_000) + "}",
+    "arrays": lambda: "[" * MEBIBYTE,
+    "objects": lambda: '{"data":' * (MEBIBYTE // 8),
+    "integers": lambda: json.dumps([10**4000] * 250),
+    "a huge integer": lambda: "1" * MEBIBYTE,
+    "floats": lambda: "[" + ",".join(["1e400"] * 170_000) + "]",
+    "escapes": lambda: '"' + "\\u4e2d" * 170_000 + '"',
+    "wrapped metadata": lambda: json.dumps({"id": "t", "status": "x", "metadata": "[" * 900_000}),
+}
+
+
+@pytest.mark.fault("X18", "X27")
+@pytest.mark.parametrize("name", BOMBS)
+async def test_no_bomb_of_json_is_more_than_a_bad_answer(name: str) -> None:
+    """A mebibyte of the worst JSON is read or refused, and the next task is asked for as ever."""
+    body = BOMBS[name]().encode()
+    assert len(body) <= MEBIBYTE
+    async with RawServer(replying(answer(body), done)) as server:
+        async with client_of(server, retry=ONCE) as client:
+            with contextlib.suppress(BadResponseError):
+                assert (await client.retrieve("t")).id == "t"
+            assert (await client.retrieve("u")).succeeded
+
+
+# -- what comes with us ---------------------------------------------------------------------------
+
+NEEDS = ["aiohttp", "anyio", "attrs", "cattrs"]
+
+
+@pytest.mark.fault("X26")
+def test_four_libraries_are_needed_and_the_tested_ones_are_allowed() -> None:
+    """Each has a floor, and the pinned version, which the tests run with, is within its range."""
+    needed = [Requirement(line) for line in requires("ezvideo_async") or []]
+    always = [each for each in needed if each.marker is None]
+    pins = dict(
+        line.split("==")
+        for line in (ROOT / "tests" / "constraints.txt").read_text("utf-8").splitlines()
+    )
+
+    assert sorted(each.name for each in always) == NEEDS
+    for each in needed:
+        assert any(limit.operator == ">=" for limit in each.specifier), each
+        assert each.specifier.contains(pins[each.name]), each
+    for name in NEEDS:
+        assert version(name)
+
+
+@pytest.mark.fault("X26")
+def test_wheel_and_sdist_hold_what_they_should() -> None:
+    """The wheel has the package, which is Python and one marker; the sdist what tests it."""
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
+    shipped = [path for path in PACKAGE.rglob("*") if path.is_file()]
+    kinds = {path.name if path.suffix == ".typed" else path.suffix for path in shipped}
+
+    assert targets["targets"]["wheel"] == {"packages": ["ezvideo_async"]}
+    assert targets["targets"]["sdist"]["only-include"] == [
+        "ezvideo_async", "tests", "docs", "noxfile.py"
+    ]  # fmt: skip
+    assert set(targets) == {"targets"}  # no hook runs code at build time
+    assert kinds - {".pyc"} == {".py", "py.typed"}
+
+
+IMPORTING = """
+import sys
+
+def watch(event, arguments):
+    network = event.startswith("socket.") and event not in ("socket.__new__", "socket.gethostname")
+    if network or event in ("subprocess.Popen", "os.system", "os.fork", "urllib.Request"):
+        raise SystemExit(f"{event} {arguments}")
+
+sys.addaudithook(watch)
+import pkgutil, importlib, ezvideo_async
+names = [each.name for each in pkgutil.walk_packages(ezvideo_async.__path__, "ezvideo_async.")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+print(len(names))
+"""
+
+
+@pytest.mark.fault("X26")
+def test_importing_reaches_no_network_and_starts_nothing() -> None:
+    """Every module of the package, and what it needs, is imported without a socket or a child."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORTING],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert int(ran.stdout) > 40

@@ -1,0 +1,120 @@
+"""That it goes on, for all alike and without haste: INV-20 to 23."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import inf
+from typing import TYPE_CHECKING
+
+from tests.support.oracle.trace import Asked, Closed, Complained, ErrorBody, Stalled, Woke
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.oracle.history import History, Watched
+    from tests.support.oracle.trace import Limits
+
+EPSILON = 1e-6  # seconds: sums of floats
+
+FAIR = 3.0
+"""Nobody waits longer than this many mean gaps."""
+
+PAUSING_TROUBLE = 10
+"""So many failures in a row may open the breaker, which slows everybody down."""
+
+WAKES_A_SECOND = 10.0
+"""Rounds of the loop that timers may take besides."""
+
+
+def complaints(history: History, _limits: Limits) -> Iterator[str]:
+    """INV-20: no exception is left that nobody retrieved."""
+    for _place, record in history.of(Complained):
+        yield f"INV-20: {record.message}"
+
+
+def liveness(history: History, limits: Limits) -> Iterator[str]:
+    """INV-21: an open id is asked for again within two intervals, or the patience if troubled."""
+    calm_until = _calm_until(history)
+    calm = 2.0 * _interval_now(history, limits)
+    for watch in history.watches.values():
+        for free, until in _unasked(history, watch):
+            longest = calm if until <= calm_until else max(calm, limits.patience)
+            if until - free > longest + EPSILON:
+                yield f"INV-21: {watch.key} was left unasked from {free} to {until}"
+
+
+def _calm_until(history: History) -> float:
+    """When something first went wrong, or the server asked for a pause."""
+    for record in history.trace.records:
+        match record:
+            case Stalled(seconds=seconds, at=at):
+                return at - seconds
+            case Closed(kind=kind, at=at, hint=hint) if kind != "ok" or hint is not None:
+                return at
+            case _:
+                pass
+    return inf
+
+
+def _interval_now(history: History, limits: Limits) -> float:
+    """The interval, or what a full house makes of it."""
+    ids = len({task_id for task_id, _number in history.watches})
+    slowest = max((e.at - e.asked.at for _place, e in history.of(Closed)), default=0.0)
+    each = max(1.0 / limits.rate, slowest / limits.max_in_flight)
+    return max(limits.interval * (1.0 + limits.jitter), ids * each)
+
+
+def _unasked(history: History, watch: Watched) -> Iterator[tuple[float, float]]:
+    """Times in which a watch was open and no request for it was out."""
+    free = watch.added.at
+    for _place, asked in watch.asked:
+        yield free, asked.at
+        free = asked.ended if asked.ended is not None else inf
+    last = history.trace.records[-1].at
+    over = watch.over
+    yield free, last if over == inf else history.trace.records[int(over)].at
+
+
+def fairness(history: History, limits: Limits) -> Iterator[str]:
+    """INV-22: as long as nothing slows all down, no healthy id waits three mean gaps."""
+    healthy = {
+        watch.key: [late.at - early.at for (_, early), (_, late) in pairwise(watch.asked)]
+        for watch in history.watches.values()
+        if all(closed.kind == "ok" for _place, closed in watch.closed)
+    }
+    gaps = [gap for of_watch in healthy.values() for gap in of_watch]
+    if not gaps or _is_paused(history):
+        return
+    longest = FAIR * max(limits.interval * (1.0 + limits.jitter), sum(gaps) / len(gaps))
+    if len(healthy) < len(history.watches):
+        longest += limits.timeout  # the slot of one that fails
+    for key, of_watch in healthy.items():
+        if max(of_watch, default=0.0) > longest + EPSILON:
+            yield f"INV-22: {key} waited {max(of_watch)} s"
+
+
+def _is_paused(history: History) -> bool:
+    in_a_row = 0
+    for record in history.trace.records:
+        if isinstance(record, Stalled):
+            return True
+        if isinstance(record, Closed):
+            in_a_row = in_a_row + 1 if record.kind == "trouble" else 0
+            hinted = record.hint is not None and record.kind == "ok"
+            if record.kind == "throttled" or hinted or in_a_row >= PAUSING_TROUBLE:
+                return True
+    return False
+
+
+def haste(history: History, limits: Limits) -> Iterator[str]:
+    """INV-23: the loop goes round for requests, events and calls, not for its own sake."""
+    woken = history.of(Woke)
+    for (early, one), (late, two) in pairwise(woken):
+        between = history.trace.records[early:late]
+        reasons = sum(isinstance(record, Asked | ErrorBody) for record in between)
+        allowed = limits.wakes * (reasons + two.calls - one.calls + 1)
+        if two.count - one.count > allowed + WAKES_A_SECOND * (two.at - one.at):
+            yield f"INV-23: {two.count - one.count} rounds of the loop from {one.at} to {two.at}"
+
+
+CHECKS = (complaints, liveness, fairness, haste)

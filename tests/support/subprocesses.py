@@ -1,0 +1,40 @@
+"""Python programs in processes of their own, in development mode, warnings being errors."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.raw_server import KEY
+
+ROOT = Path(__file__).parents[2]
+DEVELOPMENT = ("-X", "dev")
+
+
+def run(
+    program: str,
+    *arguments: str,
+    options: tuple[str, ...] = DEVELOPMENT,
+    wrapper: tuple[str, ...] = (),
+    **environment: str,
+) -> str:
+    """Run a program to its end; give what it prints: it says nothing else, the key least of all."""
+    ran = subprocess.run(
+        [*wrapper, sys.executable, *options, "-W", "error", "-c", program, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "EZVIDEO_API_KEY": KEY, **environment},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert KEY not in ran.stdout + ran.stderr
+    assert (ran.returncode, complaints(ran.stderr)) == (0, "")
+    return ran.stdout
+
+
+def complaints(errors: str) -> str:
+    """What a program wrote on stderr; that a step took long is the machine's fault, not its own."""
+    return re.sub(r"^Executing <.*> took \d+\.\d+ seconds\n", "", errors, flags=re.MULTILINE)

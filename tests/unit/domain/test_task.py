@@ -1,0 +1,253 @@
+"""The values: frozen, comparable, and silent about signed urls."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from datetime import UTC, datetime
+
+import pytest
+from attrs.exceptions import FrozenInstanceError
+from hypothesis import given
+
+from ezvideo_async._domain.redaction import redact_query
+from ezvideo_async._domain.strict_json import decode_json
+from ezvideo_async._domain.task import ErrorInfo, TaskStatus, VideoTask, utc
+from ezvideo_async._protocol.task_decoder import read_task
+from ezvideo_async.errors import BadResponseError
+from tests.support import strategies
+
+FULL = VideoTask(
+    id="vid_1",
+    status=TaskStatus.FAILED,
+    raw_status="cancelled",
+    progress=45,
+    model="sora-1.0",
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    completed_at=datetime(2026, 1, 1, 0, 2, tzinfo=UTC),
+    expires_at=datetime(2026, 1, 2, tzinfo=UTC),
+    seconds="10.0",
+    size="1920x1080",
+    url="https://cdn.example.test/v.mp4?sig=s3cr3t",
+    error=ErrorInfo(code="cancelled", message="by you"),
+    metadata={"fps": 30},
+    request_id="req_1",
+)
+
+
+def test_the_statuses_are_the_four_words_of_the_contract():
+    """Texts, lower case, two of them ends: ``match`` over them is exhaustive."""
+    assert [str(status) for status in TaskStatus] == [
+        "pending",
+        "processing",
+        "completed",
+        "failed",
+    ]
+    assert [status for status in TaskStatus if status.is_terminal] == ["completed", "failed"]
+
+
+@pytest.mark.parametrize("status", TaskStatus)
+def test_a_task_ends_and_succeeds_by_its_status(status):
+    """Nothing else decides."""
+    task = VideoTask(id="vid_1", status=status, progress=100)
+
+    assert task.is_terminal is (status in {"completed", "failed"})
+    assert task.succeeded is (status == "completed")
+
+
+@pytest.mark.parametrize("value", [FULL, FULL.error])
+def test_values_are_frozen(value):
+    """A value that was handed out does not change under anybody's hands."""
+    with pytest.raises(FrozenInstanceError):
+        value.code = "other"
+    assert not hasattr(value, "__dict__")
+
+
+@pytest.mark.parametrize(
+    "travel", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))]
+)
+def test_a_task_copies_and_pickles(travel):
+    """With the answer it was read from."""
+    task = read_task({"id": "vid_1", "status": "done"}, body=b'{"id": "vid_1", "status": "done"}')
+
+    assert travel(FULL) == FULL
+    assert travel(FULL).request_id == "req_1"
+    assert travel(task).raw == task.raw
+    assert hash(travel(FULL)) == hash(FULL)
+
+
+def test_tasks_compare_by_what_they_say():
+    """The request's id and the bytes of the answer take no part."""
+    one = read_task({"id": "vid_1", "status": "done"}, body=b"{}", request_id="a")
+    two = read_task({"status": "done", "id": "vid_1"}, body=b" {}", request_id="b")
+
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != read_task({"id": "vid_1", "status": "succeeded"})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "duration"),
+    [
+        ("10.0", 10.0),
+        (" 8 ", 8.0),
+        ("3.4", 3.4),
+        (None, None),
+        ("", None),
+        ("-1", None),
+        ("1e3", None),
+        ("nan", None),
+        ("8s", None),
+        ("٨", None),
+        ("9" * 400, None),
+    ],
+)
+def test_the_duration_is_a_plain_number_of_seconds(seconds, duration):
+    """What is written otherwise stays a text."""
+    assert duration == VideoTask(id="v", status=TaskStatus.PENDING, seconds=seconds).duration
+
+
+@pytest.mark.parametrize(
+    ("size", "dimensions"),
+    [
+        ("1280x720", (1280, 720)),
+        ("1920*1080", (1920, 1080)),
+        ("10X10", None),
+        ("x", None),
+        (None, None),
+    ],
+)
+def test_the_dimensions_are_width_and_height(size, dimensions):
+    """Only when the size says both."""
+    assert dimensions == VideoTask(id="v", status=TaskStatus.PENDING, size=size).dimensions
+
+
+def test_to_dict_has_the_shape_of_the_api_document():
+    """Unix seconds, the four words, and error and metadata as objects."""
+    assert FULL.to_dict() == {
+        "id": "vid_1",
+        "object": "video",
+        "model": "sora-1.0",
+        "status": "failed",
+        "progress": 45,
+        "created_at": 1_767_225_600,
+        "completed_at": 1_767_225_720,
+        "expires_at": 1_767_312_000,
+        "seconds": "10.0",
+        "size": "1920x1080",
+        "url": "https://cdn.example.test/v.mp4?sig=s3cr3t",
+        "error": {"message": "by you", "code": "cancelled"},
+        "metadata": {"fps": 30},
+    }
+
+
+def test_to_dict_leaves_out_what_is_not_known():
+    """Six keys are always there."""
+    assert VideoTask(id="vid_1", status=TaskStatus.PENDING).to_dict() == {
+        "id": "vid_1",
+        "object": "video",
+        "model": None,
+        "status": "pending",
+        "progress": None,
+        "created_at": None,
+    }
+
+
+def test_raw_is_the_answer_or_the_canonical_shape():
+    """Decoded anew each time, so that nobody's changes stay."""
+    read = VideoTask.from_dict({"data": {"id": "vid_1", "status": "done", "x": [1]}})
+
+    assert read.raw == {"data": {"id": "vid_1", "status": "done", "x": [1]}}
+    assert read.raw is not read.raw
+    assert FULL.raw == FULL.to_dict()
+
+
+def test_from_dict_reads_any_dialect():
+    """A webhook's payload, with the id given beside it when it names none."""
+    task = VideoTask.from_dict({"state": "SUCCESS", "progress": "100%"}, task_id="vid_1")
+
+    assert (task.id, task.status, task.progress) == ("vid_1", TaskStatus.COMPLETED, 100)
+
+
+def test_from_dict_copies_what_it_is_given():
+    """The caller may go on using it."""
+    data = {"id": "vid_1", "status": "done", "metadata": {"fps": 30}}
+    task = VideoTask.from_dict(data)
+
+    data["metadata"]["fps"] = 60
+
+    assert task.metadata == {"fps": 30}
+    assert task.raw["metadata"] == {"fps": 30}
+
+
+def test_from_dict_refuses_what_is_no_task():
+    """With the error an answer of this kind gives, or Python's own for what JSON cannot hold."""
+    with pytest.raises(BadResponseError, match="not a task"):
+        VideoTask.from_dict({"message": "hello"})
+    with pytest.raises(TypeError):
+        VideoTask.from_dict({"id": "vid_1", "status": b"done"})
+    with pytest.raises(ValueError):
+        VideoTask.from_dict({"id": "vid_1", "status": "done", "x": 10**5000})
+
+
+@pytest.mark.parametrize("levels", [100, 5_000, 100_000])
+def test_from_dict_refuses_what_is_nested_too_deeply(levels):
+    """With a ValueError, also beyond the recursion limit."""
+    nested = []
+    for _ in range(levels):
+        nested = [nested]
+
+    with pytest.raises(ValueError, match="nested too deeply"):
+        VideoTask.from_dict({"id": "vid_1", "status": "done", "x": nested})
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_the_deepest_answer_that_is_read_can_be_copied(as_text):
+    """It pickles, copies and survives its own shape, also when the metadata came as a text."""
+    nested = '{"a":' * 99 + "1" + "}" * 99
+    metadata = nested if as_text else json.loads(nested)
+    body = json.dumps({"id": "v", "status": "completed", "metadata": metadata}).encode()
+
+    task = read_task(decode_json(body), body=body)
+
+    assert task.metadata == json.loads(nested)
+    assert task == pickle.loads(pickle.dumps(task)) == copy.deepcopy(task)
+    assert task == VideoTask.from_dict(json.loads(json.dumps(task.to_dict())))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (None, None),
+        ("https://h.test/v.mp4", "https://h.test/v.mp4"),
+        ("https://h.test/v.mp4?sig=s#t", "https://h.test/v.mp4?…"),
+        ("https://h.test/v.mp4#t?x\ny", "https://h.test/v.mp4?…"),
+        ("https://u:pw@h.test/v?s", "https://…@h.test/v?…"),
+        ("https://h.test/a@b", "https://h.test/a@b"),
+        ("/v.mp4?sig=s", "/v.mp4?…"),
+        ("data:video/mp4;base64," + "A" * 99, "data:video/mp4;base64,AAAAAAAAAA…"),
+        ("DATA:video/mp4;base64," + "A" * 99, "DATA:video/mp4;base64,AAAAAAAAAA…"),
+    ],
+)
+def test_a_shown_url_holds_no_key(url, shown):
+    """User, query and fragment are left out, and the bytes of a data url cut."""
+    assert shown == redact_query(url)
+
+
+def test_unix_seconds_are_an_instant_in_utc():
+    """Aware, so that nobody has to guess."""
+    assert utc(0) == datetime(1970, 1, 1, tzinfo=UTC)
+    assert utc(1).tzinfo is UTC
+
+
+@given(strategies.canonical_tasks())
+def test_a_canonical_task_survives_its_own_shape(task):
+    """What ``to_dict`` gives, through JSON, ``from_dict`` reads back."""
+    assert VideoTask.from_dict(json.loads(json.dumps(task.to_dict()))) == task
+
+
+@given(strategies.canonical_tasks())
+def test_repr_shows_no_key(task):
+    """Neither a signed url's query nor its user nor its fragment."""
+    assert "s3cr3t" not in repr(task)
