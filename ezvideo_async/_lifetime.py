@@ -8,37 +8,38 @@ from typing import Any, Final
 
 from ezvideo_async.errors import ClosedError
 
-_LONGEST: Final = 2.0  # seconds that stopping may take
+_STOPPING_MAX: Final = 2.0  # seconds
 
 
 class LoopAffinity:
-    """The event loop and process in which something was made, and may be used."""
+    """
+    The event loop and process to which an object belongs: those in which this is made.
 
-    def __init__(self) -> None:
+    Args:
+        owner: What belongs to them, such as "watcher", for messages.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
 
     def check(self) -> None:
-        """
-        Let use at home pass.
-
-        Raises:
-            ClosedError: This is another event loop, another thread, or a forked child.
-        """
-        if running_loop() is self._loop:
+        """Raise ClosedError unless called from the owning event loop and process."""
+        if running_loop() is self._loop and os.getpid() == self._process:
             return
         if os.getpid() != self._process:
-            message = "this watcher belongs to the parent process; make a new one after the fork"
+            message = f"this {self._owner} belongs to the parent process; make one after the fork"
             raise ClosedError(message)
         message = (
-            "a watcher belongs to one event loop; from elsewhere use "
-            "loop.call_soon_threadsafe(watcher.add, task_id)"
+            f"this {self._owner} belongs to another event loop; make one per loop, or call it "
+            "by that loop's call_soon_threadsafe()"
         )
         raise ClosedError(message)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Give the event loop that runs in this thread and process, if one does."""
+    """Return the event loop that runs in this thread and process; None if none does."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -46,14 +47,14 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 async def wait_finished(task: asyncio.Future[Any]) -> None:
-    """Wait for a task's end, cancellations notwithstanding, for 2 s at most."""
+    """Wait until a task has finished, for 2 s at most, then raise a cancellation that came."""
     loop = asyncio.get_running_loop()
-    limit = loop.time() + _LONGEST
-    interrupted: asyncio.CancelledError | None = None
-    while not task.done() and loop.time() < limit:
+    deadline = loop.time() + _STOPPING_MAX
+    cancellation: asyncio.CancelledError | None = None
+    while not task.done() and loop.time() < deadline:
         try:
-            await asyncio.wait([task], timeout=limit - loop.time())
+            await asyncio.wait([task], timeout=deadline - loop.time())
         except asyncio.CancelledError as cancelled:  # noqa: ASYNC103 -- raised below
-            interrupted = cancelled
-    if interrupted is not None:
-        raise interrupted
+            cancellation = cancelled
+    if cancellation is not None:
+        raise cancellation

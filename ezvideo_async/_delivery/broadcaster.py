@@ -1,27 +1,24 @@
 """
-Who is told: the watcher's own loop, its subscriptions, its waiters.
+Broadcaster that delivers events to the readers and waiters of one watcher.
 
-Rules of this room:
-
-1. Everybody is told from here, and each reader by a mailbox of its own: a slow one holds up
-   nobody.
-2. What ended the watch is kept as its *fault* and raised to every reader and waiter, after the
-   events that they have not read, with the open ids on it.  It is never a silent end.
+1. Each reader has a mailbox of its own: a slow one delays nobody.
+2. An error that ends the watch is raised to every reader and waiter, after the events that they
+   have not read, with the open ids on it.  A watch never ends silently.
+3. An event costs O(readers of its id and of all ids), however many others there are.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ezvideo_async._delivery.subscription import Reader, Subscription
+from ezvideo_async._delivery.subscription import Subscription
 from ezvideo_async._domain.events import FinalEvent
-from ezvideo_async._scheduling.tracked_task import timed_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from ezvideo_async._domain.events import Event, Final
+    from ezvideo_async._domain.events import Event
     from ezvideo_async._scheduling.scheduler import Scheduler
     from ezvideo_async._scheduling.tracked_task import TrackedTask
 
@@ -31,10 +28,14 @@ class Broadcaster:
     The readers and waiters of one watcher.
 
     Args:
-        scheduler: Knows the watches; is told whether anybody wants progress.
-        progress: Whether the watcher's own loop does.
-        is_over: Says whether nothing can come any more.
-        is_hub: Whether the watcher goes on when all its ids have ended.
+        scheduler: Knows the ids; learns whether any reader wants progress.
+        progress: Whether the watcher's own iteration wants it.
+        ends: Returns True if the watch ends once all ids have ended.
+        drops_unread: Whether an unread final event that somebody claimed is dropped at its
+            eviction while the watcher's own iteration has not begun.
+
+    Attributes:
+        fault: The error that ended the watch; None while it runs.
     """
 
     def __init__(
@@ -42,100 +43,114 @@ class Broadcaster:
         scheduler: Scheduler,
         *,
         progress: bool,
-        is_over: Callable[[], bool],
-        is_hub: bool,
+        ends: Callable[[], bool],
+        drops_unread: bool,
     ) -> None:
         self._scheduler = scheduler
-        self._is_over = is_over
-        self._is_hub = is_hub
-        self._subscriptions: dict[Subscription, None] = {}
-        self._waiting: dict[TrackedTask, list[asyncio.Future[Final]]] = {}
+        self._ends = ends
+        self._drops_unread = drops_unread
+        self._to_all: dict[Subscription, None] = {}
+        self._by_id: dict[TrackedTask, dict[Subscription, None]] = {}
+        self._waiting: dict[TrackedTask, dict[asyncio.Future[FinalEvent], None]] = {}
+        self._wanting_progress = 0
         self._is_read = False
-        self._reader = Reader(progress=progress, is_over=is_over, fault=lambda: self.fault)
         self.fault: BaseException | None = None
+        self._own = Subscription(self, None, progress=progress, replay=False)
+        self._own.start()
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def read(self) -> Coroutine[Any, Any, Event]:
-        """Give the next event to the watcher's own loop; to be awaited."""
+    async def read(self) -> Event:
+        """Return the next event of the watcher's own iteration."""
         self._is_read = True
-        return self._reader.read()
+        return await self._own.read()
 
     @property
     def unread(self) -> int:
-        """How many events the watcher's own loop has not read."""
-        return len(self._reader.mailbox)
+        """How many events the watcher's own iteration has not read."""
+        return self._own.unread
 
-    def subscription(
-        self, watches: Sequence[TrackedTask] | None, *, progress: bool, replay: bool
-    ) -> Subscription:
-        """Make a subscription to some watches, or to all: None."""
-        subscription: Subscription
-        reader = Reader(
-            progress=progress,
-            is_over=lambda: subscription.has_ended or (watches is None and self._is_over()),
-            fault=lambda: subscription.fault or self.fault,
-        )
-        subscription = Subscription(
-            reader, watches, replay=replay, attach=self._attach, detach=self._detach
-        )
-        return subscription
+    @property
+    def is_over(self) -> bool:
+        """True when no event can come any more."""
+        return not self._scheduler and self._ends()
 
-    def _attach(
-        self, subscription: Subscription, watches: Sequence[TrackedTask] | None
-    ) -> Sequence[TrackedTask]:
-        """Begin to tell; those of *watches*, or of all, that are still known."""
+    def raise_fault(self) -> None:
+        """Raise the error that ended the watch, if one did."""
         if self.fault is not None:
             raise self.fault.with_traceback(None)
-        self._subscriptions[subscription] = None
-        self._note_progress()
-        if watches is None:
+
+    def attach(
+        self, subscription: Subscription, ids: Sequence[TrackedTask] | None
+    ) -> Iterable[TrackedTask]:
+        """Start delivering; return the known ones of *ids*, or of all ids."""
+        self.raise_fault()
+        self._count_progress(subscription, 1)
+        if ids is None:
+            self._to_all[subscription] = None
             return list(self._scheduler)
-        return [watch for watch in watches if self._scheduler.get(watch.task_id) is watch]
+        known = [each for each in ids if self._scheduler.get(each.task_id) is each]
+        for tracked in known:
+            tracked.claim()
+            if tracked.is_open:
+                self._by_id.setdefault(tracked, {})[subscription] = None
+        return known
 
-    def _detach(self, subscription: Subscription) -> None:
-        self._subscriptions.pop(subscription, None)
-        self._note_progress()
+    def detach(self, subscription: Subscription) -> None:
+        """Stop delivering."""
+        if subscription in self._to_all:
+            del self._to_all[subscription]
+        for tracked in subscription.open_ids:
+            self._detach(subscription, tracked)
+        self._count_progress(subscription, -1)
 
-    def _note_progress(self) -> None:
-        wanted = any(subscription.progress for subscription in self._subscriptions)
-        self._scheduler.progress = wanted or self._reader.progress
+    def _detach(self, subscription: Subscription, tracked: TrackedTask) -> None:
+        readers = self._by_id.get(tracked, {})
+        readers.pop(subscription, None)
+        if not readers:
+            self._by_id.pop(tracked, None)
+
+    def _count_progress(self, subscription: Subscription, change: int) -> None:
+        if subscription.progress:
+            self._wanting_progress += change
+            self._scheduler.want_progress(self._wanting_progress > 0)
 
     # -- waiting ----------------------------------------------------------------------------------
 
-    async def final_of(self, watch: TrackedTask, limit: float | None) -> Final:
+    async def final_event_of(self, tracked: TrackedTask, timeout: float | None) -> FinalEvent:  # noqa: ASYNC109 -- its own error carries the task
         """
-        Wait for the end of one watch.
+        Wait for the final event of one id.
 
         Raises:
-            WaitTimeoutError: *limit* seconds have passed.
-            BaseException: What ended the whole watch, or this one without an event.
+            WaitTimeoutError: *timeout* seconds have passed.
+            BaseException: The error that ended the watch, or discarded this id.
         """
-        watch.is_claimed = True
+        tracked.claim()
         loop = asyncio.get_running_loop()
         began = loop.time()
-        ended: asyncio.Future[Final] = loop.create_future()
-        self._waiting.setdefault(watch, []).append(ended)
-        patience = asyncio.timeout(limit)
+        ended: asyncio.Future[FinalEvent] = loop.create_future()
+        self._waiting.setdefault(tracked, {})[ended] = None
+        deadline = asyncio.timeout(timeout)
         try:
-            async with patience:
+            async with deadline:
                 return await ended
         except TimeoutError:
-            if not patience.expired():
+            if not deadline.expired():
                 raise
         finally:
-            self._stop_waiting(watch, ended)
-        raise timed_out(watch, waited=loop.time() - began)
+            self._stop_waiting(tracked, ended)
+        raise tracked.timeout_error(waited=loop.time() - began)
 
-    def _stop_waiting(self, watch: TrackedTask, ended: asyncio.Future[Final]) -> None:
+    def _stop_waiting(self, tracked: TrackedTask, ended: asyncio.Future[FinalEvent]) -> None:
         if ended.done() and not ended.cancelled():
-            ended.exception()  # seen, even if a cancellation came first
-        others = [other for other in self._waiting.pop(watch, ()) if other is not ended]
-        if others:
-            self._waiting[watch] = others
+            ended.exception()  # retrieved, even if a cancellation came first
+        waiting = self._waiting.get(tracked, {})
+        waiting.pop(ended, None)
+        if not waiting:
+            self._waiting.pop(tracked, None)
 
-    def _wake_waiting(self, watch: TrackedTask, outcome: Final | BaseException) -> None:
-        for ended in self._waiting.pop(watch, ()):
+    def _wake_waiting(self, tracked: TrackedTask, outcome: FinalEvent | BaseException) -> None:
+        for ended in self._waiting.pop(tracked, ()):
             if ended.done():
                 continue
             if isinstance(outcome, BaseException):
@@ -143,47 +158,45 @@ class Broadcaster:
             else:
                 ended.set_result(outcome)
 
-    # -- telling ----------------------------------------------------------------------------------
+    # -- delivering -------------------------------------------------------------------------------
 
-    def publish(self, watch: TrackedTask, event: Event) -> None:
-        """Tell everybody whom it concerns."""
-        self._reader.put(watch, event)
-        if self._subscriptions:
-            for subscription in tuple(self._subscriptions):
-                subscription.put(watch, event)
+    def publish(self, tracked: TrackedTask, event: Event) -> None:
+        """Deliver an event to every reader and waiter of its id."""
+        for subscription in self._to_all:
+            subscription.deliver(tracked, event)
+        if self._by_id:
+            for subscription in self._by_id.get(tracked, ()):
+                subscription.deliver(tracked, event)
         if isinstance(event, FinalEvent):
-            self._wake_waiting(watch, event)
+            self._by_id.pop(tracked, None)
+            self._wake_waiting(tracked, event)
             if not self._scheduler:
                 self.wake()
 
     def wake(self) -> None:
-        """Let everybody who reads look again whether it is over."""
-        self._reader.wake()
-        for subscription in self._subscriptions:
+        """Let every waiting reader check again whether the watch is over."""
+        for subscription in self._to_all:
             subscription.wake()
+        for readers in self._by_id.values():
+            for subscription in readers:
+                subscription.wake()
 
-    def drop(self, watch: TrackedTask, error: BaseException) -> None:
-        """Tell no more of a watch; who waits for it gets *error*."""
-        self._reader.mailbox.drop(watch)
-        for subscription in self._subscriptions:
-            subscription.drop(watch)
-        self._wake_waiting(watch, error)
-        self.wake()
+    def drop(self, tracked: TrackedTask, error: BaseException) -> None:
+        """Deliver nothing more about an id; its waiters get *error*."""
+        for subscription in (*self._to_all, *self._by_id.pop(tracked, ())):
+            subscription.drop(tracked)
+        self._wake_waiting(tracked, error)
+        if not self._scheduler:
+            self.wake()
 
-    def forget(self, watch: TrackedTask) -> None:
-        """
-        Let go of an ending whose time of retention is over.
-
-        An ending that the watcher's own loop has not read stays unread for it, for ever.  Only
-        in a hub, a watcher that does not end by itself and whose loop was never begun, does an
-        ending go, if somebody waited for it or subscribed to it by its id.
-        """
-        if self._is_hub and watch.is_claimed and not self._is_read:
-            self._reader.mailbox.drop(watch)
+    def evict(self, tracked: TrackedTask) -> None:
+        """Forget an ended id; in a hub that nobody iterates over, its unread final event too."""
+        if self._drops_unread and tracked.is_claimed and not self._is_read:
+            self._own.drop(tracked)
 
     def fail(self, fault: BaseException) -> None:
-        """Give *fault* to everybody who reads or waits, now and later."""
+        """Raise *fault* to everybody who reads or waits, now and later."""
         self.fault = fault
-        for watch in tuple(self._waiting):
-            self._wake_waiting(watch, fault)
+        for tracked in tuple(self._waiting):
+            self._wake_waiting(tracked, fault)
         self.wake()

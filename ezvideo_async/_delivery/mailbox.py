@@ -1,12 +1,10 @@
 """
-What one reader has not read yet: at most one event for each watch, the newest.
+Mailbox of one reader: at most one unread event per id, the newest.
 
-No await, no clock, no randomness, no I/O.  Rules:
-
-1. A newer change takes the place of an older one that nobody has read; what the reader hears is
-   the step from what it knew to what is.  A change there and back is no change.
-2. A final event is never dropped, merged away or followed.
-3. Events are read in the order in which their watches first had something to tell.
+1. A newer change replaces an unread older one: the reader gets the step from the state that it
+   read last to the newest.  A change and its reversal are no change.
+2. A final event is never dropped, merged or followed.
+3. Events are read in the order in which their ids first had an unread one.
 """
 
 from __future__ import annotations
@@ -25,88 +23,91 @@ if TYPE_CHECKING:
 
 class Mailbox:
     """
-    The unread events of one reader; its size is bounded by the number of watches.
+    The unread events of one reader; its size is bounded by the number of ids.
 
     Args:
-        progress: Whether changes of progress are put in: only then is remembered what was read.
+        progress: Whether changes of progress are put in: then the progress read last is kept.
     """
 
-    __slots__ = ("_heard", "_progress", "_seq", "_unread")
+    __slots__ = ("_last_read", "_progress", "_seq", "_unread")
 
     def __init__(self, *, progress: bool) -> None:
         self._progress = progress
-        # An ordered dict pops its first in no time; None: the state, whatever it is when read.
+        # An ordered dict pops its first item in constant time.  None stands for the state, as it
+        # is when it is read.
         self._unread: OrderedDict[TrackedTask, Event | None] = OrderedDict()
-        self._heard: dict[TrackedTask, int | None] = {}  # the progress with the last event read
+        self._last_read: dict[TrackedTask, int | None] = {}  # the progress of the last event
         self._seq = 0
 
     def __len__(self) -> int:
         return len(self._unread)
 
-    def put(self, watch: TrackedTask, event: Event) -> None:
-        """Add what happened to a watch, in place of what was unread of it."""
-        if watch not in self._unread:
-            self._put(watch, event)
+    def put(self, tracked: TrackedTask, event: Event) -> None:
+        """Add an event, merged with the unread one of the same id."""
+        if tracked not in self._unread:
+            self._put(tracked, event)
             return
-        waiting = self._unread[watch]
-        if waiting is None:
-            self._unread[watch] = event if event.is_final else None
+        unread = self._unread[tracked]
+        if unread is None:
+            self._unread[tracked] = event if event.is_final else None
         else:
-            self._put(watch, _merged(waiting, event))
+            self._put(tracked, _merged(unread, event))
 
-    def _put(self, watch: TrackedTask, event: Event | None) -> None:
+    def _put(self, tracked: TrackedTask, event: Event | None) -> None:
         if isinstance(event, ProgressChanged):
-            event = self._since_heard(watch, event)
+            event = self._since_last_read(tracked, event)
         if event is not None:
-            self._unread[watch] = event
+            self._unread[tracked] = event
         else:
-            self._unread.pop(watch, None)
+            self._unread.pop(tracked, None)
 
-    def put_state(self, watch: TrackedTask) -> None:
+    def put_state(self, tracked: TrackedTask) -> None:
         """
-        Have the state of a watch told, whatever it is when it is read.
+        Add the state of an id, as it will be when it is read.
 
-        A hundred thousand states at once, made only then, cost no time and room beforehand.
+        A hundred thousand states at once cost no time or memory before they are read.
         """
-        self._unread[watch] = None
+        self._unread[tracked] = None
 
-    def _since_heard(self, watch: TrackedTask, event: ProgressChanged) -> ProgressChanged | None:
-        """Tell the step from what was read, since a merged change of status may hide one."""
-        previous = self._heard.get(watch, event.previous)
+    def _since_last_read(
+        self, tracked: TrackedTask, event: ProgressChanged
+    ) -> ProgressChanged | None:
+        """Start from the progress that was read, which a merged change of status may hide."""
+        previous = self._last_read.get(tracked, event.previous)
         if previous == event.current:
             return None
         return event if previous == event.previous else evolve(event, previous=previous)
 
     def take(self) -> Event | None:
-        """Read the oldest event, numbered 1, 2, 3 and so on for this reader; None if all are."""
+        """Remove and return the oldest event, numbered from 1; None if there is none."""
         if not self._unread:
             return None
-        watch, waiting = self._unread.popitem(last=False)
-        event: Event = watch.state_told() if waiting is None else waiting
+        tracked, unread = self._unread.popitem(last=False)
+        event: Event = tracked.current_state() if unread is None else unread
         if event.is_final:
-            self._heard.pop(watch, None)
+            self._last_read.pop(tracked, None)
         elif isinstance(event, ProgressChanged):
-            self._heard[watch] = event.current  # its task may not have been read
+            self._last_read[tracked] = event.current
         elif self._progress and event.task is not None:
-            self._heard[watch] = event.task.progress
+            self._last_read[tracked] = event.task.progress
         self._seq += 1
         return numbered(event, self._seq)
 
-    def drop(self, watch: TrackedTask) -> None:
-        """Forget a watch, and what is unread of it."""
-        self._unread.pop(watch, None)
-        self._heard.pop(watch, None)
+    def drop(self, tracked: TrackedTask) -> None:
+        """Forget an id and its unread event."""
+        self._unread.pop(tracked, None)
+        self._last_read.pop(tracked, None)
 
 
-def _merged(waiting: Event, event: Event) -> Event | None:
+def _merged(unread: Event, event: Event) -> Event | None:
     """Make one change of two; None when together they change nothing."""
-    match waiting, event:
+    match unread, event:
         case StatusChanged(), StatusChanged():
-            step = evolve(event, previous=waiting.previous)
+            step = evolve(event, previous=unread.previous)
             return None if step.previous is step.current else step
         case StatusChanged(), (ProgressChanged() | TaskStalled()):
-            return evolve(waiting, task=event.task, at=event.at)
+            return evolve(unread, task=event.task, at=event.at)
         case ProgressChanged(), ProgressChanged():
-            return evolve(event, previous=waiting.previous)
+            return evolve(event, previous=unread.previous)
         case _:
             return event

@@ -1,138 +1,82 @@
 """
-How events reach a loop: an object with ``__anext__``, never an async generator.
+One reader's end of a watcher: an async iterator of events, never an async generator.
 
-A generator that is left by ``break`` is closed who knows when and in whose task; a reader holds
-nothing that would need closing, and loses nothing when a read is cancelled.
+A generator that is left by ``break`` is closed at an unknown time and in an unknown task.  A
+subscription holds nothing that needs closing, and a cancelled read loses no event.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from ezvideo_async._delivery.mailbox import Mailbox
 from ezvideo_async._domain.events import ProgressChanged
 from ezvideo_async._lifetime import LoopAffinity
-from ezvideo_async.errors import ClosedError
+from ezvideo_async.errors import ClosedError, NotOpenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from ezvideo_async._domain.events import Event
     from ezvideo_async._scheduling.tracked_task import TrackedTask
 
 
-class Reader:
-    """
-    One reader's end of a watcher.
+class Publisher(Protocol):
+    """The side of a broadcaster that a subscription sees."""
 
-    Args:
-        progress: Whether changes of progress alone are told.
-        is_over: Says whether nothing can come any more.
-        fault: Gives the error that ended the watch, if one did.
-    """
+    @property
+    def is_over(self) -> bool:
+        """True when no event can come any more."""
+        ...
 
-    def __init__(
-        self,
-        *,
-        progress: bool,
-        is_over: Callable[[], bool],
-        fault: Callable[[], BaseException | None],
-    ) -> None:
-        self.progress = progress
-        self.mailbox: Mailbox = Mailbox(progress=progress)
-        self._is_over = is_over
-        self._fault = fault
-        self._woken: asyncio.Future[None] | None = None
+    def attach(
+        self, subscription: Subscription, ids: Sequence[TrackedTask] | None
+    ) -> Iterable[TrackedTask]:
+        """Start delivering; return the known ones of *ids*, or of all ids."""
+        ...
 
-    def put(self, watch: TrackedTask, event: Event) -> None:
-        """Take in an event, and wake the loop that waits for one."""
-        if self.progress or not isinstance(event, ProgressChanged):
-            self.mailbox.put(watch, event)
-            if self._woken is not None:
-                self.wake()
+    def detach(self, subscription: Subscription) -> None:
+        """Stop delivering."""
 
-    def put_state(self, watch: TrackedTask) -> None:
-        """Have the state of a watch told, whatever it is by then."""
-        self.mailbox.put_state(watch)
-        self.wake()
-
-    def wake(self) -> None:
-        """Let a waiting loop look again."""
-        if self._woken is not None and not self._woken.done():
-            self._woken.set_result(None)
-
-    async def read(self) -> Event:
-        """
-        Give the next event; unread ones come before any error.
-
-        Raises:
-            StopAsyncIteration: Every watched id has ended and been told.
-            EzVideoError: What ended the watch.
-            RuntimeError: Another task is reading at this moment.
-        """
-        if self._woken is not None:
-            message = "two tasks read the same events; give each its own subscribe()"
-            raise RuntimeError(message)
-        # A cancelled read has taken nothing: after taking, nothing is awaited.
-        while (event := self.mailbox.take()) is None:
-            self._raise_if_finished()
-            self._woken = asyncio.get_running_loop().create_future()
-            try:
-                await self._woken
-            finally:
-                self._woken = None
-        return event
-
-    def _raise_if_finished(self) -> None:
-        if self._is_over():
-            raise StopAsyncIteration
-        fault = self._fault()
-        if fault is not None:
-            raise fault.with_traceback(None)
+    def raise_fault(self) -> None:
+        """Raise the error that ended the watch, if one did."""
 
 
 class Subscription:
     """
-    More eyes on the same polls: ``async with watcher.subscribe(...) as events``.
+    An additional reader of the same polls; sends no extra requests.
 
-    Iterate over it; it ends when its ids have ended, or, made without ids, when the watcher's
-    own iteration does.  Leaving it stops nothing but the telling.
+    Use it as ``async with watcher.subscribe(...) as events``, and iterate over it.  Iteration
+    ends when its ids have ended or, for a subscription to all ids, when the watcher's does.
+    Leaving it stops the delivery to this reader and nothing else.
     """
 
     def __init__(
         self,
-        reader: Reader,
-        watches: Sequence[TrackedTask] | None,
+        publisher: Publisher,
+        ids: Sequence[TrackedTask] | None,
         *,
+        progress: bool,
         replay: bool,
-        attach: Callable[[Subscription, Sequence[TrackedTask] | None], Sequence[TrackedTask]],
-        detach: Callable[[Subscription], None],
     ) -> None:
-        self._reader = reader
-        self._watches = watches
+        self._publisher = publisher
+        self._ids = ids
+        self._progress = progress
         self._replay = replay
-        self._attach = attach
-        self._detach = detach
-        self._home = LoopAffinity()
+        self._mailbox = Mailbox(progress=progress)
+        self._affinity = LoopAffinity("subscription")
+        self._reading: asyncio.Future[None] | None = None
+        self._open: set[TrackedTask] = set()
         self._is_entered = False
         self._is_left = False
-        self._open: set[TrackedTask] = set()
 
     async def __aenter__(self) -> Self:
         if self._is_entered:
-            message = "a subscription is entered once; subscribe again"
-            raise ClosedError(message)
-        self._home.check()
-        known = self._attach(self, self._watches)
-        self._is_entered = True
-        self._open = {watch for watch in known if watch.is_open}
-        for watch in known:
-            if self._watches is not None:
-                watch.is_claimed = True
-            if self._replay:
-                self._tell_state(watch)
+            raise ClosedError("a subscription is entered once; subscribe again")
+        self._affinity.check()
+        self.start()
         return self
 
     async def __aexit__(
@@ -142,63 +86,105 @@ class Subscription:
         traceback: TracebackType | None,
     ) -> None:
         self._is_left = True
-        self._detach(self)
-        self._reader.wake()
+        self._publisher.detach(self)
+        self.wake()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
         """
-        Give the next event.
+        Return the next event.
 
         Raises:
             StopAsyncIteration: Each of its ids has ended.
-            ClosedError: It was not entered, has been left, or belongs to another event loop.
-            EzVideoError: What ended the whole watch.
+            NotOpenError: It was not entered.
+            ClosedError: It has been left, or belongs to another event loop.
+            EzVideoError: The error that ended the whole watch.
         """
         if not self._is_entered:
             message = "enter the subscription first: async with watcher.subscribe(...) as events"
-            raise ClosedError(message)
-        self._home.check()
-        return await self._reader.read()
+            raise NotOpenError(message)
+        self._affinity.check()
+        return await self.read()
 
     @property
     def progress(self) -> bool:
-        """Whether changes of progress alone are told."""
-        return self._reader.progress
+        """Whether changes of progress alone are delivered."""
+        return self._progress
 
     @property
-    def has_ended(self) -> bool:
-        """True when each of its ids has ended; never for a subscription to all ids."""
-        return self._is_entered and self._watches is not None and not self._open
+    def unread(self) -> int:
+        """How many events are unread."""
+        return len(self._mailbox)
+
+    # -- for the broadcaster and the watcher ------------------------------------------------------
 
     @property
-    def fault(self) -> ClosedError | None:
-        """What a read gets after ``async with``."""
-        return ClosedError("the subscription was left") if self._is_left else None
+    def open_ids(self) -> frozenset[TrackedTask]:
+        """The ids of a subscription to some ids that have not ended."""
+        return frozenset(self._open)
 
-    def _tell_state(self, watch: TrackedTask) -> None:
-        if watch.final is not None:
-            self._reader.put(watch, watch.final)
-        elif watch.status is not None:
-            self._reader.put_state(watch)
+    def start(self) -> None:
+        """Attach to the publisher, and deliver the current states if they were asked for."""
+        self._is_entered = True
+        known = self._publisher.attach(self, self._ids)
+        if self._ids is not None:
+            self._open = {tracked for tracked in known if tracked.is_open}
+        if self._replay:
+            for tracked in known:
+                self._deliver_state(tracked)
 
-    def put(self, watch: TrackedTask, event: Event) -> None:
-        """Take in an event if it is about one of this subscription's ids."""
-        if self._watches is None:
-            self._reader.put(watch, event)
-        elif watch in self._open:
+    def _deliver_state(self, tracked: TrackedTask) -> None:
+        if tracked.final_event is not None:
+            self._mailbox.put(tracked, tracked.final_event)
+        elif tracked.status is not None:
+            self._mailbox.put_state(tracked)
+
+    async def read(self) -> Event:
+        """
+        Return the next event; unread ones come before any error.
+
+        Raises:
+            RuntimeError: Another task is reading at this moment.
+        """
+        if self._reading is not None:
+            message = "two tasks read the same events; give each its own subscribe()"
+            raise RuntimeError(message)
+        # A cancelled read has taken nothing: after taking, nothing is awaited.
+        while (event := self._mailbox.take()) is None:
+            self._raise_if_over()
+            self._reading = asyncio.get_running_loop().create_future()
+            try:
+                await self._reading
+            finally:
+                self._reading = None
+        return event
+
+    def _raise_if_over(self) -> None:
+        has_ended = self._publisher.is_over if self._ids is None else not self._open
+        if has_ended:
+            raise StopAsyncIteration
+        if self._is_left:
+            raise ClosedError("the subscription was left")
+        self._publisher.raise_fault()
+
+    def deliver(self, tracked: TrackedTask, event: Event) -> None:
+        """Put an event into the mailbox, and wake the reader."""
+        if self._progress or not isinstance(event, ProgressChanged):
+            self._mailbox.put(tracked, event)
             if event.is_final:
-                self._open.discard(watch)
-            self._reader.put(watch, event)
+                self._open.discard(tracked)
+            if self._reading is not None:
+                self.wake()
 
-    def drop(self, watch: TrackedTask) -> None:
-        """Forget a discarded watch."""
-        self._reader.mailbox.drop(watch)
-        self._open.discard(watch)
-        self._reader.wake()
+    def drop(self, tracked: TrackedTask) -> None:
+        """Forget an id and its unread event."""
+        self._mailbox.drop(tracked)
+        self._open.discard(tracked)
+        self.wake()
 
     def wake(self) -> None:
-        """Let a waiting loop look again."""
-        self._reader.wake()
+        """Let a waiting reader check again for events and for the end."""
+        if self._reading is not None and not self._reading.done():
+            self._reading.set_result(None)

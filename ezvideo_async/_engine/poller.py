@@ -1,8 +1,8 @@
 """
-Ask, and let the scheduler decide: the step that ``wait()`` and the watcher share.
+Poller: one request for one id, recorded by a scheduler; and the loop of ``wait()``.
 
-A poll is sent once; what it brings goes to the scheduler, which knows when to ask again.
-Trouble that concerns our key or set-up is raised: it would meet every task alike.
+A poll is sent once; the scheduler decides when the next one follows.  An error of key or
+configuration is raised: it would concern every task.
 """
 
 from __future__ import annotations
@@ -13,104 +13,98 @@ from typing import TYPE_CHECKING
 
 from ezvideo_async._domain.events import FinalEvent, TaskFailed, TaskLost
 from ezvideo_async._domain.redaction import redact_queries
-from ezvideo_async._domain.task import ErrorInfo, VideoTask
+from ezvideo_async._domain.task import ErrorInfo
 from ezvideo_async._domain.telemetry import RetryScheduled
-from ezvideo_async._protocol.progress_only import ProgressUpdate
-from ezvideo_async._scheduling.duration_estimator import DurationEstimator
+from ezvideo_async._protocol.responses import retrieve_request
 from ezvideo_async._scheduling.scheduler import Scheduler
-from ezvideo_async._scheduling.tracked_task import is_fatal, timed_out
-from ezvideo_async.errors import ClosedError, PermissionDeniedError, TaskFailedError
+from ezvideo_async._scheduling.verdicts import FirewallPages, is_fatal
+from ezvideo_async.errors import ClosedError, EzVideoError, TaskFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ezvideo_async._domain.events import Event, Final
+    from ezvideo_async._domain.events import Event
     from ezvideo_async._domain.policies import PollPolicy
-    from ezvideo_async._engine.admission import AdmissionQueue
-    from ezvideo_async._engine.requester import Requester
-    from ezvideo_async._engine.telemetry import TelemetryEmitter
+    from ezvideo_async._domain.task import VideoTask
+    from ezvideo_async._engine.engine import Engine
+    from ezvideo_async._protocol.messages import Response
     from ezvideo_async._scheduling.tracked_task import TrackedTask
-    from ezvideo_async.errors import EzVideoError
 
-_FIREWALL_PAGES = 5
-_FIREWALL_SECONDS = 60.0
-"""A firewall's page may pass; so many in a row over so long are meant for us."""
+    Publish = Callable[[TrackedTask, Event], None]
+
+_CAUSE_MAX = 200
+"""Characters of a failed task's own error in our message."""
 
 
 class Poller:
     """
-    Polls for any number of schedulers of one client.
+    Polls ids for any number of schedulers of one client.
 
     Args:
-        exchange: Asks the server.
-        gate: Lets the looks of ``wait()`` through.
-        observers: Hear of pauses after failures.
-        rand: Gives numbers in [0, 1); the only source of chance.
-
-    What adaptive policies have learned of the server is here, for all schedulers.
+        engine: The client's engine.
     """
 
-    def __init__(
-        self,
-        exchange: Requester,
-        gate: AdmissionQueue,
-        observers: TelemetryEmitter,
-        rand: Callable[[], float],
-    ) -> None:
-        self._exchange = exchange
-        self.gate = gate
-        self.observers = observers
-        self.rand = rand
-        self.learned = DurationEstimator()
-        self._firewall_pages = 0
-        self._firewall_since = 0.0
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._firewall = FirewallPages()
 
-    async def poll(self, scheduler: Scheduler, watch: TrackedTask) -> Event | None:
+    async def poll(self, scheduler: Scheduler, tracked: TrackedTask, publish: Publish) -> None:
         """
-        Send one poll that the gate has let through.
+        Send one poll that was admitted; record and publish what it brings.
 
-        Returns:
-            What changed, if anything.
+        The response is compared, recorded and published in one step, before anybody else runs.
 
         Raises:
-            EzVideoError: Trouble that would meet every task; the watch stays as it is.
+            EzVideoError: An error that concerns every task; the id stays as it is.
         """
-        answer = await self._exchange.ask(watch.task_id, known=watch)
-        now, unix_now, rand = self.gate.loop.time(), time.time(), self.rand()
-        if answer.outcome is None or isinstance(answer.outcome, VideoTask | ProgressUpdate):
-            self._firewall_pages = 0
-            return scheduler.answered(
-                watch,
-                answer.outcome,
-                now=now,
-                unix_now=unix_now,
-                rand=rand,
-                retry_after=answer.hint.retry_after,
-                poll_after=answer.hint.poll_after,
+        engine = self._engine
+        requester, rand, task_id = engine.requester, engine.rand, tracked.task_id
+        now = asyncio.get_running_loop().time
+
+        def read(response: Response, alias: str | None) -> TrackedTask | VideoTask | EzVideoError:
+            def decode(response: Response) -> VideoTask | EzVideoError:
+                return requester.decode(response, task_id, alias)
+
+            if not tracked.is_open:  # discarded, or ended by apply()
+                return decode(response)
+            found = scheduler.observe(
+                tracked, response, decode, now=now(), unix_now=time.time(), rand=rand()
             )
-        error = self._judged(answer.outcome, now)
+            if isinstance(found, EzVideoError):
+                return found
+            if found is not None:
+                publish(tracked, found)
+            return tracked
+
+        request = retrieve_request(engine.base_url, task_id)
+        found = await requester.request(request, read, poll=True)
+        if not isinstance(found, EzVideoError):
+            self._firewall.reset()
+            return
+        self._fail(scheduler, tracked, found, publish, now())
+
+    def _fail(
+        self,
+        scheduler: Scheduler,
+        tracked: TrackedTask,
+        error: EzVideoError,
+        publish: Publish,
+        now: float,
+    ) -> None:
+        if self._firewall.is_permanent(error, now):
+            error.retryable = False
         if is_fatal(error) or isinstance(error, ClosedError):
             raise error
-        event = scheduler.failed(watch, error, now=now, unix_now=unix_now, rand=rand)
-        if self.observers and watch.is_open:
-            due = RetryScheduled(
-                task_id=watch.task_id, failures=watch.errors, delay=watch.due - now
+        engine = self._engine
+        lost = scheduler.fail(tracked, error, now=now, unix_now=time.time(), rand=engine.rand())
+        if lost is not None:
+            publish(tracked, lost)
+        elif engine.telemetry and tracked.is_open:
+            delay = tracked.due - now
+            event = RetryScheduled(
+                task_id=tracked.task_id, failures=tracked.failures, delay=delay
             )
-            self.observers.tell(due)
-        return event
-
-    def _judged(self, error: EzVideoError, now: float) -> EzVideoError:
-        """Lose patience with a firewall that refuses again and again."""
-        if not isinstance(error, PermissionDeniedError) or not error.retryable:
-            self._firewall_pages = 0
-            return error
-        if self._firewall_pages == 0:
-            self._firewall_since = now
-        self._firewall_pages += 1
-        lasting = now - self._firewall_since >= _FIREWALL_SECONDS
-        if self._firewall_pages >= _FIREWALL_PAGES and lasting:
-            error.retryable = False
-        return error
+            engine.telemetry.emit(event)
 
     async def wait(
         self,
@@ -118,63 +112,74 @@ class Poller:
         *,
         policy: PollPolicy,
         not_found_grace: float,
-        limit: float | None,
+        timeout: float | None,  # noqa: ASYNC109 -- its own error carries the task
         raise_on_failure: bool,
     ) -> VideoTask:
         """
-        Watch one id on a scheduler of its own until its final event: look first, sleep after.
+        Watch one id with a scheduler of its own: poll at once, then at intervals.
 
         Raises:
             TaskFailedError: The task failed, and *raise_on_failure* is set.
-            WaitTimeoutError: *limit* seconds have passed.
-            EzVideoError: Trouble that waiting does not heal.
+            WaitTimeoutError: *timeout* seconds have passed.
+            EzVideoError: An error that waiting does not repair.
         """
-        scheduler = Scheduler(policy, not_found_grace=not_found_grace)
-        scheduler.pace.learned = self.learned
-        began = asyncio.get_running_loop().time()
-        (watch,) = scheduler.add([task_id], now=began, rand=self.rand())
-        patience = asyncio.timeout_at(None if limit is None else began + limit)
-        final: Final | None = None
+        engine, loop = self._engine, asyncio.get_running_loop()
+        estimator = engine.estimator if policy.adaptive else None
+        scheduler = Scheduler(policy, estimator=estimator, not_found_grace=not_found_grace)
+        began = loop.time()
+        (tracked,) = scheduler.add({task_id: None}, now=began, rand=engine.rand())
+        deadline = asyncio.timeout_at(None if timeout is None else began + timeout)
         try:
-            async with patience:
-                final = await self._final_event(scheduler)
+            async with deadline:
+                while tracked.final_event is None:
+                    await self._poll_next(scheduler)
         except TimeoutError:
-            if not patience.expired():
+            if not deadline.expired():
                 raise
-        if final is None:
-            raise timed_out(watch, waited=asyncio.get_running_loop().time() - began)
-        return outcome_of(final, raise_on_failure=raise_on_failure)
+        if tracked.final_event is None:
+            raise tracked.timeout_error(waited=loop.time() - began)
+        return outcome_of(tracked.final_event, raise_on_failure=raise_on_failure)
 
-    async def _final_event(self, scheduler: Scheduler) -> Final:
-        loop = asyncio.get_running_loop()
-        while True:
-            due = scheduler.next_at()
-            await self.gate.pause(due - loop.time())
-            while delay := await self.gate.enter(poll=True):
-                await self.gate.pause(delay)
-            (watch,) = scheduler.take_due(max(due, loop.time()), limit=1)
-            event = await self.poll(scheduler, watch)
-            if isinstance(event, FinalEvent):
-                return event
+    async def _poll_next(self, scheduler: Scheduler) -> None:
+        """Sleep until the one id is due, and poll it."""
+        engine, loop = self._engine, asyncio.get_running_loop()
+        due = scheduler.next_at()
+        await engine.admission.sleep(due - loop.time())
+        await engine.admission.admit_poll()
+        tick = scheduler.tick(
+            max(due, loop.time()),
+            unix_now=time.time(),
+            rand=engine.rand,
+            permit=lambda: True,
+            release=lambda _ready: 0.0,
+        )
+        for tracked in tick.to_poll:
+            await self.poll(scheduler, tracked, _ignore)
 
 
-def outcome_of(final: Final, *, raise_on_failure: bool) -> VideoTask:
+def _ignore(_tracked: TrackedTask, _event: Event) -> None:
+    """Publish to nobody: ``wait()`` reads the final event from the record."""
+
+
+def outcome_of(final: FinalEvent, *, raise_on_failure: bool) -> VideoTask:
     """
-    Turn a final event into what ``wait()`` gives.
+    Return the task of a final event.
 
     Raises:
         TaskFailedError: The task failed, and *raise_on_failure* is set.
-        EzVideoError: We stopped looking.
+        EzVideoError: The id is lost.
     """
     if isinstance(final, TaskLost):
         raise final.error.with_traceback(None)
+    task = final.task
+    assert task is not None, "a final state was seen"
     if isinstance(final, TaskFailed) and raise_on_failure:
-        raise _failed(final.task)
-    return final.task
+        raise _task_failed(task)
+    return task
 
 
-def _failed(task: VideoTask) -> TaskFailedError:
+def _task_failed(task: VideoTask) -> TaskFailedError:
     error = task.error or ErrorInfo()
-    told = redact_queries(": ".join(part for part in (error.code, error.message) if part))
-    why = f": {told[:200]!a}" if told else ", and the server does not say why"
+    cause = redact_queries(": ".join(part for part in (error.code, error.message) if part))
+    why = f": {cause[:_CAUSE_MAX]!a}" if cause else "; the server gives no reason"
     return TaskFailedError(f"task {task.id!a} failed{why}", task_id=task.id, task=task)

@@ -1,25 +1,21 @@
 """
-One question, one answer: what a status request and its answer take, retries left out.
+One request and its repetitions: a renewed key, a fresh connection for a foreign id.
 
-An ``Requester`` puts the key on, sends, reads the answer, asks again at once where that is no
-retry (a renewed key, an answer that belongs to another request), and tells the budget and the
-observers how it went.  It never sleeps.
+The requester adds the key, sends, has the response read, repeats at once where that is no retry,
+and reports to the admission queue and to telemetry.  It never sleeps.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
-
-from attrs import frozen
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._domain.telemetry import PollFailed, PollSucceeded
 from ezvideo_async._protocol import dialects
-from ezvideo_async._protocol.messages import NO_HINT, PollHint
-from ezvideo_async._protocol.responses import decode_task, poll_hint, retrieve_request
-from ezvideo_async._protocol.task_decoder import foreign_id
+from ezvideo_async._protocol.responses import decode_task
 from ezvideo_async.errors import (
     AuthenticationError,
     BadResponseError,
@@ -28,10 +24,11 @@ from ezvideo_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from ezvideo_async._domain.telemetry import TelemetryEvent
+    from collections.abc import Callable
+
     from ezvideo_async._engine.admission import AdmissionQueue
     from ezvideo_async._engine.telemetry import TelemetryEmitter
-    from ezvideo_async._protocol.progress_only import ProgressUpdate
+    from ezvideo_async._protocol.messages import Request, Response
     from ezvideo_async._transport.backend import Connection
     from ezvideo_async._transport.credentials import ApiKey, Credentials
     from ezvideo_async._transport.transport import Transport
@@ -41,55 +38,30 @@ _log = logging.getLogger("ezvideo_async")
 _HTTP_STATUSES = range(200, 600)
 _MISDIRECTED = 421
 
-_WORDS_REMEMBERED = 1000
-"""So many unknown words are logged, once each; a server may send any number."""
+_LOGGED_MAX = 1000
+"""Unknown status values that are logged, once each; a server may send any number."""
 
 
-class Known(Protocol):
-    """
-    What is known of a task when its answer comes.
-
-    Attributes:
-        body: The answer that was read last; empty when none was.
-        status: What it showed.
-        progress: The progress that it showed.
-    """
-
-    @property
-    def body(self) -> bytes: ...
+class HasStatus(Protocol):
+    """What a response shows: anything with the status of the task."""
 
     @property
     def status(self) -> TaskStatus | None: ...
 
-    @property
-    def progress(self) -> int | None: ...
 
-
-@frozen
-class Answer:
-    """
-    What came of one question.
-
-    Attributes:
-        outcome: The task, or the error; None when the task is as it is known, its progress when
-            nothing else has changed.
-        hint: When the server wants to be asked again.
-    """
-
-    outcome: VideoTask | ProgressUpdate | EzVideoError | None
-    hint: PollHint = NO_HINT
+T = TypeVar("T", bound=HasStatus)
 
 
 class Requester:
     """
-    Asks one server for tasks.
+    Sends requests to one server and has their responses read.
 
     Args:
-        base_url: Checked, without a trailing slash.
-        credentials: Give the key.
+        base_url: Valid, without a trailing slash.
+        credentials: Provide the API key.
         transport: Sends.
-        gate: Hears how each request ended.
-        observers: Hear of each request.
+        admission: Is told how each request ended.
+        telemetry: Emits an event for each request.
     """
 
     def __init__(
@@ -98,160 +70,184 @@ class Requester:
         base_url: str,
         credentials: Credentials,
         transport: Transport,
-        gate: AdmissionQueue,
-        observers: TelemetryEmitter,
+        admission: AdmissionQueue,
+        telemetry: TelemetryEmitter,
     ) -> None:
         self._base_url = base_url
         self._credentials = credentials
         self._transport = transport
-        self._gate = gate
-        self._observers = observers
-        self._has_been_answered = False
+        self._admission = admission
+        self._telemetry = telemetry
+        self._has_responded = False
         self._logged: set[str] = set()
         self._aliases: dict[str, str] = {}
 
-    async def ask(self, task_id: str, *, known: Known | None = None, poll: bool = True) -> Answer:
+    async def request(
+        self,
+        request: Request,
+        read: Callable[[Response, str | None], T | EzVideoError],
+        *,
+        poll: bool,
+    ) -> T | EzVideoError:
         """
-        Ask for one task; the gate must have let this request start.
+        Send a request that was admitted, and repeat it at once where its response asks for that.
 
         Args:
-            task_id: The task.
-            known: Its last state; without one, the outcome is the task or an error.
-            poll: As the gate was entered.
+            request: What to send.
+            read: Called with each response, and with the server's own name of the task if it has
+                one; returns what the response shows.  A refused key and a foreign id are errors
+                that lead to a second send.
+            poll: As it was admitted.
 
-        Never raises but for cancellation and what the caller's key provider raises.
+        Returns:
+            What was read, or the error.  Raises nothing but a cancellation and what the
+            caller's key callable raises.
         """
-        started = self._gate.loop.time()
+        started = asyncio.get_running_loop().time()
         try:
-            answer = await self._asked(task_id, known)
-        except EzVideoError as raised:  # there is no key to ask with
-            answer = Answer(raised.with_traceback(None))
-        except BaseException:  # cancelled, or the key provider's own: the permit goes back
-            self._gate.abandon(started=started, poll=poll)
+            found = await self._exchange(request, read)
+        except EzVideoError as error:  # there is no key to send
+            found = error.with_traceback(None)
+        except BaseException:
+            self._admission.abandon(started=started, poll=poll)
             raise
-        outcome = answer.outcome
-        error = outcome if isinstance(outcome, EzVideoError) else None
-        self._gate.finish(error, started=started, poll=poll)
-        is_logged = _log.isEnabledFor(logging.DEBUG)
-        if is_logged or self._observers:
-            elapsed = self._gate.loop.time() - started
-            if is_logged:
-                told = outcome if isinstance(outcome, EzVideoError) else _status(outcome, known)
-                _log.debug("%.200a: %s, after %.3f s", task_id, told, elapsed)
-            self._observers.tell(_signal(task_id, outcome, known, elapsed))
-        return answer
+        error = found if isinstance(found, EzVideoError) else None
+        self._admission.finish(error, started=started, poll=poll)
+        self._report(request.task_id, found, started)
+        return found
 
-    async def _asked(self, task_id: str, known: Known | None) -> Answer:
-        secret = await self._credentials.secret()
-        alias = self._aliases.get(task_id)
-        answer, line = await self._sent(task_id, secret, alias, known)
-        if isinstance(answer.outcome, AuthenticationError):
-            renewed = await self._credentials.renewed(secret)
+    async def _exchange(
+        self, request: Request, read: Callable[[Response, str | None], T | EzVideoError]
+    ) -> T | EzVideoError:
+        api_key = await self._credentials.api_key()
+        attempt = await self._attempt(request, read, api_key)
+        if isinstance(attempt.found, AuthenticationError):
+            renewed = await self._credentials.renewed(api_key)
             if renewed is not None:
-                answer, line = await self._sent(task_id, renewed, alias, known)
-        foreign = _foreign_id(answer)
-        if foreign is not None and line is not None:
-            line.close()
-            answer = await self._asked_on_fresh_line(task_id, foreign)
-        self._note(answer)
-        return answer
+                attempt = await self._attempt(request, read, renewed)
+        foreign = _foreign_id(attempt.found)
+        if foreign is not None and attempt.connection is not None:
+            attempt.connection.close()
+            attempt = await self._attempt_after_foreign_id(request, read, foreign)
+        self._note(request.task_id, attempt.found)
+        return attempt.found
 
-    async def _asked_on_fresh_line(self, task_id: str, foreign: str) -> Answer:
-        """
-        Ask again where no stray answer can be waiting.
-
-        A pooled connection can hand over the answer to somebody else's request.  The same
-        foreign id on a fresh connection is the server's own name for the task.
-        """
-        level = logging.WARNING if self._is_news("an answer about another task") else logging.DEBUG
-        _log.log(level, "the answer about %.200a was about %.200a", task_id, foreign)
-        secret = await self._credentials.secret()
-        answer, line = await self._sent(task_id, secret, foreign, fresh=True)
-        if line is not None and _foreign_id(answer) is not None:
-            line.close()
-        elif isinstance(answer.outcome, VideoTask) and _is_named(answer.outcome, foreign):
-            self._aliases[task_id] = foreign
-            level = logging.WARNING if self._is_news("an alias") else logging.DEBUG
-            _log.log(level, "taking %.200a for the server's name of %.200a", foreign, task_id)
-        return answer
-
-    async def _sent(
+    async def _attempt(
         self,
-        task_id: str,
-        secret: ApiKey,
-        alias: str | None,
-        known: Known | None = None,
+        request: Request,
+        read: Callable[[Response, str | None], T | EzVideoError],
+        api_key: ApiKey,
         *,
         fresh: bool = False,
-    ) -> tuple[Answer, Connection | None]:
+    ) -> _Attempt[T]:
         try:
-            response, line = await self._transport.send(
-                retrieve_request(self._base_url, task_id), secret, fresh=fresh
-            )
-        except EzVideoError as raised:
-            error = raised.with_traceback(None)
-            return Answer(error), None
+            response, connection = await self._transport.send(request, api_key, fresh=fresh)
+        except EzVideoError as error:
+            return _Attempt(error.with_traceback(None), None, None)
         if response.status == _MISDIRECTED or response.status not in _HTTP_STATUSES:
-            line.close()  # it leads to another server, or after a 101 speaks no HTTP any more
-        unix_now = time.time()
-        outcome = decode_task(
+            connection.close()  # it leads to another server, or after a 101 it is not HTTP
+        return _Attempt(read(response, self._aliases.get(request.task_id)), response, connection)
+
+    async def _attempt_after_foreign_id(
+        self,
+        request: Request,
+        read: Callable[[Response, str | None], T | EzVideoError],
+        foreign: str,
+    ) -> _Attempt[T]:
+        """
+        Send again on a fresh connection, where no stray response can be waiting.
+
+        The same foreign id again is the server's own name for the task.
+        """
+        task_id = request.task_id
+        level = self._first_time_level("a response about another task")
+        _log.log(level, "response for task %.200a is about %.200a; sending again", task_id, foreign)
+        api_key = await self._credentials.api_key()
+        attempt = await self._attempt(request, read, api_key, fresh=True)
+        again = _foreign_id(attempt.found)
+        if again == foreign and attempt.response is not None:
+            self._aliases[task_id] = foreign
+            level = self._first_time_level("an alias")
+            _log.log(
+                level,
+                "server answers with id %.200a for task %.200a; accepting it as an alias",
+                foreign,
+                task_id,
+            )
+            return _Attempt(read(attempt.response, foreign), attempt.response, attempt.connection)
+        if again is not None and attempt.connection is not None:
+            attempt.connection.close()
+        return attempt
+
+    def decode(
+        self, response: Response, task_id: str, alias: str | None
+    ) -> VideoTask | EzVideoError:
+        """Decode the response to a status request, and log an unknown status value once."""
+        task = decode_task(
             response,
             task_id=task_id,
             base_url=self._base_url,
-            unix_now=unix_now,
+            unix_now=time.time(),
             alias=alias,
-            known=b"" if known is None else known.body,
-            progress=None if known is None else known.progress,
         )
-        return Answer(outcome, poll_hint(response, unix_now=unix_now)), line
+        if isinstance(task, VideoTask) and task.status is TaskStatus.PROCESSING:
+            self._log_unknown_status(task)
+        return task
 
-    def _note(self, answer: Answer) -> None:
-        outcome = answer.outcome
-        if isinstance(outcome, VideoTask):
-            self._has_been_answered = True
-            self._note_word(outcome)
-            if outcome.is_terminal:
-                self._aliases.pop(outcome.id, None)
-        elif isinstance(outcome, ConfigError) and outcome.reason == "route":
-            # A server that has answered has the route: it is being deployed, not misspelt.
-            outcome.retryable = self._has_been_answered
-
-    def _note_word(self, task: VideoTask) -> None:
-        word = task.raw_status
-        if task.status is not TaskStatus.PROCESSING or word is None or word in self._logged:
+    def _log_unknown_status(self, task: VideoTask) -> None:
+        value = task.raw_status
+        if value is None or value in self._logged or dialects.is_known_status(value):
             return
-        if not dialects.is_known_status(word) and self._is_news(word):
-            _log.warning("unknown status %.200a of task %.200a: taken for alive", word, task.id)
+        if self._is_first_time(value):
+            _log.warning(
+                "unknown status %.200a for task %.200a; treating it as processing", value, task.id
+            )
 
-    def _is_news(self, what: str) -> bool:
-        if what in self._logged or len(self._logged) >= _WORDS_REMEMBERED:
+    def _note(self, task_id: str, found: HasStatus | EzVideoError) -> None:
+        if isinstance(found, ConfigError):
+            if found.reason == "route":
+                # A server that has responded has the route: it is being deployed, not misspelt.
+                found.retryable = self._has_responded
+        elif not isinstance(found, EzVideoError):
+            self._has_responded = True
+            if found.status is not None and found.status.is_terminal:
+                self._aliases.pop(task_id, None)
+
+    def _first_time_level(self, what: str) -> int:
+        return logging.WARNING if self._is_first_time(what) else logging.DEBUG
+
+    def _is_first_time(self, what: str) -> bool:
+        if what in self._logged or len(self._logged) >= _LOGGED_MAX:
             return False
         self._logged.add(what)
         return True
 
-
-def _signal(
-    task_id: str,
-    outcome: VideoTask | ProgressUpdate | EzVideoError | None,
-    known: Known | None,
-    elapsed: float,
-) -> TelemetryEvent:
-    if isinstance(outcome, EzVideoError):
-        return PollFailed(task_id=task_id, error=outcome, elapsed=elapsed)
-    return PollSucceeded(task_id=task_id, status=_status(outcome, known), elapsed=elapsed)
-
-
-def _status(outcome: VideoTask | ProgressUpdate | None, known: Known | None) -> TaskStatus:
-    shown = outcome if isinstance(outcome, VideoTask) else known
-    assert shown is not None, "only what is known can be shown again"
-    assert shown.status is not None, "what was read shows a status"
-    return shown.status
-
-
-def _is_named(task: VideoTask, name: str) -> bool:
-    return foreign_id(task.raw, task.id) == name
+    def _report(self, task_id: str, found: HasStatus | EzVideoError, started: float) -> None:
+        """Log a request that has ended, and emit its telemetry event."""
+        is_logged = _log.isEnabledFor(logging.DEBUG)
+        if not is_logged and not self._telemetry:
+            return
+        elapsed = asyncio.get_running_loop().time() - started
+        if is_logged:
+            shown = found if isinstance(found, EzVideoError) else found.status
+            _log.debug("%.200a: %s, after %.3f s", task_id, shown, elapsed)
+        if not self._telemetry:
+            return
+        if isinstance(found, EzVideoError):
+            self._telemetry.emit(PollFailed(task_id=task_id, error=found, elapsed=elapsed))
+        elif found.status is not None:
+            self._telemetry.emit(
+                PollSucceeded(task_id=task_id, status=found.status, elapsed=elapsed)
+            )
 
 
-def _foreign_id(answer: Answer) -> str | None:
-    outcome = answer.outcome
-    return outcome.answered_id if isinstance(outcome, BadResponseError) else None
+class _Attempt(NamedTuple, Generic[T]):
+    """One send: what was read, the response unless none came, and its connection."""
+
+    found: T | EzVideoError
+    response: Response | None
+    connection: Connection | None
+
+
+def _foreign_id(found: object) -> str | None:
+    return found.answered_id if isinstance(found, BadResponseError) else None

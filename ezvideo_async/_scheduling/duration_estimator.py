@@ -1,16 +1,12 @@
 """
-What tasks that ended teach about those that run: how long they take, and if progress tells.
+Estimates of how long tasks run, by model, from the tasks that finished.
 
-No await, no clock, no randomness of its own: ``now`` is the loop clock in seconds, ``unix_now``
-the wall clock.  Rules:
-
-1. One :class:`DurationEstimator` is about one server; within it each model has habits of its own.
-2. Only what was seen running teaches: an id that had ended at the first look says nothing about
-   pauses between looks.  How long tasks take is taught only by those first seen when young, since
-   of the others the short-lived have been missed.
-3. What counts of an end is when the task was last seen running.  So an end in a long pause counts
-   as an early one, and a server that has become faster is believed after the fourth.
-4. It is bounded: so many ends, of so many models, none older than ``_KEPT_FOR``.
+1. One :class:`DurationEstimator` is about one server; each model is estimated separately.
+2. Only tasks that were seen running count.  Durations come only from tasks that were young when
+   first seen, since of the others the short ones have been missed.
+3. A duration counts up to the last poll that saw the task running.  So an end in a long delay
+   counts as an early one, and a server that has become faster is noticed after four tasks.
+4. Memory is bounded: a fixed number of tasks and models, none older than six hours.
 """
 
 from __future__ import annotations
@@ -26,56 +22,56 @@ if TYPE_CHECKING:
     from ezvideo_async._domain.task import VideoTask
 
 _ONE_IN = 50
-"""The quiet time is over at the age that all but one in 50 tasks reach: the 2 % quantile."""
+"""The quiet time ends at the age that all but one in 50 tasks reach: the 2 % quantile."""
 
 _WINDOW = 200
-"""Ends that are kept of a model: the quantile is the fourth smallest then."""
+"""Durations kept per model: the quantile is the fourth smallest then."""
 
 _LEAST = 50
-"""Ends from which on there is a quantile."""
+"""Durations from which on there is a quantile."""
 
-_LONGEST_MEAN = 10.0
-"""With a mean this many times the quantile the quiet time saves less than what it costs later."""
+_MEAN_MAX = 10.0
+"""With a mean of this many quantiles, the quiet time costs more requests than it saves."""
 
 _LAST, _HITS = 20, 18
-"""Progress is trusted while 18 of the last 20 reckonings were right."""
+"""Progress is trusted while 18 of the last 20 predictions were right."""
 
 _NEAR = 0.1
-"""A reckoning is right when it is off by no more than this share of the age."""
+"""A prediction is right when it is off by at most this share of the age."""
 
-_TELLING = 20
-"""Percent from which on a progress tells how fast it moves."""
+_PREDICTIVE = 20
+"""Percent from which on a progress predicts the end."""
 
 _MOVES = 1.5
-"""Percent by which an honest progress would have moved on: then it must have."""
+"""Percent by which a linear progress would have moved: then it must have moved."""
 
 _MOVES_SEEN = 3
-"""Moves without which a right reckoning proves nothing."""
+"""Moves without which a right prediction proves nothing."""
 
 _YOUNG = 15.0
-"""Seconds: a task first seen at this age at most was watched from its beginning."""
+"""Seconds: a task first seen at this age or younger was watched from its start."""
 
 _SKEW = 5.0
-"""Seconds by which the server's clock may be ahead of ours; beyond, ages are not known."""
+"""Seconds by which the server's clock may be ahead of ours; beyond that, ages are unknown."""
 
 _KEPT_FOR = 21_600.0
-"""Seconds, six hours: the load of a server, and so its pace, is another one by then."""
+"""Seconds, six hours: by then the load of a server has changed."""
 
-_MODELS = 32
-_LONGEST_NAME = 200
-"""Characters; what calls itself longer is no model."""
+_MODELS_MAX = 32
+_MODEL_NAME_MAX = 200
+"""Characters; a longer name is no model's."""
 
 _DONE = 100
 
 
 class Prediction(NamedTuple):
     """
-    What ``PollPolicy.delay`` is told of a running task.
+    What is predicted of a running task.
 
     Attributes:
         age: Seconds since it was created; None when unknown.
         quiet_until: The age, in seconds, that all but one in 50 tasks reach; None when unknown.
-        ends_at: The age at which it ends by its progress; None when that can't be trusted.
+        ends_at: The age at which it finishes by its progress; None when that is not trusted.
     """
 
     age: float | None = None
@@ -89,157 +85,158 @@ UNKNOWN = Prediction()
 @define(eq=False, weakref_slot=False)
 class RunObservation:
     """
-    What was seen of a running task.
+    What polls have shown of a running task.
 
     Attributes:
-        model: Whose habits it has.
-        born: When it was created, loop clock.
-        is_young: It was first seen soon after that.
-        alive: Its age when it was last seen running, seconds.
-        progress: What it showed then, whole percent.
-        reckoned: The age at which it should end, by the first progress that tells.
-        moved: Looks in which the progress had moved on, where it had to.
-        stood: Looks in which it had not.
+        model: The model that makes the video.
+        created: When the task was created, loop clock.
+        is_young: Whether it was first seen soon after that.
+        last_age: Its age when it was last seen running, seconds.
+        progress: Its progress then, whole percent.
+        predicted_end: The age at which it should finish, by the first predictive progress.
+        moved: Polls in which the progress had moved, where it had to.
+        stuck: Polls in which it had not.
     """
 
     model: str | None
-    born: float
+    created: float
     is_young: bool
-    alive: float
+    last_age: float
     progress: int | None = field(init=False, default=None)
-    reckoned: float | None = field(init=False, default=None)
+    predicted_end: float | None = field(init=False, default=None)
     moved: int = field(init=False, default=0)
-    stood: int = field(init=False, default=0)
+    stuck: int = field(init=False, default=0)
 
-    def note(self, age: float, progress: int | None) -> None:
-        """Take in that it runs, at this age and with this progress."""
+    def record(self, age: float, progress: int | None) -> None:
+        """Record that the task runs, at this age and with this progress."""
         before = self.progress
-        if before and progress is not None and before * (age - self.alive) >= _MOVES * self.alive:
+        if before and progress is not None and before * (age - self.last_age) >= _MOVES * self.last_age:
             self.moved += progress > before
-            self.stood += progress <= before
-        self.alive, self.progress = age, progress
-        if self.reckoned is None and progress is not None and progress >= _TELLING:
-            self.reckoned = age * _DONE / progress
+            self.stuck += progress <= before
+        self.last_age, self.progress = age, progress
+        if self.predicted_end is None and progress is not None and progress >= _PREDICTIVE:
+            self.predicted_end = age * _DONE / progress
 
     @property
     def ends_at(self) -> float | None:
-        """The age at which it ends if progress goes on as before; None when it does not."""
-        if not self.progress or self.stood:
+        """The age at which it finishes if progress continues as before; None if it does not."""
+        if not self.progress or self.stuck:
             return None
-        if self.reckoned is not None and self.alive > self.reckoned * (1.0 + _NEAR):
+        if self.predicted_end is not None and self.last_age > self.predicted_end * (1.0 + _NEAR):
             return None
-        return self.alive * _DONE / self.progress
+        return self.last_age * _DONE / self.progress
 
     def was_right(self, age: float) -> bool | None:
-        """Judge the reckoning by the age at which the end was seen; None when nothing is proven."""
-        if self.reckoned is None:
+        """Check the prediction against the age at the end; None if that proves nothing."""
+        if self.predicted_end is None:
             return None
         slack = _NEAR * age
-        is_right = not self.stood and self.alive - slack <= self.reckoned <= age + slack
+        is_right = not self.stuck and self.last_age - slack <= self.predicted_end <= age + slack
         return None if is_right and self.moved < _MOVES_SEEN else is_right
 
 
 @define(eq=False)
-class _Habits:
-    """What the ends of one model's tasks taught; each with its instant, oldest first."""
+class _ModelRecords:
+    """Durations and checked predictions of one model's tasks, with their instants, oldest first."""
 
-    lives: deque[tuple[float, float]] = field(factory=lambda: deque(maxlen=_WINDOW))
-    verdicts: deque[tuple[float, bool]] = field(factory=lambda: deque(maxlen=_LAST))
+    durations: deque[tuple[float, float]] = field(factory=lambda: deque(maxlen=_WINDOW))
+    checks: deque[tuple[float, bool]] = field(factory=lambda: deque(maxlen=_LAST))
     quiet_until: float | None = None
     is_progress_trusted: bool = False
 
-    def learn(self, look: RunObservation, now: float) -> None:
-        """Take in the end of a task."""
-        if look.is_young:
-            self.lives.append((now, look.alive))
-        was_right = look.was_right(now - look.born)
+    def record(self, observation: RunObservation, now: float) -> None:
+        """Record a finished task."""
+        if observation.is_young:
+            self.durations.append((now, observation.last_age))
+        was_right = observation.was_right(now - observation.created)
         if was_right is not None:
-            self.verdicts.append((now, was_right))
-        self._conclude()
+            self.checks.append((now, was_right))
+        self._update()
 
-    def forget(self, before: float) -> None:
-        """Drop what is older than an instant."""
+    def drop_older(self, before: float) -> None:
+        """Drop records older than an instant."""
         is_less = False
-        for ends in (self.lives, self.verdicts):
+        for ends in (self.durations, self.checks):
             while ends and ends[0][0] < before:
                 ends.popleft()
                 is_less = True
         if is_less:
-            self._conclude()
+            self._update()
 
-    def _conclude(self) -> None:
-        self.quiet_until = _quiet_until([life for _, life in self.lives])
-        self.is_progress_trusted = sum(was_right for _, was_right in self.verdicts) >= _HITS
+    def _update(self) -> None:
+        self.quiet_until = _quiet_until([duration for _, duration in self.durations])
+        self.is_progress_trusted = sum(was_right for _, was_right in self.checks) >= _HITS
 
 
-def _quiet_until(lives: list[float]) -> float | None:
-    if len(lives) < _LEAST:
+def _quiet_until(durations: list[float]) -> float | None:
+    if len(durations) < _LEAST:
         return None
-    # Of n lives the k-th smallest is outlived by all but k in n + 1.
-    early = sorted(lives)[(len(lives) + 1) // _ONE_IN - 1]
-    return early if fmean(lives) <= _LONGEST_MEAN * early else None
+    # Of n durations the k-th smallest is outlived by all but k in n + 1.
+    early = sorted(durations)[(len(durations) + 1) // _ONE_IN - 1]
+    return early if fmean(durations) <= _MEAN_MAX * early else None
 
 
 class DurationEstimator:
-    """What one server's tasks taught, by model; shared by all watches of one client."""
+    """The durations of one server's tasks, by model; shared by all watchers of one client."""
 
     def __init__(self) -> None:
-        self._habits: dict[str | None, _Habits] = {}  # the least recently taught first
+        self._models: dict[str | None, _ModelRecords] = {}  # the least recently used first
 
     def __len__(self) -> int:
-        """How many models are known."""
-        return len(self._habits)
+        """Return the number of models with records."""
+        return len(self._models)
 
-    def seen(
-        self, look: RunObservation | None, task: VideoTask, *, now: float, unix_now: float
+    def observe(
+        self, observation: RunObservation | None, task: VideoTask, *, now: float, unix_now: float
     ) -> RunObservation | None:
         """
-        Take in a task's state.
+        Record a task's state.
 
         Args:
-            look: What was seen of it before; None for nothing.
+            observation: What polls have shown of it before; None for nothing.
             task: The state.
             now: The loop clock.
             unix_now: The wall clock.
 
         Returns:
-            What has been seen of it now; None when its age is unknown, or it has ended.
+            The observation, updated; None when its age is unknown or it has finished.
         """
         if not task.is_terminal:
-            look = _first_look(task, now, unix_now) if look is None else look
-            if look is not None:
-                look.note(now - look.born, task.progress)
-            return look
-        if look is not None:
-            self._learn(look, now)
+            if observation is None:
+                observation = _first_observation(task, now, unix_now)
+            if observation is not None:
+                observation.record(now - observation.created, task.progress)
+            return observation
+        if observation is not None:
+            self._record_end(observation, now)
         return None
 
-    def _learn(self, look: RunObservation, now: float) -> None:
-        habits = self._habits.pop(look.model, None) or _Habits()
-        habits.forget(now - _KEPT_FOR)
-        habits.learn(look, now)
-        self._habits[look.model] = habits
-        if len(self._habits) > _MODELS:
-            del self._habits[next(iter(self._habits))]
+    def _record_end(self, observation: RunObservation, now: float) -> None:
+        records = self._models.pop(observation.model, None) or _ModelRecords()
+        records.drop_older(now - _KEPT_FOR)
+        records.record(observation, now)
+        self._models[observation.model] = records
+        if len(self._models) > _MODELS_MAX:
+            del self._models[next(iter(self._models))]
 
-    def outlook(self, look: RunObservation | None, *, now: float) -> Prediction:
-        """Say what is known of a task that was just seen running."""
-        if look is None:
+    def predict(self, observation: RunObservation | None, *, now: float) -> Prediction:
+        """Predict the end of a task that was just seen running."""
+        if observation is None:
             return UNKNOWN
-        habits = self._habits.get(look.model)
-        if habits is None:
-            return Prediction(look.alive)
-        habits.forget(now - _KEPT_FOR)
-        ends_at = look.ends_at if habits.is_progress_trusted else None
-        return Prediction(look.alive, habits.quiet_until, ends_at)
+        records = self._models.get(observation.model)
+        if records is None:
+            return Prediction(observation.last_age)
+        records.drop_older(now - _KEPT_FOR)
+        ends_at = observation.ends_at if records.is_progress_trusted else None
+        return Prediction(observation.last_age, records.quiet_until, ends_at)
 
 
-def _first_look(task: VideoTask, now: float, unix_now: float) -> RunObservation | None:
-    if task.created_at is None or (task.model is not None and len(task.model) > _LONGEST_NAME):
+def _first_observation(task: VideoTask, now: float, unix_now: float) -> RunObservation | None:
+    if task.created_at is None or (task.model is not None and len(task.model) > _MODEL_NAME_MAX):
         return None
     age = unix_now - task.created_at.timestamp()
     if age < -_SKEW:
         return None
     age = max(0.0, age)
-    model = None if task.model is None else intern(str(task.model))  # one text for all its tasks
-    return RunObservation(model=model, born=now - age, is_young=age <= _YOUNG, alive=age)
+    model = None if task.model is None else intern(str(task.model))  # one string for all its tasks
+    return RunObservation(model=model, created=now - age, is_young=age <= _YOUNG, last_age=age)

@@ -1,43 +1,64 @@
 """
-Who is due, what changed, when to ask next, when to give up: the one place that decides.
+Scheduler that decides who is polled when, what changed, and when an id is lost.
 
-No await, no clock, no randomness of its own: ``now`` is the loop clock in seconds, ``unix_now``
-the wall clock, ``rand`` a number in [0, 1).  Rules:
+Time arrives as numbers: ``now`` is the loop clock in seconds, ``unix_now`` the wall clock,
+``rand`` a number in [0, 1).
 
-1. An id is waiting (in the calendar), ready (due, waiting for a slot), in flight, or ended.  It
-   is never in flight twice, and never started twice within ``min_interval``, also when it is added
-   again after its end.  One that was discarded and is added again is a new one.
-2. Ready ids are served in the order they came due, so that a lack of slots or rate stretches
-   the interval of all alike.
-3. A failed request is simply due later.  Only an answer, the deadline, or a server that does
-   not know the id ends a watch, each watch once, with one final event.
-4. In the calendar are those that wait, and those that ended, until they are forgotten.
+1. An id is waiting (in the due queue), ready (due, waiting for a slot), in flight, or ended.  It
+   is never in flight twice, and two of its polls never start within ``min_interval``, also when
+   it is restarted after its end.  One that was discarded and is added again is a new one.
+2. Ready ids are polled in the order in which they came due, so that a lack of slots or rate
+   stretches the interval of all alike.
+3. A failed poll is due later.  Only a final state, the deadline, or a verdict on the id ends it,
+   once, with one final event.
+4. The due queue holds the ids that wait, and those that ended, until they are evicted.
 """
 
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ezvideo_async._domain.events import FinalEvent
-from ezvideo_async._protocol.progress_only import ProgressUpdate
+from ezvideo_async._protocol.responses import poll_hint
 from ezvideo_async._protocol.stored_response import Snapshot
 from ezvideo_async._scheduling.due_queue import DueQueue
-from ezvideo_async._scheduling.pacing import Pacer
+from ezvideo_async._scheduling.pacing import AdaptivePacer, Pacer
 from ezvideo_async._scheduling.ready_queue import ReadyQueue
 from ezvideo_async._scheduling.tracked_task import Phase, TrackedTask
+from ezvideo_async.errors import EzVideoError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
-    from ezvideo_async._domain.events import Event, Final
+    from ezvideo_async._domain.events import Event, LossReason
     from ezvideo_async._domain.policies import PollPolicy
     from ezvideo_async._domain.task import VideoTask
-    from ezvideo_async.errors import EzVideoError
+    from ezvideo_async._protocol.messages import Response
+    from ezvideo_async._scheduling.duration_estimator import DurationEstimator
+    from ezvideo_async._scheduling.tracked_task import Decode
 
-# Looking up a member of an enum takes longer than looking up its name (CPython 3.11: 0.1 us).
-_WAITING, _EXPIRED = Phase.WAITING, Phase.EXPIRED
-_IN_FLIGHT, _ENDED = Phase.IN_FLIGHT, Phase.ENDED
+# A lookup of an enum's member costs more than one of a module's name.
+_WAITING, _READY, _EXPIRED, _IN_FLIGHT, _ENDED = Phase
+
+
+class Tick(NamedTuple):
+    """
+    What is to be done at one instant.
+
+    Attributes:
+        expired: The ids whose deadline has passed, with their final events.
+        evicted: The ended ids that are no longer retained.
+        to_poll: The ids to poll now, longest due first; each is in flight.
+        ready: How many due ids are left, for want of a permit.
+        next_at: When the next tick is due, loop clock; ``inf`` for never.
+    """
+
+    expired: list[tuple[TrackedTask, FinalEvent]]
+    evicted: list[TrackedTask]
+    to_poll: list[TrackedTask]
+    ready: int
+    next_at: float
 
 
 class Scheduler:
@@ -45,348 +66,343 @@ class Scheduler:
     The schedule of any number of ids.
 
     Args:
-        policy: When to ask again.
-        not_found_grace: Seconds after ``add`` in which "not found" is taken for "not yet".
+        policy: The delays between polls.
+        estimator: What finished tasks taught; needed by an adaptive policy only.
+        not_found_grace: Seconds after ``add`` in which "not found" means "not yet".
         retain_ended: Seconds for which an ended id stays known.
-        progress: Whether a change of progress alone is an event; may be set at any time.
+        progress: Whether a change of progress alone is an event.
     """
 
     def __init__(
         self,
         policy: PollPolicy,
         *,
+        estimator: DurationEstimator | None = None,
         not_found_grace: float = 10.0,
         retain_ended: float = 300.0,
         progress: bool = False,
     ) -> None:
-        self.pace: Pacer = Pacer(policy)
+        self.policy = policy
+        self._pacer = Pacer(policy) if estimator is None else AdaptivePacer(policy, estimator)
         self._not_found_grace = not_found_grace
         self._retain_ended = retain_ended
-        self.progress = progress
-        self._watches: dict[str, TrackedTask] = {}
-        self._calendar: DueQueue[TrackedTask] = DueQueue()
+        self._progress = progress
+        self._tracked: dict[str, TrackedTask] = {}
+        self._due: DueQueue[TrackedTask] = DueQueue()
         self._ready = ReadyQueue()
-        self._hurried: set[TrackedTask] = set()  # refresh() came while a request was in flight
-        self._expired: list[TrackedTask] = []
-        self._forgotten: list[TrackedTask] = []
+        self._poll_again: set[TrackedTask] = set()  # poll_now() came while a poll was in flight
         self._open = 0
 
     def __len__(self) -> int:
-        """How many ids have not ended."""
+        """Return the number of ids that have not ended."""
         return self._open
 
-    def __contains__(self, task_id: object) -> bool:
-        return task_id in self._watches
-
     def __iter__(self) -> Iterator[TrackedTask]:
-        """All known watches, ended ones included, in the order they were added."""
-        return iter(self._watches.values())
-
-    @property
-    def policy(self) -> PollPolicy:
-        """When to ask again."""
-        return self.pace.policy
+        """Iterate over all known ids, ended ones included, in the order they were added."""
+        return iter(self._tracked.values())
 
     def get(self, task_id: str) -> TrackedTask | None:
-        """The watch of an id; None when it is not known (any more)."""
-        return self._watches.get(task_id)
+        """Return the record of an id; None when it is not known (any more)."""
+        return self._tracked.get(task_id)
 
     @property
     def open_ids(self) -> tuple[str, ...]:
         """The ids that have not ended, in the order they were added."""
-        return tuple(watch.task_id for watch in self if watch.is_open)
+        return tuple(tracked.task_id for tracked in self if tracked.is_open)
 
     def snapshot(self) -> Mapping[str, VideoTask | None]:
-        """The last state seen of every known id; None before the first answer."""
-        return Snapshot({watch.task_id: watch.reading for watch in self})
+        """Return the last state of every known id; None before the first response."""
+        return Snapshot({tracked.task_id: tracked.stored_state for tracked in self})
 
-    # -- who is watched -------------------------------------------------------------------------
+    def want_progress(self, wanted: bool) -> None:  # noqa: FBT001 -- a plain setter
+        """Set whether a change of progress alone is an event from now on."""
+        self._progress = wanted
+
+    # -- which ids are watched --------------------------------------------------------------------
 
     def add(
         self,
-        task_ids: Sequence[str],
+        tags: Mapping[str, Any],
         *,
         now: float,
         rand: float,
         over: float = 0.0,
         timeout: float | None = None,
-        tag: Any = None,
+        restart_ended: bool = False,
     ) -> list[TrackedTask]:
         """
-        Watch ids; an id being watched is left as it is, an ended one starts anew.
+        Watch ids; a known one is left alone, unless it has ended and is to be restarted.
 
         Args:
-            task_ids: Usable ids; repeated ones count once.
+            tags: Valid ids, each with the tag that comes back with its events.
             now: The loop clock.
-            rand: A number in [0, 1), which shifts the first looks.
-            over: Seconds over which the first looks are spread evenly.
-            timeout: Seconds until an id is given up; None for never.
-            tag: Handed back with every event.
+            rand: A number in [0, 1), which shifts the first polls.
+            over: Seconds over which the first polls are spread evenly.
+            timeout: Seconds until an id is lost; None for never.
+            restart_ended: Whether an ended id that is still known is watched again.
 
         Returns:
-            The new watches.
+            The new records.
         """
         deadline = inf if timeout is None else now + timeout
-        fresh = [task_id for task_id in dict.fromkeys(task_ids) if not self._is_watched(task_id)]
-        watches = [TrackedTask(task_id, added=now, deadline=deadline, tag=tag) for task_id in fresh]
-        for place, watch in enumerate(watches):
-            first_look = now + over * (place + rand) / len(watches)
-            earlier = self._watches.pop(watch.task_id, None)
+        added = [
+            TrackedTask(task_id, added=now, deadline=deadline, tag=tag)
+            for task_id, tag in tags.items()
+            if self._is_new(task_id, restart_ended=restart_ended)
+        ]
+        for place, tracked in enumerate(added):
+            first_poll = now + over * (place + rand) / len(added)
+            earlier = self._tracked.pop(tracked.task_id, None)
             if earlier is not None:
-                watch.started = earlier.started
-                first_look = self.pace.earliest(watch, first_look)
-            self._watches[watch.task_id] = watch
-            self._wait(watch, first_look)
-        self._open += len(watches)
-        return watches
+                tracked.started = earlier.started
+                first_poll = self._pacer.earliest(tracked, first_poll)
+            self._tracked[tracked.task_id] = tracked
+            self._wait(tracked, first_poll)
+        self._open += len(added)
+        return added
 
-    def _is_watched(self, task_id: str) -> bool:
-        watch = self._watches.get(task_id)
-        return watch is not None and watch.is_open
+    def _is_new(self, task_id: str, *, restart_ended: bool) -> bool:
+        tracked = self._tracked.get(task_id)
+        return tracked is None or (restart_ended and not tracked.is_open)
 
-    def discard(self, task_id: str) -> bool:
-        """Stop watching and forget an id; False when it was not being watched."""
-        watch = self._watches.get(task_id)
-        if watch is None or not watch.is_open:
-            return False
-        del self._watches[task_id]
-        self._close(watch)
-        return True
+    def discard(self, task_id: str) -> TrackedTask | None:
+        """Stop watching and forget an id; return its record, None if it is not watched."""
+        tracked = self._open_one(task_id)
+        if tracked is not None:
+            del self._tracked[task_id]
+            self._take_out(tracked)
+            tracked.phase = _ENDED
+            self._pacer.forget(tracked)
+        return tracked
 
-    def refresh(self, task_id: str, *, now: float) -> bool:
+    def poll_now(self, task_id: str, *, now: float) -> bool:
         """Make an id due as soon as ``min_interval`` allows; False when it is not watched."""
-        watch = self._watches.get(task_id)
-        if watch is None or not watch.is_open:
+        tracked = self._open_one(task_id)
+        if tracked is None:
             return False
-        if watch.state is _IN_FLIGHT:
-            self._hurried.add(watch)
-        elif watch.state is _WAITING:
-            self._calendar.remove(watch)
-            self._wait(watch, self.pace.earliest(watch, now))
+        if tracked.phase is _IN_FLIGHT:
+            self._poll_again.add(tracked)
+        elif tracked.phase is _WAITING:
+            self._due.remove(tracked)
+            self._wait(tracked, self._pacer.earliest(tracked, now))
         return True
 
-    def spread(self, *, now: float, over: float, rand: float, again: bool = True) -> None:
+    def apply(
+        self, task: VideoTask, *, now: float, unix_now: float
+    ) -> tuple[TrackedTask | None, Event | None]:
         """
-        Lay the ready ids evenly over the next *over* seconds, those first that wait longest.
+        Record a state learned elsewhere; the schedule stays, unless the state is final.
+
+        Returns:
+            The record, None when the task is not watched, and what changed.
+        """
+        tracked = self._open_one(task.id)
+        if tracked is None:
+            return None, None
+        event = tracked.record(
+            task,
+            now=now,
+            unix_now=unix_now,
+            progress=self._progress,
+            stalled_after=self.policy.stalled_after,
+        )
+        if isinstance(event, FinalEvent):
+            self._end(tracked, event, now, unix_now)
+        else:
+            self._pacer.observe(tracked, now=now, unix_now=unix_now)
+        return tracked, event
+
+    def _open_one(self, task_id: str) -> TrackedTask | None:
+        tracked = self._tracked.get(task_id)
+        return tracked if tracked is not None and tracked.is_open else None
+
+    # -- who is polled ----------------------------------------------------------------------------
+
+    def tick(
+        self,
+        now: float,
+        *,
+        unix_now: float,
+        rand: Callable[[], float],
+        permit: Callable[[], bool],
+        release: Callable[[int], float],
+    ) -> Tick:
+        """
+        Decide what is to be done now; the caller does it.
 
         Args:
             now: The loop clock.
-            over: Seconds.
-            rand: A number in [0, 1), which shifts them all.
-            again: False leaves alone what was spread before and not sent since.
+            unix_now: The wall clock.
+            rand: Gives a number in [0, 1); called only when ready ids are spread.
+            permit: Returns True if one more poll may start, and counts it; called once per id
+                that is polled, and once more when it returns False.
+            release: Returns the seconds over which so many ready ids are spread, 0 to poll them
+                now; called only when ids are ready.
         """
-        self._advance(now)
-        waiting = self._ready.take_to_spread(again=again)
-        for place, watch in enumerate(waiting):
-            self._wait(watch, now + over * (place + rand) / len(waiting))
-
-    # -- who is due -----------------------------------------------------------------------------
+        expired, evicted = self._advance(now)
+        ready = self._ready
+        if ready and (over := release(len(ready))):
+            self._spread(now, over, rand())
+        to_poll: list[TrackedTask] = []
+        while ready and permit():
+            tracked = ready.popleft()
+            tracked.phase, tracked.started = _IN_FLIGHT, now
+            to_poll.append(tracked)
+        return Tick(
+            expired=[
+                (tracked, self._lose(tracked, "deadline", now, unix_now)) for tracked in expired
+            ],
+            evicted=evicted,
+            to_poll=to_poll,
+            ready=len(ready),
+            next_at=self.next_at(),
+        )
 
     def next_at(self) -> float:
-        """When the schedule needs to be looked at: a due id or a deadline; ``inf`` for never."""
-        earliest = min(self._calendar.next_at(), self._ready.deadline)
-        return min(earliest, self._expired[0].deadline) if self._expired else earliest
+        """Return when the next tick is due: an id, or a deadline; ``inf`` for never."""
+        return min(self._due.next_at(), self._ready.deadline)
 
-    @property
-    def ready(self) -> int:
-        """How many ids waited for a slot, when the schedule was last looked at."""
-        return len(self._ready)
-
-    def count_ready(self, now: float) -> int:
-        """How many ids are due by *now* and wait for a slot."""
-        self._advance(now)
-        return len(self._ready)
-
-    def take_due(self, now: float, *, limit: int) -> list[TrackedTask]:
-        """
-        Hand out due ids, longest due first; each is in flight until it is answered or failed.
-
-        Args:
-            now: The loop clock.
-            limit: How many slots are free, 0 or more.
-        """
-        self._advance(now)
-        taken = self._ready.take(limit)
-        for watch in taken:
-            watch.state = _IN_FLIGHT
-            watch.started = now
-        return taken
-
-    def expired(self, now: float, *, unix_now: float) -> list[tuple[TrackedTask, Event]]:
-        """Give up the ids whose deadline has passed: their final events."""
-        self._advance(now)
-        expired, self._expired = self._expired, []
-        return [
-            (watch, self._lose(watch, "deadline", now, unix_now))
-            for watch in expired
-            if watch.is_open
-        ]
-
-    def forgotten(self) -> list[TrackedTask]:
-        """Hand out, once, the watches whose time of retention is over."""
-        forgotten, self._forgotten = self._forgotten, []
-        return forgotten
-
-    def _advance(self, now: float) -> None:
-        for watch in self._calendar.take(now):
-            if watch.state is _ENDED:
-                self._forget(watch)
-            elif watch.deadline <= now:
-                self._expire(watch)
+    def _advance(self, now: float) -> tuple[list[TrackedTask], list[TrackedTask]]:
+        """Queue the ids that are due; return those that expired and those to evict."""
+        evicted: list[TrackedTask] = []
+        expired = self._ready.pop_expired(now)
+        for tracked in self._due.pop_due(now):
+            if tracked.phase is _ENDED:
+                self._evict(tracked)
+                evicted.append(tracked)
+            elif tracked.deadline <= now:
+                expired.append(tracked)
             else:
-                self._ready.append(watch)
-        for watch in self._ready.take_expired(now):
-            self._expire(watch)
+                tracked.phase = _READY
+                self._ready.append(tracked)
+        for tracked in expired:
+            tracked.phase = _EXPIRED
+        return expired, evicted
 
-    def _expire(self, watch: TrackedTask) -> None:
-        watch.state = _EXPIRED
-        self._expired.append(watch)
+    def _evict(self, tracked: TrackedTask) -> None:
+        if self._tracked.get(tracked.task_id) is tracked:
+            del self._tracked[tracked.task_id]
 
-    def _forget(self, watch: TrackedTask) -> None:
-        if self._watches.get(watch.task_id) is watch:
-            del self._watches[watch.task_id]
-        self._forgotten.append(watch)
+    def _spread(self, now: float, over: float, rand: float) -> None:
+        """Reschedule all ready ids evenly over *over* seconds, longest due first."""
+        ready = self._ready.pop_all()
+        for place, tracked in enumerate(ready):
+            self._wait(tracked, now + over * (place + rand) / len(ready))
 
-    def _wait(self, watch: TrackedTask, due: float) -> None:
-        """Enter an id into the calendar; one that would come due after its deadline ends then."""
-        watch.state = _WAITING
-        if due > watch.deadline:  # noqa: PLR1730 -- ``min`` takes 0.1 us more
-            due = watch.deadline
-        self._calendar.put(watch, due)
+    def _wait(self, tracked: TrackedTask, due: float) -> None:
+        """Schedule the next poll, or the end of an id that would be due after its deadline."""
+        tracked.phase = _WAITING
+        if due > tracked.deadline:  # noqa: PLR1730 -- ``min`` costs more
+            due = tracked.deadline
+        self._due.push(tracked, due)
 
-    def _is_hurried(self, watch: TrackedTask) -> bool:
-        """Tell, once, whether it is to be asked for again as soon as may be."""
-        is_hurried = watch in self._hurried
-        self._hurried.discard(watch)
-        return is_hurried
+    # -- what a poll brings -----------------------------------------------------------------------
 
-    # -- what came of it --------------------------------------------------------------------------
-
-    def answered(
+    def observe(
         self,
-        watch: TrackedTask,
-        task: VideoTask | ProgressUpdate | None,
+        tracked: TrackedTask,
+        response: Response,
+        decode: Decode,
         *,
         now: float,
         unix_now: float,
         rand: float,
-        retry_after: float | None = None,
-        poll_after: float | None = None,
-    ) -> Event | None:
+    ) -> Event | EzVideoError | None:
         """
-        Take in a task's state and decide when to ask again.
+        Record the response to a poll and schedule the next one.
 
         Args:
-            watch: Who was asked for.
-            task: The state; None when the answer was the last one, byte for byte; its progress
-                when nothing else has changed.
+            tracked: The id that was polled; it is in flight.
+            response: The response.
+            decode: Decodes a response that differs from the stored one.
             now: The loop clock.
             unix_now: The wall clock.
             rand: A number in [0, 1).
-            retry_after: Seconds, if the server said so.
-            poll_after: Seconds, its polling hint.
 
         Returns:
-            What changed; None when nothing did, or the watch ended or was dropped meanwhile.
+            What changed; None when nothing did; an error when the response shows no state of
+            this task: then it is still in flight.
         """
-        if watch.state is not _IN_FLIGHT:
-            return None
-        if task is None:
-            event = self._seen_again(watch, now, unix_now)
-        elif isinstance(task, ProgressUpdate):
-            event = self._progressed(watch, task, now, unix_now)
-        else:
-            event = self._seen(watch, task, now, unix_now)
-            watch.keep_bytes()
-        if watch.state is _IN_FLIGHT:
-            due = now + self.pace.after_answer(
-                watch, now=now, rand=rand, retry_after=retry_after, poll_after=poll_after
-            )
-            if self._hurried and self._is_hurried(watch) and retry_after is None:
-                due = self.pace.earliest(watch, now)
-            self._wait(watch, due)
-        return event
-
-    def fed(self, task: VideoTask, *, now: float, unix_now: float) -> Event | None:
-        """Take in a state learned elsewhere; the schedule stays, unless it is the end."""
-        watch = self._watches.get(task.id)
-        if watch is None or not watch.is_open:
-            return None
-        return self._seen(watch, task, now, unix_now)
-
-    def failed(
-        self, watch: TrackedTask, error: EzVideoError, *, now: float, unix_now: float, rand: float
-    ) -> Event | None:
-        """
-        Take in a failed request and decide whether and when to ask again.
-
-        Returns:
-            ``TaskLost`` when it ends the watch, else None.
-        """
-        if watch.state is not _IN_FLIGHT:
-            return None
-        reason = watch.loss_by(error, now=now, not_found_grace=self._not_found_grace)
-        if reason is not None:
-            return self._lose(watch, reason, now, unix_now)
-        delay = self.pace.after_failure(watch, error, rand=rand)
-        asked = getattr(error, "retry_after", None)
-        if self._is_hurried(watch) and asked is None:
-            delay = 0.0
-        longest = self.policy.retry_after_max
-        if now >= watch.deadline or (
-            asked is not None and now + min(asked, longest) >= watch.deadline
-        ):
-            return self._lose(watch, "deadline", now, unix_now)
-        self._wait(watch, self.pace.earliest(watch, now + delay))
-        return None
-
-    def _seen(
-        self, watch: TrackedTask, task: VideoTask, now: float, unix_now: float
-    ) -> Event | None:
-        policy = self.pace.policy
-        if policy.adaptive:
-            self.pace.note(watch, task, now=now, unix_now=unix_now)
-        event = watch.seen(
-            task,
+        found = tracked.observe(
+            response,
+            decode,
             now=now,
             unix_now=unix_now,
-            progress=self.progress,
-            stalled_after=policy.stalled_after,
+            progress=self._progress,
+            stalled_after=self.policy.stalled_after,
         )
-        return self._end(watch, event, now) if isinstance(event, FinalEvent) else event
+        if isinstance(found, EzVideoError):
+            return found
+        if isinstance(found, FinalEvent):
+            self._end(tracked, found, now, unix_now)
+            return found
+        hint = poll_hint(response, unix_now=unix_now)
+        due = now + self._pacer.after_response(
+            tracked, hint, now=now, unix_now=unix_now, rand=rand
+        )
+        if self._poll_again and self._is_polled_again(tracked) and hint.retry_after is None:
+            due = self._pacer.earliest(tracked, now)
+        self._wait(tracked, due)
+        return found
 
-    def _progressed(
-        self, watch: TrackedTask, answer: ProgressUpdate, now: float, unix_now: float
-    ) -> Event | None:
-        if not watch.body:  # an observer has fed another state since the answer was compared
-            event = self._seen(watch, watch.task_in(answer), now, unix_now)
-            watch.keep_bytes()
-            return event
-        event = watch.progressed(answer, now=now, unix_now=unix_now, progress=self.progress)
-        if self.pace.policy.adaptive:
-            self.pace.note(watch, None, now=now, unix_now=unix_now)
+    def fail(
+        self,
+        tracked: TrackedTask,
+        error: EzVideoError,
+        *,
+        now: float,
+        unix_now: float,
+        rand: float,
+    ) -> FinalEvent | None:
+        """
+        Record a failed poll and schedule the next one.
+
+        Returns:
+            ``TaskLost`` when the failure ends the id; None when it does not, or the id has ended.
+        """
+        if tracked.phase is not _IN_FLIGHT:
+            return None
+        reason = tracked.failure_streak().loss_by(
+            error,
+            is_seen=tracked.status is not None,
+            is_in_grace=now - tracked.added < self._not_found_grace,
+        )
+        if reason is not None:
+            return self._lose(tracked, reason, now, unix_now)
+        delay = self._pacer.after_failure(tracked, error, rand=rand)
+        retry_after = getattr(error, "retry_after", None)
+        if self._is_polled_again(tracked) and retry_after is None:
+            delay = 0.0
+        obeyed = min(retry_after or 0.0, self.policy.retry_after_max)
+        if now + obeyed >= tracked.deadline:
+            return self._lose(tracked, "deadline", now, unix_now)
+        self._wait(tracked, self._pacer.earliest(tracked, now + delay))
+        return None
+
+    def _is_polled_again(self, tracked: TrackedTask) -> bool:
+        """Return True, once, if ``poll_now`` came while the poll was in flight."""
+        is_wanted = tracked in self._poll_again
+        self._poll_again.discard(tracked)
+        return is_wanted
+
+    def _lose(
+        self, tracked: TrackedTask, reason: LossReason, now: float, unix_now: float
+    ) -> FinalEvent:
+        event = tracked.lost(reason, now=now, unix_now=unix_now)
+        self._end(tracked, event, now, unix_now)
         return event
 
-    def _seen_again(self, watch: TrackedTask, now: float, unix_now: float) -> Event | None:
-        policy = self.pace.policy
-        if policy.adaptive:
-            self.pace.note(watch, None, now=now, unix_now=unix_now)
-        return watch.seen_again(now=now, unix_now=unix_now, stalled_after=policy.stalled_after)
+    def _end(self, tracked: TrackedTask, event: FinalEvent, now: float, unix_now: float) -> None:
+        self._take_out(tracked)
+        tracked.end(event)
+        self._pacer.end(tracked, now=now, unix_now=unix_now)
+        self._due.push(tracked, now + self._retain_ended)
 
-    def _lose(self, watch: TrackedTask, reason: str, now: float, unix_now: float) -> Event:
-        return self._end(watch, watch.lost(reason, now=now, unix_now=unix_now), now)
-
-    def _end(self, watch: TrackedTask, final: Final, now: float) -> Final:
-        self._close(watch)
-        watch.known = final
-        self._calendar.put(watch, now + self._retain_ended)
-        return final
-
-    def _close(self, watch: TrackedTask) -> None:
-        if watch.state is _WAITING:
-            self._calendar.remove(watch)
-        self._ready.drop(watch)
-        watch.state = _ENDED
-        self._hurried.discard(watch)
-        self.pace.forget(watch)
+    def _take_out(self, tracked: TrackedTask) -> None:
+        """Remove an open id from the queues."""
+        if tracked.phase is _WAITING:
+            self._due.remove(tracked)
+        elif tracked.phase is _READY:
+            self._ready.remove(tracked)
+        self._poll_again.discard(tracked)
         self._open -= 1

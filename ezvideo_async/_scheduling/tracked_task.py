@@ -1,13 +1,12 @@
 """
-One watched id: what is known of it, and what an answer or a failure makes of that.
+One watched id: its stored response, its schedule, and the events that a new response causes.
 
-No await, no clock, no randomness, no I/O.  When it is asked for is the scheduler's business.
+When the id is polled is decided by the scheduler.
 """
 
 from __future__ import annotations
 
 from enum import Enum, auto
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -21,145 +20,134 @@ from ezvideo_async._domain.events import (
     TaskFailed,
     TaskLost,
     TaskStalled,
-    progress_changed,
 )
-from ezvideo_async._domain.task import VideoTask, source_of
-from ezvideo_async._protocol.stored_response import decode_stored
-from ezvideo_async.errors import (
-    AuthenticationError,
-    BadRequestError,
-    ConfigError,
-    EzVideoError,
-    PermissionDeniedError,
-    ServerError,
-    TaskNotFoundError,
-    TLSError,
-    TransportError,
-    WaitTimeoutError,
-)
+from ezvideo_async._protocol.stored_response import StoredResponse
+from ezvideo_async._scheduling.verdicts import FailureStreak
+from ezvideo_async.errors import EzVideoError, WaitTimeoutError
 
 if TYPE_CHECKING:
-    from ezvideo_async._domain.events import Event, Final
-    from ezvideo_async._domain.task import TaskStatus
-    from ezvideo_async._protocol.progress_only import ProgressUpdate
+    from collections.abc import Callable
+
+    from ezvideo_async._domain.events import Event, LossReason
+    from ezvideo_async._domain.task import TaskStatus, VideoTask
+    from ezvideo_async._protocol.messages import Response
     from ezvideo_async._protocol.stored_response import StoredState
 
-_LOOKS_AFTER_VANISHING = 2
-"""A task that was seen and is not found: stale replicas deserve two more looks."""
-
-_GONE = 410
-_NOT_IMPLEMENTED = 501
+    Decode = Callable[[Response], VideoTask | EzVideoError]
 
 
 class Phase(Enum):
-    """Where an id is on its way round."""
+    """The place of an id in its cycle."""
 
-    WAITING = auto()
-    READY = auto()
-    OVERDUE = auto()  # ready, and spread before
-    EXPIRED = auto()  # its deadline has passed, its end is to be told
+    WAITING = auto()  # in the due queue
+    READY = auto()  # due, in the ready queue
+    EXPIRED = auto()  # its deadline has passed
     IN_FLIGHT = auto()
     ENDED = auto()
 
 
-@define(eq=False, weakref_slot=False)
-class FailureStreak:
-    """
-    What has gone wrong with an id since its last answer.
-
-    Attributes:
-        errors: Failures in a row.
-        misses: "Not found" in a row, after the task was seen.
-        last: The last failure.
-    """
-
-    errors: int = 0
-    misses: int = 0
-    last: EzVideoError | None = None
+_ENDED = Phase.ENDED  # a lookup of the member costs more than one of this name
 
 
 @define(eq=False, weakref_slot=False)
-class TrackedTask:
+class TrackedTask(StoredResponse):
     """
-    What is known of one watched id, from ``add`` to its final event and a while after.
+    The record of one watched id, from ``add`` until it is evicted.
 
     Attributes:
-        task_id: The id as it was added.
-        tag: Handed back with every event.
+        tag: Returned with every event.
         added: When it was added, loop clock.
-        deadline: When it is given up, loop clock.
-        due: When it is asked for next, while it waits; when it is forgotten, once it has ended.
+        deadline: When it is lost, loop clock.
+        phase: Its place in the cycle.
+        due: When it is polled next, while it waits; when it is evicted, once it has ended.
         started: When the last request was sent.
-        known: The last state seen: the answer's bytes, or a task that came without; in the end
-            the final event.
-        base_url: Where relative urls of those bytes belong.
-        request_id: The request id of that answer.
-        status: The last status seen; None before the first answer.
-        progress: The progress seen with it.
-        seen_at: When that was, Unix seconds.
-        changed: When status or progress last changed, loop clock; ``inf`` once ``TaskStalled`` was
-            told since.
-        trouble: What has gone wrong since the last answer; None for nothing.
-        is_claimed: Somebody waited for it, or subscribed to it by its id, even if they have left.
+        seen_at: When the last response came, Unix seconds.
+        changed: When status or progress last changed, loop clock; ``inf`` once ``TaskStalled``
+            was delivered since.
+        streak: The failures since the last valid response; None for none.
+        is_claimed: Whether anybody has waited for it, or subscribed to it by its id.
     """
 
-    # A watcher has a hundred thousand of these: what is rare, or told by the rest, has no slot.
-
-    task_id: str
     added: float = field(kw_only=True)
     deadline: float = field(kw_only=True, default=inf)
     tag: Any = field(kw_only=True, default=None)
-    state: Phase = field(init=False, default=Phase.WAITING)
+    phase: Phase = field(init=False, default=Phase.WAITING)
     due: float = field(init=False, default=-inf)
     started: float = field(init=False, default=-inf)
-    known: bytes | VideoTask | Final | None = field(init=False, default=None)
-    base_url: str | None = field(init=False, default=None)
-    request_id: str | None = field(init=False, default=None)
-    status: TaskStatus | None = field(init=False, default=None)
-    progress: int | None = field(init=False, default=None)
     seen_at: float = field(init=False, default=0.0)
     changed: float = field(init=False, default=inf)
-    trouble: FailureStreak | None = field(init=False, default=None)
+    streak: FailureStreak | None = field(init=False, default=None)
     is_claimed: bool = field(init=False, default=False)
 
     @property
     def is_open(self) -> bool:
         """True until the final event."""
-        return self.state is not Phase.ENDED
+        return self.phase is not _ENDED
 
     @property
-    def task(self) -> VideoTask | None:
-        """The last state seen, read again from the answer's bytes; None before the first."""
-        return decode_stored(*self.reading)
-
-    @property
-    def reading(self) -> StoredState:
-        """What :func:`decode_stored` takes: the last state seen, whatever becomes of the watch."""
-        return self.known, self.task_id, self.base_url, self.request_id
-
-    @property
-    def body(self) -> bytes:
-        """The bytes of the answer that showed the last state; empty when it came otherwise."""
-        return self.known if isinstance(self.known, bytes) else b""
-
-    @property
-    def final(self) -> Final | None:
+    def final_event(self) -> FinalEvent | None:
         """The final event; None while there is none."""
-        return self.known if isinstance(self.known, FinalEvent) else None
+        return self.content if isinstance(self.content, FinalEvent) else None
 
     @property
-    def errors(self) -> int:
-        """Failures in a row."""
-        return 0 if self.trouble is None else self.trouble.errors
+    def failures(self) -> int:
+        """Failures in a row that count for the backoff."""
+        return 0 if self.streak is None else self.streak.errors
 
     @property
     def last_error(self) -> EzVideoError | None:
-        """The last failure since the last answer."""
-        return None if self.trouble is None else self.trouble.last
+        """The last failure since the last valid response."""
+        return None if self.streak is None else self.streak.last_error
 
-    # -- what an answer changes -------------------------------------------------------------------
+    def claim(self) -> None:
+        """Record that somebody waits for this id, or subscribed to it."""
+        self.is_claimed = True
 
-    def seen(
+    # -- what a response changes ------------------------------------------------------------------
+
+    def observe(
+        self,
+        response: Response,
+        decode: Decode,
+        *,
+        now: float,
+        unix_now: float,
+        progress: bool,
+        stalled_after: float | None,
+    ) -> Event | EzVideoError | None:
+        """
+        Compare a response with the stored one, decode and store what changed.
+
+        Args:
+            response: The response to a poll of this id.
+            decode: Decodes a response that differs.
+            now: The loop clock.
+            unix_now: The wall clock.
+            progress: Whether a change of progress alone is an event.
+            stalled_after: Seconds without any change until ``TaskStalled``; None for never.
+
+        Returns:
+            The event; None when nothing changed; an error when the response shows no state of
+            this task, which then stays as it is.
+        """
+        if self.is_repeated_by(response):
+            return self._record_repeat(now, unix_now, stalled_after)
+        percent = self.progress_change_in(response)
+        if percent is None:
+            task = decode(response)
+            if isinstance(task, EzVideoError):
+                return task
+            event = self.record(
+                task, now=now, unix_now=unix_now, progress=progress, stalled_after=stalled_after
+            )
+            self.compact()
+            return event
+        previous = self.progress
+        self.store_progress(percent, response)
+        self._record_change(now, unix_now)
+        return self._progress_changed(previous, self.stored_state, unix_now) if progress else None
+
+    def record(
         self,
         task: VideoTask,
         *,
@@ -168,173 +156,98 @@ class TrackedTask:
         progress: bool,
         stalled_after: float | None,
     ) -> Event | None:
-        """
-        Take in a state of the task; what changed, if anything.
+        """Store a decoded state; return what changed.  Arguments as of :meth:`observe`."""
+        previous_status, previous_progress = self.status, self.progress
+        self.store(task)
+        if previous_status is not task.status:
+            self._record_change(now, unix_now)
+            if task.is_terminal:
+                kind = TaskCompleted if task.succeeded else TaskFailed
+                return kind(task_id=self.task_id, task=task, at=unix_now, tag=self.tag)
+            return self._status_changed(previous_status, task, unix_now)
+        if previous_progress == task.progress:
+            return self._record_repeat(now, unix_now, stalled_after)
+        self._record_change(now, unix_now)
+        return self._progress_changed(previous_progress, task, unix_now) if progress else None
 
-        Args:
-            task: The state.
-            now: The loop clock.
-            unix_now: The wall clock.
-            progress: Whether a change of progress alone is an event.
-            stalled_after: Seconds without any change until ``TaskStalled``; None for never.
-        """
-        status, percent = self.status, self.progress
-        self.known, self.status, self.progress = task, task.status, task.progress
-        if status is not task.status:
-            return self._status_seen(status, task, now, unix_now)
-        if percent == task.progress:
-            return self.seen_again(now=now, unix_now=unix_now, stalled_after=stalled_after)
-        self._note_change(now, unix_now)
-        if not progress:
-            return None
-        return ProgressChanged(
-            task_id=self.task_id,
-            task=task,
-            at=unix_now,
-            tag=self.tag,
-            previous=percent,
-            current=task.progress,
-        )
+    def _record_change(self, now: float, unix_now: float) -> None:
+        self.seen_at, self.changed, self.streak = unix_now, now, None
 
-    def _status_seen(
-        self, previous: TaskStatus | None, task: VideoTask, now: float, unix_now: float
-    ) -> Event:
-        self._note_change(now, unix_now)
-        if task.is_terminal:
-            kind = TaskCompleted if task.succeeded else TaskFailed
-            return kind(task_id=self.task_id, task=task, at=unix_now, tag=self.tag)
-        return self._status_changed(previous, task, unix_now)
-
-    def _note_change(self, now: float, unix_now: float) -> None:
-        self.seen_at, self.changed, self.trouble = unix_now, now, None
-
-    def progressed(
-        self, answer: ProgressUpdate, *, now: float, unix_now: float, progress: bool
-    ) -> ProgressChanged | None:
-        """Take in that only the progress has changed; arguments as of :meth:`seen`."""
-        previous = self.progress
-        self.known, self.progress = answer.body, answer.progress
-        self.request_id = answer.request_id
-        self._note_change(now, unix_now)
-        if not progress:
-            return None
-        return progress_changed(
-            partial(decode_stored, *self.reading),
-            task_id=self.task_id,
-            at=unix_now,
-            tag=self.tag,
-            previous=previous,
-            current=answer.progress,
-        )
-
-    def task_in(self, answer: ProgressUpdate) -> VideoTask:
-        """Read the whole state that an answer shows."""
-        task = decode_stored(answer.body, self.task_id, self.base_url, answer.request_id)
-        assert task is not None, "the answer before showed one"
-        return task
-
-    def seen_again(
-        self, *, now: float, unix_now: float, stalled_after: float | None
+    def _record_repeat(
+        self, now: float, unix_now: float, stalled_after: float | None
     ) -> TaskStalled | None:
-        """Take in that nothing has changed; arguments as of :meth:`seen`."""
-        self.seen_at, self.trouble = unix_now, None
+        self.seen_at, self.streak = unix_now, None
         if stalled_after is None or now - self.changed < stalled_after:
             return None
-        return self._task_stalled(now, unix_now)
+        since, self.changed = unix_now - (now - self.changed), inf
+        return TaskStalled(
+            task_id=self.task_id, task=self.stored_state, at=unix_now, tag=self.tag, since=since
+        )
 
-    def keep_bytes(self) -> None:
-        """
-        Keep of a state that an answer showed only its bytes.
-
-        What was read from them takes 240 bytes more; most states are never asked for.
-        """
-        if isinstance(self.known, VideoTask) and (source := source_of(self.known)) is not None:
-            self.known, self.base_url, self.request_id = source
-
-    def state_told(self) -> StatusChanged:
-        """Tell the last state as news, to one who knows nothing yet; there must be one."""
-        task = self.task
-        assert task is not None, "only what was seen can be told"
-        return self._status_changed(None, task, self.seen_at)
-
-    def _status_changed(
-        self, previous: TaskStatus | None, task: VideoTask, unix_now: float
-    ) -> StatusChanged:
-        return StatusChanged(
+    def _progress_changed(
+        self, previous: int | None, state: VideoTask | StoredState, unix_now: float
+    ) -> ProgressChanged:
+        return ProgressChanged(
             task_id=self.task_id,
-            task=task,
+            task=state,
             at=unix_now,
             tag=self.tag,
             previous=previous,
-            current=task.status,
+            current=self.progress,
         )
 
-    def _task_stalled(self, now: float, unix_now: float) -> TaskStalled:
-        since, self.changed = unix_now - (now - self.changed), inf
-        return TaskStalled(
-            task_id=self.task_id, task=self.task, at=unix_now, tag=self.tag, since=since
+    def _status_changed(
+        self, previous: TaskStatus | None, state: VideoTask | StoredState, unix_now: float
+    ) -> StatusChanged:
+        assert self.status is not None, "a state has been stored"
+        return StatusChanged(
+            task_id=self.task_id,
+            task=state,
+            at=unix_now,
+            tag=self.tag,
+            previous=previous,
+            current=self.status,
         )
 
-    # -- what a failure means ---------------------------------------------------------------------
+    def current_state(self) -> StatusChanged:
+        """Return the last state as an event for a reader that knows none; one must be stored."""
+        return self._status_changed(None, self.stored_state, self.seen_at)
 
-    def count_error(self) -> int:
-        """Count a failure that was noted as one of its own; how many those are in a row."""
-        trouble = self.trouble = self.trouble or FailureStreak()
-        trouble.errors += 1
-        return trouble.errors
+    # -- how it ends ------------------------------------------------------------------------------
 
-    def loss_by(self, error: EzVideoError, *, now: float, not_found_grace: float) -> str | None:
-        """Note this failure; name why it ends the watch, None if it does not."""
-        trouble = self.trouble = self.trouble or FailureStreak()
-        trouble.last = error
-        if isinstance(error, TaskNotFoundError):
-            return self._loss_of_missing(error, trouble, now, not_found_grace)
-        if isinstance(error, BadRequestError):
-            return None if error.retryable and trouble.errors == 0 else "refused"
-        if isinstance(error, ServerError) and error.status == _NOT_IMPLEMENTED and error.message:
-            return "refused"  # new-api: about the task's channel; a proxy's page is about nobody
-        return None
+    def failure_streak(self) -> FailureStreak:
+        """Return the streak of failures, a new one if the last poll succeeded."""
+        if self.streak is None:
+            self.streak = FailureStreak()
+        return self.streak
 
-    def _loss_of_missing(
-        self, error: TaskNotFoundError, trouble: FailureStreak, now: float, not_found_grace: float
-    ) -> str | None:
-        if self.status is None:
-            in_grace = now - self.added < not_found_grace and error.status != _GONE
-            return None if in_grace else "not_found"
-        trouble.misses += 1
-        is_gone = error.status == _GONE or trouble.misses > _LOOKS_AFTER_VANISHING
-        return "vanished" if is_gone else None
+    def end(self, event: FinalEvent) -> None:
+        """Store the final event in place of the last response."""
+        self.phase = _ENDED
+        self.content = event
 
-    def lost(self, reason: str, *, now: float, unix_now: float) -> TaskLost:
-        """Make the final event of a watch that is given up."""
+    def lost(self, reason: LossReason, *, now: float, unix_now: float) -> TaskLost:
+        """Make the final event of an id that is no longer polled."""
         error = self.last_error
         if reason == "deadline" or error is None:
-            error = timed_out(self, waited=now - self.added)
+            error = self.timeout_error(waited=now - self.added)
         return TaskLost(
             task_id=self.task_id,
-            task=self.task,
+            task=self.stored_state,
             at=unix_now,
             tag=self.tag,
             error=error,
             reason=reason,
         )
 
-
-def timed_out(watch: TrackedTask, *, waited: float) -> WaitTimeoutError:
-    """Make the error of a watch whose time is up."""
-    return WaitTimeoutError(
-        f"task {watch.task_id!a} had not ended after {waited:.0f} s; it may still end, and be "
-        "billed: wait for it again",
-        task_id=watch.task_id,
-        task=watch.task,
-        last_error=watch.last_error,
-        waited=waited,
-    )
-
-
-def is_fatal(error: EzVideoError) -> bool:
-    """Tell trouble with our key or set-up, which ends a whole watch, from trouble that passes."""
-    refused = (AuthenticationError, PermissionDeniedError, ConfigError, TLSError)
-    if isinstance(error, TransportError) and error.reason == "proxy":
-        return not error.retryable
-    return isinstance(error, refused) and not error.retryable
+    def timeout_error(self, *, waited: float) -> WaitTimeoutError:
+        """Make the error of a task that did not finish within *waited* seconds."""
+        cause = "" if self.last_error is None else f" (last error: {self.last_error})"
+        return WaitTimeoutError(
+            f"task {self.task_id!a} did not finish within {waited:.0f} s{cause}; it may still "
+            "complete and be billed; call wait() again to continue",
+            task_id=self.task_id,
+            task=self.task,
+            last_error=self.last_error,
+            waited=waited,
+        )

@@ -1,7 +1,7 @@
 """
 Watch 10,000 tasks of a server in another process, and hold what came against its ledger.
 
-``python tests/long/bench/watch_ten_thousand.py [ids] [rate]`` prints: ends delivered once, polls after
+``python tests/long/bench/watch_ten_thousand.py [ids] [rate]`` prints: ends delivered once, polls
 an end, the peak of first polls in any 100 ms beside their mean, seconds from an end to its event,
 memory and CPU.  Both processes read the same monotonic clock.
 """

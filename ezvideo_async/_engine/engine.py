@@ -1,0 +1,143 @@
+"""
+Engine of one client: the composition root that client, poller and watchers share.
+
+It is made without an event loop, and bound to the loop and process of its first use.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ezvideo_async._domain.validation import sends_in_clear
+from ezvideo_async._engine.admission import AdmissionQueue
+from ezvideo_async._engine.requester import Requester
+from ezvideo_async._engine.telemetry import TelemetryEmitter
+from ezvideo_async._lifetime import LoopAffinity, running_loop
+from ezvideo_async._limits.budget import rate_limiter_of
+from ezvideo_async.errors import ClosedError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ezvideo_async._domain.telemetry import Observer
+    from ezvideo_async._engine.poller import Poller
+    from ezvideo_async._limits.budget import RequestBudget
+    from ezvideo_async._scheduling.duration_estimator import DurationEstimator
+    from ezvideo_async._transport.credentials import Credentials
+    from ezvideo_async._transport.transport import Transport
+
+_log = logging.getLogger("ezvideo_async")
+
+
+class Engine:
+    """
+    What one client needs to send requests.
+
+    Args:
+        base_url: Valid, without a trailing slash.
+        credentials: Provide the API key.
+        transport: Sends.
+        budget: Limits what is sent; may be shared with other clients.
+        observers: Called with every telemetry event.
+        rand: Gives numbers in [0, 1); the only source of randomness.
+
+    Attributes:
+        is_closed: Whether :meth:`aclose` was called.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        credentials: Credentials,
+        transport: Transport,
+        budget: RequestBudget,
+        observers: Sequence[Observer],
+        rand: Callable[[], float],
+    ) -> None:
+        self.base_url = base_url
+        self.budget = budget
+        self.limiter = rate_limiter_of(budget)
+        self.rand = rand
+        self.telemetry = TelemetryEmitter(observers)
+        self.admission = AdmissionQueue(self.limiter, self.telemetry, rand)
+        self.requester = Requester(
+            base_url=base_url,
+            credentials=credentials,
+            transport=transport,
+            admission=self.admission,
+            telemetry=self.telemetry,
+        )
+        self._transport = transport
+        self._affinity: LoopAffinity | None = None
+        self._closing: dict[Callable[[], None], None] = {}
+        self.is_closed = False
+
+    @cached_property
+    def poller(self) -> Poller:
+        """Polls ids for schedulers; imported late, since a single ``retrieve()`` needs none."""
+        from ezvideo_async._engine.poller import Poller  # noqa: PLC0415 -- see above
+
+        return Poller(self)
+
+    @cached_property
+    def estimator(self) -> DurationEstimator:
+        """What finished tasks taught adaptive policies about this server."""
+        from ezvideo_async._scheduling.duration_estimator import (  # noqa: PLC0415 -- as above
+            DurationEstimator,
+        )
+
+        return DurationEstimator()
+
+    @property
+    def requests_sent(self) -> int:
+        """How many requests were put on the wire."""
+        return self._transport.sends
+
+    @property
+    def is_bound(self) -> bool:
+        """True once it belongs to an event loop."""
+        return self._affinity is not None
+
+    def bind(self) -> None:
+        """
+        Bind to the running event loop and process at the first use.  Idempotent.
+
+        Raises:
+            ClosedError: It was closed, or belongs to another event loop or process.
+            ConfigError: No asyncio event loop is running.
+        """
+        if self.is_closed:
+            raise ClosedError("this client was closed; make a new one")
+        if self._affinity is not None:
+            self._affinity.check()
+            return
+        if running_loop() is None:
+            message = "no asyncio event loop is running; trio is not supported, as aiohttp is not"
+            raise ConfigError(message)
+        self.admission.open()
+        self._affinity = LoopAffinity("client")
+        if sends_in_clear(self.base_url):
+            _log.warning("the API key is sent unencrypted to %s; use https", self.base_url)
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call *callback* when the client is closed."""
+        self._closing[callback] = None
+
+    def off_close(self, callback: Callable[[], None]) -> None:
+        """Do not call *callback* any more.  Idempotent."""
+        self._closing.pop(callback, None)
+
+    async def aclose(self) -> None:
+        """Close the connections that were opened here; calls that wait fail.  Idempotent."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        if self._affinity is None:
+            return
+        for callback in tuple(self._closing):
+            callback()
+        self.admission.close()
+        await self._transport.aclose()
