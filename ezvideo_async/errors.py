@@ -1,5 +1,5 @@
 """
-What can go wrong, one class per reaction of the caller.
+Exception classes of this library, one class per reaction of the caller.
 
 ::
 
@@ -19,18 +19,19 @@ What can go wrong, one class per reaction of the caller.
     │   └── ServerError
     ├── TaskFailedError
     ├── WaitTimeoutError (TimeoutError)
+    ├── NotOpenError
     └── ClosedError
 
 Rules:
 
-1. Every error says in ``retryable`` whether asking again may help.
-2. No error holds an object of the HTTP library, a key, or the query of a signed url.
-3. Errors copy and pickle; what they know is in attributes, never only in the text.
+1. Every error says in ``retryable`` whether the same call may succeed later.
+2. No error holds an object of the HTTP library, an API key, or the query of a signed url.
+3. Errors can be copied and pickled; their details are attributes, not only part of the text.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from ezvideo_async._domain.task import VideoTask
@@ -44,6 +45,7 @@ __all__ = [
     "ConfigError",
     "EzVideoError",
     "InvalidTaskIdError",
+    "NotOpenError",
     "PermissionDeniedError",
     "RateLimitError",
     "RequestTimeoutError",
@@ -55,16 +57,35 @@ __all__ = [
     "WaitTimeoutError",
 ]
 
+ConfigReason = Literal["redirect", "route"]
+
+TransportReason = Literal[
+    "dns",
+    "connect",
+    "disconnected",
+    "protocol",
+    "payload",
+    "proxy",
+    "timeout",
+    "tls",
+    "resources",
+    "local_stall",
+    "budget",
+    "key",
+]
+
+BadResponseReason = Literal["empty", "html", "not_json", "schema", "id_mismatch", "too_large"]
+
 
 class EzVideoError(Exception):
     """
-    The base of every error of this library: ``except EzVideoError`` catches them all.
+    Base class of every error of this library.
 
     Attributes:
         task_id: The task it is about; None when it is about no single task.
-        retryable: True when the same call may succeed later.
-        open_ids: Set when a watcher raises: the ids that had not ended, in the order they
-            were added.  Watch them again and nothing is lost.
+        retryable: True if the same call may succeed later.
+        open_ids: The ids that had not ended when a watcher raised this error, in the order in
+            which they were added.  Watch them again to continue.
     """
 
     _is_retryable: ClassVar[bool] = False
@@ -78,8 +99,20 @@ class EzVideoError(Exception):
         self.open_ids: tuple[str, ...] = ()
 
 
-class _AnsweredError(EzVideoError):
-    """What an answer of the server gives every error made from it."""
+class _ResponseFields(TypedDict, total=False):
+    task_id: str | None
+    retryable: bool | None
+    status: int | None
+    code: str | None
+    server_message: str | None
+    error_type: str | None
+    request_id: str | None
+    retry_after: float | None
+    body_excerpt: str | None
+
+
+class _ResponseError(EzVideoError):
+    """Base class of the errors that are read from a response."""
 
     def __init__(
         self,
@@ -88,7 +121,6 @@ class _AnsweredError(EzVideoError):
         task_id: str | None = None,
         retryable: bool | None = None,
         status: int | None = None,
-        reason: str | None = None,
         code: str | None = None,
         server_message: str | None = None,
         error_type: str | None = None,
@@ -98,7 +130,6 @@ class _AnsweredError(EzVideoError):
     ) -> None:
         super().__init__(message, task_id=task_id, retryable=retryable)
         self.status = status
-        self.reason = reason
         self.code = code
         self.message = server_message
         self.error_type = error_type
@@ -107,33 +138,44 @@ class _AnsweredError(EzVideoError):
         self.body_excerpt = body_excerpt
 
 
-class ConfigError(_AnsweredError, ValueError):
+class ConfigError(_ResponseError, ValueError):
     """
-    The set-up is wrong: no key, an unusable option or base_url, a redirect, a wrong route.
+    Wrong configuration: no API key, an unusable argument or base_url, a redirect or wrong route.
 
     Attributes:
-        reason: ``redirect`` or ``route`` when an answer of the server showed it, else None;
-            then ``status``, ``code`` and ``message`` are the answer's.
+        reason: ``redirect`` or ``route`` when a response showed it; then ``status``, ``code`` and
+            ``message`` are those of the response.  None for an argument of the caller.
     """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: ConfigReason | None = None,
+        **fields: Unpack[_ResponseFields],
+    ) -> None:
+        super().__init__(message, **fields)
+        self.reason: ConfigReason | None = reason
 
 
 class InvalidTaskIdError(EzVideoError, ValueError):
-    """A text that can't be a task id; raised before anything is sent."""
+    """A value that cannot be a task id; raised before anything is sent."""
 
 
 class TransportError(EzVideoError):
     """
-    No answer came.
+    No response was received.
 
     Attributes:
         reason: ``dns``, ``connect``, ``disconnected``, ``protocol``, ``payload``, ``proxy``,
             ``timeout``, ``tls``, ``resources`` (this process can open no more files or sockets),
-            ``local_stall`` (our own loop was blocked), ``budget`` (our own budget gave no turn
-            in time) or ``key`` (the key's callable took too long).
+            ``local_stall`` (the event loop of this process was blocked), ``budget`` (the request
+            budget did not admit the request in time) or ``key`` (the ``api_key`` callable took too
+            long).
     """
 
     _is_retryable: ClassVar[bool] = True
-    _reason: ClassVar[str] = "connect"
+    _reason: ClassVar[TransportReason] = "connect"
 
     def __init__(
         self,
@@ -141,37 +183,37 @@ class TransportError(EzVideoError):
         *,
         task_id: str | None = None,
         retryable: bool | None = None,
-        reason: str | None = None,
+        reason: TransportReason | None = None,
     ) -> None:
         super().__init__(message, task_id=task_id, retryable=retryable)
-        self.reason: str = self._reason if reason is None else reason
+        self.reason: TransportReason = self._reason if reason is None else reason
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
-    """One request took longer than its limit; the task itself goes on."""
+    """One request exceeded its timeout; the remote task is not affected."""
 
     _reason = "timeout"
 
 
 class TLSError(TransportError):
-    """The server's certificate or TLS set-up was refused; asking again does not help."""
+    """The TLS handshake or the server's certificate was refused; repeating does not help."""
 
     _is_retryable = False
     _reason = "tls"
 
 
-class BadResponseError(_AnsweredError):
+class BadResponseError(_ResponseError):
     """
-    An answer that is not a task.
+    A response that does not contain a task.
 
     Attributes:
         reason: ``empty``, ``html``, ``not_json``, ``schema``, ``id_mismatch`` or ``too_large``.
-        paths: Where it is wrong, such as ``expected an object @ $``.
+        paths: What was expected where, such as ``expected an object @ $``.
         status: The HTTP status, a success in most cases.
         code: The code in the body; None when there is none.
-        message: The sentence in the body; None when there is none.
-        request_id: The answer's request id.
-        answered_id: The id the answer was about, when it was about another task.
+        message: The message in the body; None when there is none.
+        request_id: The ``x-request-id`` of the response.
+        answered_id: The id in the response, when it is another task's.
         body_excerpt: Up to 500 characters of a body that is not JSON; None for a JSON body.
     """
 
@@ -181,65 +223,67 @@ class BadResponseError(_AnsweredError):
         self,
         message: str = "",
         *,
+        reason: BadResponseReason | None = None,
         paths: tuple[str, ...] = (),
         answered_id: str | None = None,
-        **answered: Any,
+        **fields: Unpack[_ResponseFields],
     ) -> None:
-        super().__init__(message, **answered)
+        super().__init__(message, **fields)
+        self.reason: BadResponseReason | None = reason
         self.paths = paths
         self.answered_id = answered_id
 
 
-class APIStatusError(_AnsweredError):
+class APIStatusError(_ResponseError):
     """
-    The server answered with an error.
+    The server responded with an error status or an error body.
 
     Attributes:
         status: The HTTP status.
         code: The server's code as text; None when it sent none.
-        message: The server's sentence; None when it sent none.
+        message: The server's message; None when it sent none.
         error_type: The server's ``type``; None when it sent none.
-        request_id: The answer's ``x-request-id``; quote it to the server's support.
-        retry_after: Seconds the server asked to wait; None when it did not ask.
+        request_id: The ``x-request-id`` of the response; quote it to the server's support.
+        retry_after: Seconds to wait by the server's ``Retry-After``; None when it sent none.
         body_excerpt: Up to 500 characters of the body when it is not JSON.
     """
 
 
 class BadRequestError(APIStatusError):
-    """The server understood and refuses this request; the same request will fail again."""
+    """The server refuses this request; the same request will fail again."""
 
 
 class AuthenticationError(APIStatusError):
-    """The key is missing, wrong or expired (401): fix the key."""
+    """The API key is missing, wrong or expired (401): replace the key."""
 
 
 class PermissionDeniedError(APIStatusError):
     """
-    The key is good but may not do this (403), or its account has no credit (402).
+    The API key lacks a permission (403), or its account has no credit (402).
 
-    ``retryable`` is True for a 403 that is a web page: a firewall in front of the API,
-    which may let the next request pass.
+    ``retryable`` is True for a 403 with a web page: a firewall in front of the API sent it, and
+    may admit the next request.
     """
 
 
 class TaskNotFoundError(APIStatusError):
-    """The server knows no task of this id (404, 410, or new-api's 400 ``task_not_exist``)."""
+    """The server has no task with this id (404, 410, or new-api's 400 ``task_not_exist``)."""
 
 
 class RateLimitError(APIStatusError):
-    """Too many requests (429): wait ``retry_after`` seconds, if given, and ask less often."""
+    """Too many requests (429): wait ``retry_after`` seconds, if given, and reduce the rate."""
 
 
 class ServerError(APIStatusError):
-    """The server is in trouble (5xx, 408, 409, 421, 425); the task itself may be fine."""
+    """The server failed to handle the request (5xx, 408, 409, 421, 425); the task may be fine."""
 
 
 class TaskFailedError(EzVideoError):
     """
-    The task ended without a video; raised by ``wait()``.
+    The task finished without a video; raised by ``wait()``.
 
     Attributes:
-        task: The failed task, with the reason in ``task.error``.
+        task: The failed task; ``task.error`` has the reason.
     """
 
     def __init__(
@@ -251,13 +295,13 @@ class TaskFailedError(EzVideoError):
 
 class WaitTimeoutError(EzVideoError, TimeoutError):
     """
-    The task had not ended when the time was up; it may still end, and be billed.
+    The task did not finish within the timeout; it may still complete and be billed.
 
-    Waiting again with the same id costs nothing but requests.
+    Call ``wait()`` with the same id to continue; it costs nothing but requests.
 
     Attributes:
-        task: The last state seen; None when no answer came in time.
-        last_error: The last failed request's error; None when the last one was answered.
+        task: The last state received; None when none was received in time.
+        last_error: The error of the last request; None when it succeeded.
         waited: Seconds waited.
     """
 
@@ -278,5 +322,9 @@ class WaitTimeoutError(EzVideoError, TimeoutError):
         self.waited = waited
 
 
+class NotOpenError(EzVideoError):
+    """A watcher or subscription was used before ``async with``."""
+
+
 class ClosedError(EzVideoError):
-    """Used before it was entered, after it was closed, in another event loop or process."""
+    """A client, watcher or subscription was used after closing, or in another loop or process."""

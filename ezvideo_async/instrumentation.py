@@ -1,8 +1,8 @@
 """
 Telemetry events for metrics, traces and logs, and the ``Observer`` that receives them.
 
-Pass observers to ``AsyncVideoClient(observers=[...])``; each is called in the event loop with
-every event of that client and its watchers.
+Pass observers to ``AsyncVideoClient(observers=[...])``; each one is called in the event loop with
+every telemetry event of that client and its watchers.
 """
 
 from ezvideo_async._domain.telemetry import (

@@ -1,13 +1,15 @@
 """
-What instruments hear: one record per thing that happened, one callable that takes them.
+Telemetry events, one record per kind, and the ``Observer`` that receives them.
 
-No await, no clock, no randomness, no I/O.  Records hold no key and no url; those of single
-requests are built only when somebody listens.
+Rules:
+
+1. A telemetry event holds no API key and no url.
+2. The events of single requests are made only if there is an observer.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from attrs import frozen
 
@@ -19,9 +21,12 @@ if TYPE_CHECKING:
 @frozen(kw_only=True)
 class PollSucceeded:
     """
-    A request was answered with a task.
+    A request for a task's state returned a task.
 
-    *elapsed* is in seconds, from the start to the reading, resends included.
+    Attributes:
+        task_id: The task.
+        status: Its status.
+        elapsed: Seconds from the start of the request to the decoded response, resends included.
     """
 
     task_id: str
@@ -31,7 +36,14 @@ class PollSucceeded:
 
 @frozen(kw_only=True)
 class PollFailed:
-    """A request gave no task; *elapsed* as above."""
+    """
+    A request for a task's state returned no task.
+
+    Attributes:
+        task_id: The task.
+        error: Why.
+        elapsed: Seconds from the start of the request to the error, resends included.
+    """
 
     task_id: str
     error: EzVideoError
@@ -40,7 +52,14 @@ class PollFailed:
 
 @frozen(kw_only=True)
 class RetryScheduled:
-    """A task or call will be asked for again in *delay* seconds, after *failures* in a row."""
+    """
+    The next request for a task is scheduled after a failure.
+
+    Attributes:
+        task_id: The task.
+        failures: The failure streak so far.
+        delay: Seconds until the next request.
+    """
 
     task_id: str
     failures: int
@@ -49,7 +68,13 @@ class RetryScheduled:
 
 @frozen(kw_only=True)
 class RateLimited:
-    """The server said 429: nothing is sent for *seconds*, then at most *rate* a second."""
+    """
+    The server responded with 429.
+
+    Attributes:
+        seconds: The cool-down, in which nothing is sent.
+        rate: Requests per second at most after it.
+    """
 
     seconds: float
     rate: float
@@ -57,24 +82,30 @@ class RateLimited:
 
 @frozen(kw_only=True)
 class CircuitOpened:
-    """The server is out: one probe at a time until an answer comes."""
+    """The circuit breaker opened after *failures* in a row: one probe at a time is sent."""
 
     failures: int
 
 
 @frozen(kw_only=True)
 class CircuitClosed:
-    """The server answers again, after *outage* seconds."""
+    """The circuit breaker closed: the server responds again after *outage* seconds."""
 
     outage: float
 
 
 @frozen(kw_only=True)
 class TaskEnded:
-    """A watched task had its final event of this *kind*."""
+    """
+    A watched id had its final event.
+
+    Attributes:
+        task_id: The id.
+        kind: The ``kind`` of the event.
+    """
 
     task_id: str
-    kind: str
+    kind: Literal["task_completed", "task_failed", "task_lost"]
 
 
 TelemetryEvent = (
@@ -86,16 +117,16 @@ TelemetryEvent = (
     | CircuitClosed
     | TaskEnded
 )
-"""Everything an observer may be called with."""
+"""Every event an observer may be called with."""
 
 
 class Observer(Protocol):
     """
-    Any callable that takes a :data:`TelemetryEvent`.
+    Any callable that receives a :data:`TelemetryEvent`.
 
-    It is called in the event loop and must return at once.  What it raises is logged once and
-    changes nothing else.
+    It is called in the event loop and must return quickly.  An exception from it is logged once
+    and has no other effect.
     """
 
-    def __call__(self, signal: TelemetryEvent, /) -> None:
-        """Hear of one thing that happened."""
+    def __call__(self, event: TelemetryEvent, /) -> None:
+        """Receive one telemetry event."""

@@ -1,11 +1,11 @@
-"""The tree of errors is as it is drawn, and its members travel well."""
+"""Exception classes: tree, documentation, defaults, copying and pickling."""
 
 from __future__ import annotations
 
 import copy
-import inspect
 import pickle
 import re
+from typing import get_args
 
 import pytest
 
@@ -16,9 +16,8 @@ from ezvideo_async._domain.task import ErrorInfo, TaskStatus, VideoTask
 ERRORS = [getattr(errors, name) for name in errors.__all__]
 _BRANCH = re.compile(r"    ((?:[│ ]   )*)(?:[├└]── )?(\w+)(?: \((\w+)\))?$")
 
-ANSWERED = {
+RESPONSE_FIELDS = {
     "status": 418,
-    "reason": "schema",
     "code": "tea",
     "server_message": "short and stout",
     "error_type": "teapot",
@@ -28,24 +27,36 @@ ANSWERED = {
 }
 TASK = VideoTask(id="vid_1", status=TaskStatus.FAILED, error=ErrorInfo(code="c", message="m"))
 FIELDS = {
+    errors.ConfigError: {**RESPONSE_FIELDS, "reason": "redirect"},
     errors.TransportError: {"reason": "dns"},
+    errors.BadResponseError: {
+        **RESPONSE_FIELDS,
+        "reason": "schema",
+        "paths": ("expected @ $",),
+        "answered_id": "vid_2",
+    },
+    errors.APIStatusError: RESPONSE_FIELDS,
     errors.TaskFailedError: {"task": TASK},
     errors.WaitTimeoutError: {
         "task": TASK,
         "last_error": errors.ServerError("HTTP 500", status=500),
         "waited": 12.5,
     },
-    errors.BadResponseError: {**ANSWERED, "paths": ("expected @ $",), "answered_id": "vid_2"},
+}
+REASONS = {
+    errors.ConfigError: errors.ConfigReason,
+    errors.TransportError: errors.TransportReason,
+    errors.BadResponseError: errors.BadResponseReason,
 }
 
 
-def _drawn():
-    """Read the drawing: name of a class, its parent in the tree, its other base."""
+def drawn_tree():
+    """Read the docstring's drawing: class name to its parent and its other base."""
     parents = {}
     above = []
     for line in errors.__doc__.splitlines():
         found = _BRANCH.match(line)
-        if found is None or not line.startswith("    "):
+        if found is None:
             continue
         depth = 0 if "── " not in line else len(found[1]) // 4 + 1
         above = [*above[:depth], found[2]]
@@ -53,100 +64,77 @@ def _drawn():
     return parents
 
 
-def _public_parent(kind):
-    return next(base.__name__ for base in kind.__mro__[1:] if not base.__name__.startswith("_"))
+def parents_of(kind):
+    """Name the nearest public base class, and the built-in one beside it."""
+    public = next(base.__name__ for base in kind.__mro__[1:] if not base.__name__.startswith("_"))
+    builtin = [base.__name__ for base in kind.__bases__ if base in {ValueError, TimeoutError}]
+    return public, next(iter(builtin), None)
 
 
-def _made(kind):
+def full_error(kind):
+    """Make an error with every field set."""
     fields = next((FIELDS[base] for base in kind.__mro__ if base in FIELDS), {})
-    if "server_message" in inspect.signature(kind).parameters:
-        fields = ANSWERED | fields
-    limit = {} if kind in {errors.TaskFailedError, errors.WaitTimeoutError} else {"retryable": True}
-    made = kind("it went wrong", task_id="vid_1", **limit, **fields)
-    made.open_ids = ("vid_1", "vid_3")
-    return made
+    error = kind("it failed", task_id="vid_1", **fields)
+    error.retryable = not error.retryable
+    error.open_ids = ("vid_1", "vid_3")
+    return error
 
 
-def test_the_tree_is_as_it_is_drawn():
-    """The module's drawing names every class, its parent and its builtin base, and no other."""
-    bases = {
-        kind.__name__: (
-            _public_parent(kind),
-            next(
-                (
-                    base.__name__
-                    for base in kind.__bases__
-                    if base.__module__ == "builtins" and base is not Exception
-                ),
-                None,
-            ),
-        )
-        for kind in ERRORS
-    }
-
-    assert bases == _drawn()
+def test_drawing_names_every_class_and_its_bases():
+    """The module docstring draws the tree of the classes, built-in bases included."""
+    assert drawn_tree() == {kind.__name__: parents_of(kind) for kind in ERRORS}
 
 
-def test_the_list_of_names_is_sorted_and_exported():
-    """Every error has its home here and is re-exported at the top."""
+def test_names_are_sorted_and_exported_at_the_top():
+    """Every error is a name of ``ezvideo_async`` too."""
     assert sorted(errors.__all__) == errors.__all__
     assert all(getattr(ezvideo_async, name) is getattr(errors, name) for name in errors.__all__)
 
 
-@pytest.mark.parametrize("kind", ERRORS)
-def test_an_error_is_one_of_ours_and_documented(kind):
-    """``except EzVideoError`` catches it, and its docstring says what the caller does about it."""
-    assert issubclass(kind, errors.EzVideoError)
-    assert kind.__doc__.strip()
+@pytest.mark.parametrize("kind", REASONS)
+def test_docstring_names_every_reason(kind):
+    """The docstring lists the values of the ``Literal`` type."""
+    missing = [reason for reason in get_args(REASONS[kind]) if f"``{reason}``" not in kind.__doc__]
+
+    assert missing == []
 
 
 @pytest.mark.parametrize(
     "travel", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))]
 )
 @pytest.mark.parametrize("kind", ERRORS)
-def test_an_error_copies_and_pickles_with_all_it_knows(kind, travel):
-    """Text, type and every attribute survive; nested errors and tasks too."""
-    made = _made(kind)
+def test_error_survives_copy_and_pickle(kind, travel):
+    """Type, text and every attribute are kept, nested errors and tasks included."""
+    error = full_error(kind)
 
-    there = travel(made)
+    copied = travel(error)
 
-    assert type(there) is kind
-    assert str(there) == "it went wrong"
-    assert there.args == made.args
-    assert {name: repr(value) for name, value in vars(made).items()} == {
-        name: repr(value) for name, value in vars(there).items()
+    assert type(copied) is kind
+    assert copied.args == error.args == ("it failed",)
+    assert {name: repr(value) for name, value in vars(copied).items()} == {
+        name: repr(value) for name, value in vars(error).items()
     }
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_an_error_made_of_a_text_alone_has_every_attribute(kind):
-    """Nothing but the text is required, so that fakes can raise what they like."""
-    made = kind("it went wrong")
+def test_error_needs_only_a_message(kind):
+    """Every other field has a default."""
+    error = kind("it failed")
 
-    assert made.task_id is None
-    assert made.open_ids == ()
-    assert set(vars(_made(kind))) == set(vars(made))
+    assert (str(error), error.task_id, error.open_ids) == ("it failed", None, ())
+    assert set(vars(error)) == set(vars(full_error(kind)))
 
 
-@pytest.mark.parametrize(
-    ("kind", "retryable"),
-    [
-        (errors.EzVideoError, False),
-        (errors.ConfigError, False),
-        (errors.InvalidTaskIdError, False),
-        (errors.TransportError, True),
-        (errors.RequestTimeoutError, True),
-        (errors.TLSError, False),
-        (errors.BadResponseError, True),
-        (errors.APIStatusError, False),
-        (errors.TaskFailedError, False),
-        (errors.WaitTimeoutError, True),
-        (errors.ClosedError, False),
-    ],
-)
-def test_retryable_has_a_sane_default(kind, retryable):
-    """Where no answer came asking again may help; where something is refused it does not."""
-    assert kind("x").retryable is retryable
+def test_retryable_is_true_where_repeating_may_help():
+    """By default: no response, a bad response and a timeout of ``wait()``."""
+    retryable = {kind for kind in ERRORS if kind("x").retryable}
+
+    assert retryable == {
+        errors.TransportError,
+        errors.RequestTimeoutError,
+        errors.BadResponseError,
+        errors.WaitTimeoutError,
+    }
 
 
 @pytest.mark.parametrize(
@@ -159,16 +147,6 @@ def test_retryable_has_a_sane_default(kind, retryable):
         (errors.BadResponseError, None),
     ],
 )
-def test_reason_has_its_default(kind, reason):
-    """The reason of a transport error is always told."""
-    assert reason == kind("x").reason
-
-
-def test_the_builtin_families_catch_what_they_should():
-    """``except ValueError`` and ``except TimeoutError`` work as a caller expects."""
-    with pytest.raises(ValueError, match="bad"):
-        raise errors.ConfigError("bad")
-    with pytest.raises(TimeoutError):
-        raise errors.WaitTimeoutError("late")
-    with pytest.raises(errors.TransportError):
-        raise errors.RequestTimeoutError("late")
+def test_reason_has_a_default(kind, reason):
+    """A transport error always has a reason."""
+    assert kind("x").reason == reason
