@@ -13,7 +13,7 @@ from ezvideo_async.testing import FakeVideoServer
 from tests.resilience.catalog import CATALOG
 from tests.support.oracle import Limits, Trace, check
 from tests.support.oracle.ledger import keep, watch_and_note
-from tests.support.raw_server import CLOSE, READ, RawServer, answer, client_of, now, task
+from tests.support.raw_server import CLOSE, READ, RawServer, client_of, now, response, task
 
 FATAL = {"401", "403", "redirect"}
 PASSING = sorted(set(FakeVideoServer.fault_kinds) - FATAL)
@@ -101,7 +101,7 @@ async def test_every_promise_holds_over_connections_in_trouble(seed):
 
     def shown(seen):
         end, outcome = outcomes[seen.task_id]
-        return answer(task(seen.task_id, outcome if seen.at >= end else "processing"))
+        return response(task(seen.task_id, outcome if seen.at >= end else "processing"))
 
     troubles = [
         trouble.script

@@ -29,7 +29,7 @@ from ezvideo_async.errors import (
     TaskNotFoundError,
     TransportError,
 )
-from tests.support.raw_server import CLOSE, READ, RESET, STALL, Script, Seen, answer, task
+from tests.support.raw_server import CLOSE, READ, RESET, STALL, Script, Seen, response, task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -70,7 +70,7 @@ class Fault:
 def _refusal(status: int, *headers: str, code: str = "x") -> bytes:
     """An error answer in the API document's shape."""
     body: dict[str, Any] = {"error": {"code": code, "message": "m"}}
-    return answer(body, *headers, status=f"{status} S")
+    return response(body, *headers, status=f"{status} S")
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -185,7 +185,7 @@ class Endless:
 
 def _completed(status: str) -> Callable[[Seen], bytes]:
     """An answer under this status that the asked task is completed."""
-    return lambda seen: answer(task(seen.task_id), status=status)
+    return lambda seen: response(task(seen.task_id), status=status)
 
 
 def packed_bomb(mebibytes: int) -> bytes:
@@ -197,7 +197,7 @@ def packed_bomb(mebibytes: int) -> bytes:
 
 def _said(body: object, *headers: str, status: str = "200 OK") -> Script:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return [READ, answer(content, *headers, status=status)]
+    return [READ, response(content, *headers, status=status)]
 
 
 def _page(status: str, body: bytes = PAGE) -> Script:
@@ -209,7 +209,7 @@ def _refused(status: int, *headers: str, code: str = "x") -> Script:
 
 
 def _packed(body: bytes, encoding: str = "gzip") -> Script:
-    return [READ, answer(body, f"Content-Encoding: {encoding}")]
+    return [READ, response(body, f"Content-Encoding: {encoding}")]
 
 
 def _by_parser(*, c: Any, python: Any) -> Any:
@@ -760,7 +760,7 @@ _NAMED_TWICE = {
 
 def _foreign(seen: Seen) -> bytes:
     """An answer about ever new other tasks."""
-    return answer(task(f"{seen.task_id}-{seen.connection}-{seen.at}"))
+    return response(task(f"{seen.task_id}-{seen.connection}-{seen.at}"))
 
 
 JSON: dict[str, Fault] = {

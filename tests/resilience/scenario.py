@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ezvideo_async import AsyncVideoClient, PollPolicy
 from tests.resilience.wires import ONCE, Wired, client_for, completed, failed, wires
-from tests.support.raw_server import DONE, READ, STALL, RawServer, Seen, answer, done, task
+from tests.support.raw_server import DONE, READ, STALL, RawServer, Seen, done, response, task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -280,7 +280,7 @@ async def half_open() -> ErrorBody:
 async def slow_wire() -> ErrorBody:
     """N22: a thousand bytes a second, for a small answer and for one that takes too long."""
     Wire(rate=1000.0)
-    small, large = answer(task("t")), answer(task("t", padding="x" * 9000))
+    small, large = response(task("t")), response(task("t", padding="x" * 9000))
     async with FarServer([READ, small], [READ, small], [READ, large]) as server:
         async with both_clients(server.base_url) as clients:
             found = await each(AsyncVideoClient.retrieve, clients, "t")
@@ -300,7 +300,7 @@ async def reordered() -> ErrorBody:
     padding = "x" * 100_000
 
     def large(seen: Seen) -> bytes:
-        return answer(task(seen.task_id, padding=padding))
+        return response(task(seen.task_id, padding=padding))
 
     async with FarServer([READ, large] * 9) as server, both_clients(server.base_url) as clients:
         return {

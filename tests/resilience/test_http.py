@@ -42,11 +42,11 @@ from tests.support.raw_server import (
     READ,
     STALL,
     RawServer,
-    answer,
     client_of,
     done,
     now,
     replying,
+    response,
     running,
     task,
 )
@@ -63,7 +63,7 @@ def ids(count):
 
 
 def refusal(status, *headers, code="x"):
-    return answer({"error": {"code": code, "message": "m"}}, *headers, status=status)
+    return response({"error": {"code": code, "message": "m"}}, *headers, status=status)
 
 
 def marked(rows):
@@ -94,7 +94,7 @@ def whole(*headers, status="200 OK", pack=None, before=b"", after=b""):
     def reply(seen):
         body = json.dumps(task(seen.task_id)).encode()
         packed = body if pack is None else pack(body)
-        return before + answer(packed, *headers, status=status) + after
+        return before + response(packed, *headers, status=status) + after
 
     return [READ, reply]
 
@@ -164,7 +164,7 @@ async def test_a_task_in_strange_clothes_is_read(name, session):
 @over_both_sessions
 async def test_what_follows_an_answer_unasked_is_nobodys(session):
     """Of two answers in one write the first counts; the other one reaches no later request."""
-    evil = answer(task("next", "failed"))
+    evil = response(task("next", "failed"))
     script = [READ, lambda seen: done(seen) + evil, *DONE]
     async with (
         RawServer(script, DONE) as server,
@@ -259,7 +259,7 @@ async def test_a_hundred_refused_polls_renew_the_key_once(keys, session):
 async def test_a_firewall_that_stays_is_met_with_probes_and_ends_the_watch():
     """Pages with 403 open the breaker; five in a row over a minute are meant for us."""
     signals = []
-    script = Always(answer(PAGE, "Content-Type: text/html", status="403 No"))
+    script = Always(response(PAGE, "Content-Type: text/html", status="403 No"))
     async with (
         RawServer(script) as server,
         client_of(server, observers=[signals.append]) as client,
@@ -279,7 +279,7 @@ async def test_a_firewall_that_stays_is_met_with_probes_and_ends_the_watch():
 
 NOT_FOUND = {
     "404": refusal("404 No", code="task_not_found"),
-    "new-api": answer({"code": "task_not_exist", "message": "m", "data": None}, status="400 Bad"),
+    "new-api": response({"code": "task_not_exist", "message": "m", "data": None}, status="400 Bad"),
 }
 
 
@@ -555,7 +555,7 @@ async def test_a_redirect_from_https_to_http_is_not_followed(status):
     authority.issue_cert("127.0.0.1").configure_cert(certified)
     async with RawServer(DONE) as clear:
         location = f"Location: {clear.base_url}/videos/t?k=s3cr3t"
-        script = Always(answer(b"", location, status=status))
+        script = Always(response(b"", location, status=status))
         async with (
             RawServer(script, tls=certified) as server,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session,
@@ -589,7 +589,7 @@ HUGE = {
     "a bomb of 1 GiB": (
         "H30",
         4,
-        [READ, answer(packed_bomb(1024), "Content-Encoding: gzip"), STALL],
+        [READ, response(packed_bomb(1024), "Content-Encoding: gzip"), STALL],
     ),
     "members": ("H30", 4, HTTP["thousands of gzip members"].script),
     "empty members": ("H30", 4, HTTP["thousands of empty gzip members"].script),

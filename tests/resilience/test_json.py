@@ -31,7 +31,7 @@ from tests.resilience.stage import (
     read_all,
 )
 from tests.support import strategies
-from tests.support.raw_server import READ, RawServer, answer, client_of, replying
+from tests.support.raw_server import READ, RawServer, client_of, replying, response
 from tests.support.response_bodies import ASKED, error_of, outcome_of, task_of
 
 every_trouble = pytest.mark.parametrize(
@@ -92,7 +92,7 @@ STRANGE = {
 
 def strange(body: bytes) -> Fault:
     """A script that answers with *body* about the asked task."""
-    script = [READ, lambda seen: answer(body.replace(b"$", seen.task_id.encode()))]
+    script = [READ, lambda seen: response(body.replace(b"$", seen.task_id.encode()))]
     return Fault(row="", script=script, kind=TransportError)
 
 
@@ -462,7 +462,7 @@ def test_any_text_of_an_error_is_kept_and_safe_to_show(text, status):
 async def test_a_hostile_word_is_logged_escaped(caplog):
     """The log gets one line, without anything that a terminal would obey."""
     word = "brewing\x1b[2J\u202e\x00\r\nERROR forged \ud800"
-    script = replying(answer({"id": "t", "status": word}))
+    script = replying(response({"id": "t", "status": word}))
     async with RawServer(script) as server, client_of(server) as client:
         assert (await client.retrieve("t")).raw_status == word
 

@@ -51,10 +51,10 @@ from tests.support.raw_server import (
     STALL,
     RawServer,
     Script,
-    answer,
     done,
     now,
     replying,
+    response,
     running,
     task,
 )
@@ -368,19 +368,19 @@ async def test_a_connection_that_ends_at_reuse_is_resent_on_once(end: object, ow
 
 
 def _refusal(status: str, code: str) -> bytes:
-    return answer({"error": {"code": code, "message": "m"}}, status=status)
+    return response({"error": {"code": code, "message": "m"}}, status=status)
 
 
 STRAYS: dict[str, bytes] = {
-    "another task": answer(task("EVIL", "failed")),
-    "the same task": answer(task("a", "failed")),
+    "another task": response(task("EVIL", "failed")),
+    "the same task": response(task("a", "failed")),
     "key refused": _refusal("401 No", "invalid_api_key"),
     "payment": _refusal("402 Pay", "quota"),
     "task unknown": _refusal("404 No", "task_not_found"),
     "bad request": _refusal("400 No", "task_not_exist"),
-    "cool-down": answer(b"{}", "Retry-After: 600", status="429 Many"),
-    "elsewhere": answer(b"", "Location: https://evil.test/", status="302 Found"),
-    "idle too long": answer(b"", "Connection: close", status="408 Request Timeout"),
+    "cool-down": response(b"{}", "Retry-After: 600", status="429 Many"),
+    "elsewhere": response(b"", "Location: https://evil.test/", status="302 Found"),
+    "idle too long": response(b"", "Connection: close", status="408 Request Timeout"),
     "half an answer": b"HTTP/1.1 401 No\r\nContent-Length: 99\r\n\r\n{",
     "half a head": b"HTTP/1.1 401 No\r\nContent-Le",
     "an interim answer": b"HTTP/1.1 103 Hints\r\n\r\n",
@@ -634,8 +634,8 @@ async def behind(
         yield client
 
 
-BAD_GATEWAY = answer(b"", status="502 Bad Gateway")
-LOGIN = answer(b"", "Proxy-Authenticate: Basic", status="407 Login")
+BAD_GATEWAY = response(b"", status="502 Bad Gateway")
+LOGIN = response(b"", "Proxy-Authenticate: Basic", status="407 Login")
 
 
 @pytest.mark.fault("N21")

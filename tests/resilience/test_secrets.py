@@ -44,9 +44,9 @@ from tests.support.raw_server import (
     KEY,
     READ,
     RawServer,
-    answer,
     client_of,
     replying,
+    response,
 )
 
 if TYPE_CHECKING:
@@ -243,19 +243,19 @@ def body(shape: Any, sent: str) -> bytes:
 
 def saying(shape: Any, *headers: str, status: str = "200 O") -> Callable[[Seen, str], bytes]:
     """Answer with an echo in the body."""
-    return lambda _, sent: answer(body(shape, sent), *headers, status=status)
+    return lambda _, sent: response(body(shape, sent), *headers, status=status)
 
 
 def telling(**fields: Any) -> Callable[[Seen, str], bytes]:
     """Answer with a task that has an echo in its fields."""
-    return lambda seen, sent: answer(
+    return lambda seen, sent: response(
         body({"id": seen.task_id, "status": "processing", **fields}, sent)
     )
 
 
 def heading(*names: str, status: str) -> Callable[[Seen, str], bytes]:
     """Answer with an echo in headers."""
-    return lambda seen, sent: answer(
+    return lambda seen, sent: response(
         body({"id": seen.task_id, "status": "processing"}, sent),
         *[f"{name}: {sent}" for name in names],
         f"X-{sent.rpartition(' ')[2]}: 1",
@@ -280,10 +280,12 @@ PLACES: dict[str, Callable[[Seen, str], bytes]] = {
     "a firewall's page": saying(f"<html>{ECHO}</html>", HTML, status="403 F"),
     "a broken JSON": saying(f'{{"id": "{ECHO}", "status'),
     "a text that will be cut": saying("x" * 485 + f" {ECHO}", status="500 S"),
-    "the reason": lambda _, sent: answer(b"", status=f"500 {sent}"),
+    "the reason": lambda _, sent: response(b"", status=f"500 {sent}"),
     "an error's headers": heading("X-Request-Id", "Retry-After", "Date", status="500 S"),
     "a task's headers": heading("X-Oneapi-Request-Id", "Openai-Poll-After-Ms", status="200 O"),
-    "a redirect": lambda _, sent: answer(b"", f"Location: https://{sent}/?{sent}", status="302 F"),
+    "a redirect": lambda _, sent: response(
+        b"", f"Location: https://{sent}/?{sent}", status="302 F"
+    ),
     "the word": telling(status=f"status of {ECHO}"),
     "a failure": telling(status="failed", **ERROR),
     "a failure's text": telling(status="failed", error=f"no {ECHO}"),

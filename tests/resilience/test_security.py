@@ -52,10 +52,10 @@ from tests.support.raw_server import (
     DONE,
     KEY,
     RawServer,
-    answer,
     client_of,
     done,
     replying,
+    response,
     task,
 )
 
@@ -94,7 +94,7 @@ async def test_no_redirect_leads_anywhere(target: str, session: str) -> None:
     """Not a byte goes to the target, and of it the error tells the origin at most."""
     async with RawServer(DONE) as second, aiohttp.ClientSession() as borrowed:
         location = target.format(port=second.port)
-        reply = answer(b"", f"Location: {location}", status="307 T")
+        reply = response(b"", f"Location: {location}", status="307 T")
         options: dict[str, Any] = {"session": borrowed} if session == "borrowed" else {}
         async with (
             RawServer(replying(reply, reply)) as first,
@@ -302,13 +302,13 @@ async def test_no_server_writes_lines_into_the_log(
     error = {"error": {"message": text, "code": text, "type": text}}
     line = text.encode("utf-8", "replace").replace(b"\r", b"").replace(b"\n", b"")
     replies: list[Any] = [
-        *[answer(error, status=f"{status} {'x' * 9}") for status in (400, 404, 429, 500, 501)],
-        answer(error),
-        answer(task("t", text)),
-        answer(task(text)),
-        answer(task("t", "failed", **error)),
-        answer(text.encode("utf-8", "surrogatepass")),
-        answer(b"", f"X-Request-Id: {ascii(text)[1:4000]}", status="500 S"),
+        *[response(error, status=f"{status} {'x' * 9}") for status in (400, 404, 429, 500, 501)],
+        response(error),
+        response(task("t", text)),
+        response(task(text)),
+        response(task("t", "failed", **error)),
+        response(text.encode("utf-8", "surrogatepass")),
+        response(b"", f"X-Request-Id: {ascii(text)[1:4000]}", status="500 S"),
         b"HTTP/1.1 2x0 " + line + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + line + b"\r\n\r\n",
     ]
@@ -335,15 +335,17 @@ async def test_no_server_writes_lines_into_the_log(
 SIGNED = "SIGNED0123456789"
 URL = f"https://cdn.test/v.mp4?sig={SIGNED}&Expires=1#{SIGNED}"
 SIGNING: dict[str, Any] = {
-    "completed": answer(task("t", "completed", url=URL)),
-    "an error's message": answer({"error": {"message": f"no {URL} here"}}, status="400 B"),
-    "a failure's message": answer(task("t", "failed", error={"message": f"no {URL}", "code": "x"})),
-    "a text": answer(f"see {URL}".encode(), status="500 S"),
-    "escaped slashes": answer(f"see {URL}".replace("/", "\\/").encode(), status="500 S"),
-    "a text under 200": answer(f"see {URL}".encode()),
-    "a page": answer(f"<a href='{URL}'>".encode(), "Content-Type: text/html"),
-    "a redirect": answer(b"", f"Location: {URL}", status="302 F"),
-    "a code": answer({"error": {"message": "m", "code": URL}}, status="400 B"),
+    "completed": response(task("t", "completed", url=URL)),
+    "an error's message": response({"error": {"message": f"no {URL} here"}}, status="400 B"),
+    "a failure's message": response(
+        task("t", "failed", error={"message": f"no {URL}", "code": "x"})
+    ),
+    "a text": response(f"see {URL}".encode(), status="500 S"),
+    "escaped slashes": response(f"see {URL}".replace("/", "\\/").encode(), status="500 S"),
+    "a text under 200": response(f"see {URL}".encode()),
+    "a page": response(f"<a href='{URL}'>".encode(), "Content-Type: text/html"),
+    "a redirect": response(b"", f"Location: {URL}", status="302 F"),
+    "a code": response({"error": {"message": "m", "code": URL}}, status="400 B"),
     "a bad status line": f"HTTP/1.1 2x0 {URL}\r\n\r\n".encode(),
     "a bad header": f"HTTP/1.1 200 OK\r\n{URL}\r\n\r\n".encode(),
 }
@@ -460,7 +462,7 @@ async def test_no_bomb_of_json_is_more_than_a_bad_answer(name: str) -> None:
     """A mebibyte of the worst JSON is read or refused, and the next task is asked for as ever."""
     body = BOMBS[name]().encode()
     assert len(body) <= MEBIBYTE
-    async with RawServer(replying(answer(body), done)) as server:
+    async with RawServer(replying(response(body), done)) as server:
         async with client_of(server, retry=ONCE) as client:
             with contextlib.suppress(BadResponseError):
                 assert (await client.retrieve("t")).id == "t"

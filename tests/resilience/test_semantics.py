@@ -29,11 +29,11 @@ from tests.support.fake_transport import FakeTask, FakeTransport, fake_client
 from tests.support.raw_server import (
     READ,
     RawServer,
-    answer,
     client_of,
     done,
     now,
     replying,
+    response,
     running,
     task,
 )
@@ -248,7 +248,7 @@ async def test_every_word_is_one_of_four(word: str, kind: str, status: str) -> N
 def saying(*ids: str) -> Any:
     """Answer each further request about the next of these tasks, then about the asked one."""
     left = list(ids)
-    return lambda seen: answer(task(left.pop(0) if left else seen.task_id))
+    return lambda seen: response(task(left.pop(0) if left else seen.task_id))
 
 
 @pytest.mark.fault("S7")
@@ -277,7 +277,7 @@ async def test_answers_about_others_end_no_watch() -> None:
 @pytest.mark.parametrize("alias", ["VID_1", "video_1", "vid_1 ", "1"])
 async def test_a_gateway_that_renames_is_watched_under_the_asked_name(alias: str) -> None:
     """The same foreign id twice is this server's name for the task; ours stands on the events."""
-    reply = answer(task(alias))
+    reply = response(task(alias))
     async with RawServer(replying(*[reply] * 4)) as server, client_of(server) as client:
         async with client.watch(["vid_1"]) as watcher:
             (event,) = [event async for event in watcher]
@@ -409,7 +409,7 @@ async def test_what_is_no_url_of_a_video_is_none(url: str) -> None:
 @pytest.mark.fault("S19")
 async def test_a_url_of_10_mb_is_a_bad_answer_that_passes() -> None:
     """It is not read to its end; the next answer is."""
-    huge = answer(task("t", url="https://cdn.test/" + "x" * 10_000_000))
+    huge = response(task("t", url="https://cdn.test/" + "x" * 10_000_000))
     signals: list[Any] = []
     async with RawServer([READ, huge], replying(done)) as server:
         async with client_of(server, observers=[signals.append]) as client:

@@ -29,8 +29,8 @@ from tests.support.raw_server import (
     STALL,
     RawServer,
     Script,
-    answer,
     client_of,
+    response,
     task,
 )
 
@@ -53,7 +53,7 @@ class Story:
     def __call__(self, seen: Seen) -> bytes:
         status, progress = STATES[min(self._looks[seen.task_id], len(STATES) - 1)]
         self._looks[seen.task_id] += 1
-        return answer(task(seen.task_id, status, progress=progress))
+        return response(task(seen.task_id, status, progress=progress))
 
 
 @functools.cache
@@ -149,12 +149,12 @@ def interleaved(pause: float, *steps: Any) -> Script:
 
 def refusal(status: int, *headers: str) -> bytes:
     """Write an answer that holds no task."""
-    return answer({"error": {"code": "x", "message": "m"}}, *headers, status=f"{status} S")
+    return response({"error": {"code": "x", "message": "m"}}, *headers, status=f"{status} S")
 
 
 def running(seen: Seen) -> bytes:
     """Write one answer without any progress of the story."""
-    return answer(task(seen.task_id, "processing"))
+    return response(task(seen.task_id, "processing"))
 
 
 def parted(story: Story, *, is_chunked: bool = False) -> list[Callable[[Seen], bytes]]:
@@ -204,7 +204,7 @@ def missing_key(delay: float) -> Callable[[], Awaitable[str]]:
 
 def foreign(name: str) -> bytes:
     """Write an answer about somebody else's task."""
-    return answer(task(name, "processing"))
+    return response(task(name, "processing"))
 
 
 TROUBLES: dict[str, Fault] = {

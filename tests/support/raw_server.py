@@ -63,8 +63,8 @@ Step = Any
 Script = list[Step]
 
 
-def answer(body: bytes | dict[str, Any], *headers: str, status: str = "200 OK") -> bytes:
-    """One whole HTTP answer."""
+def response(body: bytes | dict[str, Any], *headers: str, status: str = "200 OK") -> bytes:
+    """Build one whole HTTP response."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + content
@@ -77,12 +77,12 @@ def task(task_id: str, status: str = "completed", **fields: Any) -> dict[str, An
 
 def done(seen: Seen) -> bytes:
     """Answer that the asked task is completed."""
-    return answer(task(seen.task_id))
+    return response(task(seen.task_id))
 
 
 def running(seen: Seen) -> bytes:
     """Answer that the asked task is being processed."""
-    return answer(task(seen.task_id, "processing"))
+    return response(task(seen.task_id, "processing"))
 
 
 def replying(*replies: Any) -> Script:

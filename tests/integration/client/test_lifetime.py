@@ -24,11 +24,11 @@ from tests.support.raw_server import (
     RESET,
     STALL,
     RawServer,
-    answer,
     client_of,
     done,
     now,
     replying,
+    response,
     running,
 )
 
@@ -179,7 +179,9 @@ async def test_a_borrowed_session_stays_open_and_keeps_its_key_to_itself() -> No
 async def test_a_borrowed_sessions_habits_change_nothing() -> None:
     """Raising for statuses and leaving bodies packed are switched off for our requests."""
     packed = gzip.compress(b'{"id": "t", "status": "completed"}')
-    script = replying(answer(b"{}", status="410 Gone"), answer(packed, "Content-Encoding: gzip"))
+    script = replying(
+        response(b"{}", status="410 Gone"), response(packed, "Content-Encoding: gzip")
+    )
     async with (
         RawServer(script) as server,
         aiohttp.ClientSession(raise_for_status=True, auto_decompress=False) as session,
@@ -267,7 +269,7 @@ async def test_closing_ends_a_call_that_connects() -> None:
 @pytest.mark.parametrize("how", ["retrieve", "wait"])
 async def test_closing_ends_a_pause_and_opens_nothing_anew(how: str) -> None:
     """A call that sleeps before its next request is woken by closing, and sends no more."""
-    refusal = answer(b"{}", "Retry-After: 50", status="503 Busy")
+    refusal = response(b"{}", "Retry-After: 50", status="503 Busy")
     async with RawServer([READ, refusal]) as server, client_of(server) as client:
         call = asyncio.create_task(_used(client, how))
         await asyncio.sleep(1.0)
@@ -416,7 +418,7 @@ async def test_leaving_by_an_exception_closes_and_lets_it_pass() -> None:
 
 async def test_the_count_of_requests_is_what_the_server_saw() -> None:
     """Successes, refusals, resets, stale connections: every send is counted, and nothing else."""
-    script = [READ, done, READ, answer(b"", status="503 Busy"), READ, RESET]
+    script = [READ, done, READ, response(b"", status="503 Busy"), READ, RESET]
     async with (
         RawServer(script, [READ, CLOSE], DONE) as server,
         client_of(server, retry=RetryPolicy(attempts=9)) as client,

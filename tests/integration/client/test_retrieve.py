@@ -31,17 +31,17 @@ from tests.support.raw_server import (
     RESET,
     STALL,
     RawServer,
-    answer,
     client_of,
     done,
     now,
     replying,
+    response,
 )
 
 
 def error(status: str, *headers: str, code: str = "x") -> bytes:
     """One error answer in the API document's shape."""
-    return answer({"error": {"code": code, "message": "m"}}, *headers, status=status)
+    return response({"error": {"code": code, "message": "m"}}, *headers, status=status)
 
 
 async def failed(client: AsyncVideoClient, task_id: str = "t") -> EzVideoError:
@@ -78,12 +78,12 @@ TRANSIENT: dict[str, tuple[list[Any], type[EzVideoError], str | None]] = {
         "payload",
     ),
     "no HTTP": ([READ, b"SSH-2.0-OpenSSH\r\n\r\n"], TransportError, "protocol"),
-    "not JSON": ([READ, answer(b"{not json")], BadResponseError, "not_json"),
-    "web page": ([READ, answer(b"<html>", "Content-Type: text/html")], BadResponseError, "html"),
-    "empty": ([READ, answer(b"")], BadResponseError, "empty"),
-    "no task": ([READ, answer(b"[]")], BadResponseError, "schema"),
+    "not JSON": ([READ, response(b"{not json")], BadResponseError, "not_json"),
+    "web page": ([READ, response(b"<html>", "Content-Type: text/html")], BadResponseError, "html"),
+    "empty": ([READ, response(b"")], BadResponseError, "empty"),
+    "no task": ([READ, response(b"[]")], BadResponseError, "schema"),
     "firewall": (
-        [READ, answer(b"<html>", "Content-Type: text/html", status="403 No")],
+        [READ, response(b"<html>", "Content-Type: text/html", status="403 No")],
         PermissionDeniedError,
         None,
     ),
@@ -153,8 +153,8 @@ FINAL: dict[str, tuple[bytes, type[EzVideoError]]] = {
     "413": (error("413 Big"), BadRequestError),
     "501": (error("501 No"), ServerError),
     "505": (error("505 No"), ServerError),
-    "302": (answer(b"", "Location: https://login.test/?k=1", status="302 Found"), ConfigError),
-    "no route": (answer(b"<html>", "Content-Type: text/html", status="404 No"), ConfigError),
+    "302": (response(b"", "Location: https://login.test/?k=1", status="302 Found"), ConfigError),
+    "no route": (response(b"<html>", "Content-Type: text/html", status="404 No"), ConfigError),
     "told not to": (error("503 Busy", "x-should-retry: false"), ServerError),
     "quota": (error("429 Many", code="insufficient_quota"), RateLimitError),
 }

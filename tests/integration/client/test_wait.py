@@ -29,11 +29,11 @@ from tests.support.raw_server import (
     READ,
     STALL,
     RawServer,
-    answer,
     client_of,
     done,
     now,
     replying,
+    response,
     running,
 )
 
@@ -83,7 +83,7 @@ async def test_words_that_nobody_knows_never_end_a_wait() -> None:
     """Only ``completed`` and ``failed``, in any dialect's words: not progress, not a url."""
     words = ["musing", "pending", "queued", "almost_completed"]
     replies = [
-        answer({"id": "t", "status": word, "progress": 100, "url": "https://x.test/v"})
+        response({"id": "t", "status": word, "progress": 100, "url": "https://x.test/v"})
         for word in words
     ]
     async with RawServer(replying(*replies, done)) as server, client_of(server) as client:
@@ -109,7 +109,7 @@ async def test_a_failed_task_is_raised_or_given(outcome: str) -> None:
 
 async def test_a_failure_without_a_reason_says_so() -> None:
     """The sentence of the error is whole, whatever the server left out."""
-    script = replying(answer({"id": "t", "status": "failed"}))
+    script = replying(response({"id": "t", "status": "failed"}))
     async with RawServer(script) as server, client_of(server) as client:
         with pytest.raises(TaskFailedError) as raised:
             await client.wait("t")
@@ -120,7 +120,7 @@ async def test_a_failure_without_a_reason_says_so() -> None:
 async def test_a_failure_tells_no_query_of_a_signed_url() -> None:
     """Where the video was is told, the key to it is not; ``.task`` has all."""
     told = "no access to https://cdn.example.test/in.png?sig=s3cr3t"
-    script = replying(answer({"id": "t", "status": "failed", "error": {"message": told}}))
+    script = replying(response({"id": "t", "status": "failed", "error": {"message": told}}))
     async with RawServer(script) as server, client_of(server) as client:
         with pytest.raises(TaskFailedError, match=r"cdn\.example\.test/in\.png\?") as raised:
             await client.wait("t")
@@ -210,7 +210,7 @@ async def test_minutes_of_trouble_do_not_end_a_wait(kind: str) -> None:
 
 async def test_failed_looks_back_off_exactly() -> None:
     """After the n-th failure the pause lies half-way between 5 and min(60, 5 * 2 ** n) seconds."""
-    script = replying(*[answer(b"{}", status="503 Busy")] * 6, done)
+    script = replying(*[response(b"{}", status="503 Busy")] * 6, done)
     async with RawServer(script) as server, client_of(server) as client:
         await client.wait("t")
         pauses = [after - before for before, after in pairwise(server.times)]
@@ -220,7 +220,7 @@ async def test_failed_looks_back_off_exactly() -> None:
 
 async def test_an_answer_ends_the_backing_off() -> None:
     """One good answer, and the pace is the policy's again."""
-    busy = answer(b"{}", status="503 Busy")
+    busy = response(b"{}", status="503 Busy")
     script = replying(busy, busy, running, running, busy, done)
     async with RawServer(script) as server, client_of(server) as client:
         await client.wait("t")
@@ -263,11 +263,11 @@ async def test_a_task_that_vanishes_gets_two_more_looks() -> None:
 
 
 LASTING: dict[str, tuple[bytes, type[EzVideoError]]] = {
-    "401": (answer(b"{}", status="401 No"), AuthenticationError),
-    "402": (answer(b"{}", status="402 Pay"), PermissionDeniedError),
-    "403": (answer(b"{}", status="403 No"), PermissionDeniedError),
-    "400": (answer(b"{}", status="400 Bad"), BadRequestError),
-    "302": (answer(b"", "Location: /login", status="302 Found"), ConfigError),
+    "401": (response(b"{}", status="401 No"), AuthenticationError),
+    "402": (response(b"{}", status="402 Pay"), PermissionDeniedError),
+    "403": (response(b"{}", status="403 No"), PermissionDeniedError),
+    "400": (response(b"{}", status="400 Bad"), BadRequestError),
+    "302": (response(b"", "Location: /login", status="302 Found"), ConfigError),
 }
 
 
@@ -285,7 +285,7 @@ async def test_trouble_that_lasts_ends_a_wait_at_once(trouble: str) -> None:
 @pytest.mark.fault("H4")
 async def test_a_firewalls_page_is_borne_for_a_minute() -> None:
     """HTML with 403 passes, unless five in a row over a minute say that we are meant."""
-    page = answer(b"<html>", "Content-Type: text/html", status="403 No")
+    page = response(b"<html>", "Content-Type: text/html", status="403 No")
     async with RawServer(replying(*[page] * 4, running, *[page] * 9)) as server:
         async with client_of(server) as client:
             with pytest.raises(PermissionDeniedError) as raised:
@@ -298,7 +298,7 @@ async def test_a_firewalls_page_is_borne_for_a_minute() -> None:
 
 async def test_many_pages_of_a_firewall_at_once_are_borne() -> None:
     """Ten refused looks in the same moment are one refusal, not ten."""
-    page = answer(b"<html>", "Content-Type: text/html", status="403 No")
+    page = response(b"<html>", "Content-Type: text/html", status="403 No")
     met: set[str] = set()
 
     def refusing_once(seen: Any) -> bytes:
@@ -316,7 +316,7 @@ async def test_many_pages_of_a_firewall_at_once_are_borne() -> None:
 @pytest.mark.fault("H4")
 async def test_few_pages_of_a_firewall_over_long_are_borne() -> None:
     """Four refusals in a row are not enough, however long they take."""
-    page = answer(b"<html>", "Content-Type: text/html", "Retry-After: 100", status="403 No")
+    page = response(b"<html>", "Content-Type: text/html", "Retry-After: 100", status="403 No")
     async with RawServer(replying(*[page] * 4, done)) as server, client_of(server) as client:
         assert (await client.wait("t")).succeeded
         assert server.times == [0.0, 100.0, 200.0, 300.0, 400.0]
@@ -341,7 +341,7 @@ async def test_hints_of_a_good_answer_are_obeyed_within_bounds(
     headers: list[str], pause: float
 ) -> None:
     """Retry-After before openai-poll-after-ms before the policy; each clamped."""
-    reply = answer({"id": "t", "status": "processing"}, *headers)
+    reply = response({"id": "t", "status": "processing"}, *headers)
     async with RawServer(replying(reply, done)) as server, client_of(server) as client:
         await client.wait("t")
 
@@ -350,8 +350,8 @@ async def test_hints_of_a_good_answer_are_obeyed_within_bounds(
 
 async def test_retry_after_of_a_failed_look_is_a_floor() -> None:
     """A 503 with Retry-After is not asked again before, and not before the usual pause."""
-    first = answer(b"{}", "Retry-After: 100", status="503 Busy")
-    second = answer(b"{}", "Retry-After: 1", status="503 Busy")
+    first = response(b"{}", "Retry-After: 100", status="503 Busy")
+    second = response(b"{}", "Retry-After: 1", status="503 Busy")
     async with RawServer(replying(first, second, done)) as server, client_of(server) as client:
         await client.wait("t")
 

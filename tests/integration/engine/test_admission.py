@@ -29,11 +29,11 @@ from tests.support.raw_server import (
     READ,
     STALL,
     RawServer,
-    answer,
     client_of,
     done,
     now,
     replying,
+    response,
 )
 
 
@@ -361,7 +361,7 @@ async def test_looks_in_line_are_spread_after_an_outage() -> None:
 
 async def test_calls_in_line_learn_of_a_cool_down() -> None:
     """A call that waits for a place fails at once when the cool-down is longer than it waits."""
-    slow_429 = [READ, 1.0, answer(b"{}", "Retry-After: 100", status="429 Many")]
+    slow_429 = [READ, 1.0, response(b"{}", "Retry-After: 100", status="429 Many")]
     budget = RequestBudget(max_in_flight=1)
     async with RawServer(slow_429) as server, client_of(server, budget=budget) as client:
         calls = [asyncio.create_task(client.retrieve("t")) for _ in range(3)]
@@ -374,7 +374,7 @@ async def test_calls_in_line_learn_of_a_cool_down() -> None:
 
 async def test_calls_in_line_wait_through_a_short_cool_down() -> None:
     """A call that has the time is sent as soon as the cool-down is over."""
-    slow_429 = answer(b"{}", "Retry-After: 20", status="429 Many")
+    slow_429 = response(b"{}", "Retry-After: 20", status="429 Many")
     budget = RequestBudget(max_in_flight=1)
     async with (
         RawServer([READ, 1.0, slow_429, *DONE]) as server,
@@ -393,7 +393,7 @@ async def test_observers_hear_of_requests_and_retries() -> None:
     """A failed request, the pause after it, and the answer, each with its numbers."""
     heard: list[TelemetryEvent] = []
     async with (
-        RawServer([READ, answer(b"{}", status="503 Busy"), READ, 0.5, done]) as server,
+        RawServer([READ, response(b"{}", status="503 Busy"), READ, 0.5, done]) as server,
         client_of(server, observers=[heard.append]) as client,
     ):
         await client.retrieve("t")
@@ -410,7 +410,7 @@ async def test_observers_hear_of_requests_and_retries() -> None:
 async def test_observers_hear_of_pauses_of_a_wait() -> None:
     """A failed look is told with the pause that follows; its end is not a retry."""
     heard: list[TelemetryEvent] = []
-    script = replying(answer(b"{}", status="503 Busy"), answer(b"{}", status="410 Gone"))
+    script = replying(response(b"{}", status="503 Busy"), response(b"{}", status="410 Gone"))
     async with RawServer(script) as server, client_of(server, observers=[heard.append]) as client:
         with pytest.raises(Exception, match="410"):
             await client.wait("t")
@@ -422,7 +422,7 @@ async def test_observers_hear_of_pauses_of_a_wait() -> None:
 async def test_observers_hear_of_cool_downs() -> None:
     """A 429 is told with how long nobody sends and how fast it goes on."""
     heard: list[TelemetryEvent] = []
-    script = replying(answer(b"{}", "Retry-After: 20", status="429 Many"), done)
+    script = replying(response(b"{}", "Retry-After: 20", status="429 Many"), done)
     async with RawServer(script) as server, client_of(server, observers=[heard.append]) as client:
         await client.retrieve("t")
 
@@ -500,7 +500,7 @@ async def test_nothing_is_made_when_nobody_listens(monkeypatch: pytest.MonkeyPat
     ):
         monkeypatch.setattr(f"ezvideo_async.{module}", forbidden)
     monkeypatch.setattr("ezvideo_async._engine.poller.RetryScheduled", forbidden)
-    busy = answer(b"{}", status="503 Busy")
+    busy = response(b"{}", status="503 Busy")
     async with RawServer(replying(busy, done, busy, done)) as server, client_of(server) as client:
         await client.retrieve("t")
         await client.wait("t")

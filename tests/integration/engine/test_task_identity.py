@@ -21,11 +21,11 @@ from tests.support.raw_server import (
     READ,
     STALL,
     RawServer,
-    answer,
     client_of,
     done,
     now,
     replying,
+    response,
     running,
     task,
 )
@@ -35,7 +35,7 @@ ONCE = RetryPolicy(attempts=1)
 
 def evil(status: str = "completed") -> bytes:
     """An answer about a task that nobody asked for."""
-    return answer(task("EVIL", status))
+    return response(task("EVIL", status))
 
 
 # -- ids ------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ async def test_a_server_with_its_own_name_for_a_task_is_believed(
     """The same foreign id on a fresh connection is an alias: said once, then asked for singly."""
 
     def renamed(seen: Any) -> bytes:
-        return answer(task(f"video_{seen.task_id}", "processing"))
+        return response(task(f"video_{seen.task_id}", "processing"))
 
     async with RawServer(replying(*[renamed] * 9)) as server, client_of(server) as client:
         for _call in range(3):
@@ -144,7 +144,7 @@ async def test_an_alias_is_forgotten_with_its_task() -> None:
     """Names of ended tasks are not kept."""
 
     def renamed(seen: Any) -> bytes:
-        return answer(task("other"))
+        return response(task("other"))
 
     async with RawServer(replying(*[renamed] * 9)) as server, client_of(server) as client:
         await client.retrieve("t")
@@ -173,7 +173,7 @@ async def test_connections_with_foreign_answers_are_closed() -> None:
     """Neither the first nor the second connection that spoke of somebody else is used again."""
 
     def foreign(seen: Any) -> bytes:
-        return answer(task(f"x{seen.connection}"))
+        return response(task(f"x{seen.connection}"))
 
     script = replying(foreign, done)
     async with RawServer(script, script, DONE) as server, client_of(server, retry=ONCE) as client:
@@ -208,7 +208,7 @@ async def test_an_answer_to_the_right_task_the_second_time_is_no_alias() -> None
 @pytest.mark.fault("S6")
 async def test_unknown_words_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """A status that nobody knows is taken for alive, and said once per word."""
-    replies = [answer(task("t", word)) for word in ("musing", "musing", "dreaming")]
+    replies = [response(task("t", word)) for word in ("musing", "musing", "dreaming")]
     async with RawServer(replying(*replies)) as server, client_of(server) as client:
         words = [(await client.retrieve("t")).status for _reply in replies]
 
@@ -218,7 +218,7 @@ async def test_unknown_words_are_logged_once(caplog: pytest.LogCaptureFixture) -
 
 async def test_a_server_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """After a thousand unknown words no further one is said."""
-    replies = [answer(task("t", f"word {number}")) for number in range(1005)]
+    replies = [response(task("t", f"word {number}")) for number in range(1005)]
     async with RawServer(replying(*replies)) as server, client_of(server) as client:
         for _reply in replies:
             await client.retrieve("t")
@@ -229,7 +229,7 @@ async def test_a_server_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.fault("H7")
 async def test_a_route_that_has_answered_is_being_deployed() -> None:
     """A missing route is a wrong base url at first, and passing trouble once it has worked."""
-    missing = answer(b"<html>", "Content-Type: text/html", status="404 No")
+    missing = response(b"<html>", "Content-Type: text/html", status="404 No")
     async with (
         RawServer(replying(missing, done, missing, done)) as server,
         client_of(server) as client,

@@ -23,11 +23,11 @@ from tests.support.raw_server import (
     READ,
     STALL,
     RawServer,
-    answer,
     client_of,
     done,
     now,
     replying,
+    response,
     task,
 )
 
@@ -65,7 +65,7 @@ async def test_the_connection_used_last_is_used_next() -> None:
 
 async def test_a_connection_that_says_close_is_not_kept() -> None:
     """``Connection: close`` is believed, also when the server leaves it open."""
-    reply = answer(task("t"), "Connection: close")
+    reply = response(task("t"), "Connection: close")
     async with RawServer([READ, reply, STALL], DONE) as server, client_of(server) as client:
         await client.retrieve("t")
         await client.retrieve("t")
@@ -76,7 +76,7 @@ async def test_a_connection_that_says_close_is_not_kept() -> None:
 
 async def test_a_connection_with_a_stray_answer_is_not_used() -> None:
     """What comes on an idle connection closes it; nothing is sent on it."""
-    script = [READ, done, 0.5, answer(task("EVIL")), READ, CLOSE]
+    script = [READ, done, 0.5, response(task("EVIL")), READ, CLOSE]
     async with RawServer(script, DONE) as server, client_of(server, retry=ONCE) as client:
         await client.retrieve("a")
         await asyncio.sleep(1.0)

@@ -20,11 +20,11 @@ from tests.support.raw_server import (
     RESET,
     STALL,
     RawServer,
-    answer,
     client_of,
     done,
     now,
     replying,
+    response,
     task,
 )
 
@@ -53,7 +53,7 @@ def guarded(good: str) -> Any:
     def reply(seen: Any) -> bytes:
         if seen.headers["authorization"] == f"Bearer {good}":
             return done(seen)
-        return answer({"error": {"code": "invalid_api_key"}}, status="401 No")
+        return response({"error": {"code": "invalid_api_key"}}, status="401 No")
 
     return reply
 
@@ -181,7 +181,7 @@ ECHO = {"error": {"code": "x", "message": f"Incorrect API key: {KEY}."}}
 async def test_a_key_echoed_in_a_body_is_masked(status: str, form: str) -> None:
     """A server that quotes the key gets it masked in every text of the error."""
     body: Any = ECHO if form == "json" else f"bad key {KEY}!".encode()
-    reply = answer(body, status=status)
+    reply = response(body, status=status)
     async with RawServer(replying(reply)) as server, client_of(server, retry=ONCE) as client:
         with pytest.raises(EzVideoError) as raised:
             await client.retrieve("t")
@@ -195,7 +195,9 @@ async def test_a_key_echoed_in_headers_is_masked() -> None:
     """Request ids and redirects quote requests too."""
     echoing = [f"X-Request-Id: {KEY}", f"Location: https://{KEY}.test/"]
     script = replying(
-        answer(b"", *echoing, status="302 Found"), answer(b"{}", *echoing, status="400 Bad"), done
+        response(b"", *echoing, status="302 Found"),
+        response(b"{}", *echoing, status="400 Bad"),
+        done,
     )
     async with RawServer(script) as server, client_of(server) as client:
         for _reply in range(2):
@@ -247,11 +249,11 @@ FAILING: dict[str, list[Any]] = {
     "payload": [READ, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"],
     "timeout": [READ, STALL],
     "too large": [READ, b"HTTP/1.1 200 OK\r\n\r\n", b"x" * (2 << 20)],
-    "redirect": [READ, answer(b"", "Location: /x", status="302 Found")],
-    "html": [READ, answer(b"<html>", HTML)],
-    "mismatch": [READ, lambda seen: answer(task(f"x{seen.connection}"))],
-    **{code: [READ, answer(ECHO, status=f"{code} No")] for code in ("400", "401", "403", "404")},
-    **{code: [READ, answer(ECHO, status=f"{code} No")] for code in ("429", "500", "501", "503")},
+    "redirect": [READ, response(b"", "Location: /x", status="302 Found")],
+    "html": [READ, response(b"<html>", HTML)],
+    "mismatch": [READ, lambda seen: response(task(f"x{seen.connection}"))],
+    **{code: [READ, response(ECHO, status=f"{code} No")] for code in ("400", "401", "403", "404")},
+    **{code: [READ, response(ECHO, status=f"{code} No")] for code in ("429", "500", "501", "503")},
 }
 
 
@@ -302,7 +304,7 @@ async def test_the_fake_server_knows_the_key() -> None:
 
 async def test_a_fork_of_the_error_needs_no_client() -> None:
     """An error outlives its client: nothing in it is closed with it."""
-    async with RawServer(replying(answer(ECHO, status="400 Bad"))) as server:
+    async with RawServer(replying(response(ECHO, status="400 Bad"))) as server:
         async with client_of(server) as client:
             with pytest.raises(APIStatusError) as raised:
                 await client.retrieve("t")

@@ -35,11 +35,11 @@ from tests.support.raw_server import (
     RESET,
     STALL,
     RawServer,
-    answer,
     client_of,
     done,
     now,
     replying,
+    response,
     task,
 )
 
@@ -132,7 +132,7 @@ async def test_a_connection_is_kept_for_the_next_request() -> None:
 @pytest.mark.parametrize("status", ["421 Misdirected", "101 Switching", "999 Nine"])
 async def test_a_connection_that_leads_elsewhere_is_not_used_again(status: str) -> None:
     """After a 421, or a status that HTTP does not have, the next try goes over another one."""
-    stray = [READ, answer(b"", status=status), READ, answer(b"", status=status)]
+    stray = [READ, response(b"", status=status), READ, response(b"", status=status)]
     async with RawServer(stray, DONE) as server, client_of(server) as client:
         assert (await client.retrieve("t")).succeeded
 
@@ -154,7 +154,7 @@ async def test_redirects_are_not_followed(status: str, target: str) -> None:
     """A redirect is a wrong base url; nothing goes to its target, and no query is shown."""
     async with RawServer(DONE) as second:
         location = target.format(second=second.base_url, port=second.port)
-        reply = answer(b"", f"Location: {location}", status=status)
+        reply = response(b"", f"Location: {location}", status=status)
         async with RawServer(replying(reply)) as first, client_of(first) as client:
             raised = await failed(client)
 
@@ -190,7 +190,7 @@ async def test_the_key_goes_to_its_own_origin_only() -> None:
 @pytest.mark.fault("X23")
 async def test_cookies_are_not_kept() -> None:
     """A server cannot make us carry something from request to request."""
-    reply = answer(task("t"), "Set-Cookie: track=1; Path=/")
+    reply = response(task("t"), "Set-Cookie: track=1; Path=/")
     async with RawServer(replying(reply, reply)) as server:
         base_url = server.base_url.replace("127.0.0.1", "localhost")  # numbers get none anyway
         async with client_of(server, base_url=base_url) as client:
@@ -236,7 +236,7 @@ async def test_a_body_has_at_most_a_mebibyte(how: str, excess: int) -> None:
     """One byte more than the cap is too large, however the server frames it."""
     body = padded(MAX_BODY_BYTES + excess)
     replies: dict[str, list[Any]] = {
-        "declared": [answer(body)],
+        "declared": [response(body)],
         "chunked": chunked(body),
         "until the end": [b"HTTP/1.1 200 OK\r\n\r\n", body],
     }
@@ -272,7 +272,7 @@ def bomb(mebibytes: int) -> bytes:
 @pytest.mark.fault("X18")
 async def test_a_gzip_bomb_is_defused_with_little_memory() -> None:
     """64 MiB packed into 64 KiB are given up after the first of them."""
-    reply = answer(bomb(64), "Content-Encoding: gzip")
+    reply = response(bomb(64), "Content-Encoding: gzip")
     async with RawServer([READ, reply, STALL]) as server, client_of(server, retry=ONCE) as client:
         tracemalloc.start()
         raised = await failed(client)
@@ -286,7 +286,7 @@ async def test_a_gzip_bomb_is_defused_with_little_memory() -> None:
 async def test_a_packed_answer_is_read() -> None:
     """Gzip that nobody asked for is unpacked, also when its length is declared."""
     packed = gzip.compress(json.dumps(task("t")).encode())
-    script = replying(answer(packed, "Content-Encoding: gzip"))
+    script = replying(response(packed, "Content-Encoding: gzip"))
     async with RawServer(script) as server, client_of(server) as client:
         assert (await client.retrieve("t")).succeeded
         assert len(server.requests) == 1
@@ -294,7 +294,7 @@ async def test_a_packed_answer_is_read() -> None:
 
 async def test_headers_sent_twice_are_joined() -> None:
     """Two Retry-After headers contradict each other and count as none."""
-    reply = answer(b"{}", "Retry-After: 5", "Retry-After: 7", status="503 Busy")
+    reply = response(b"{}", "Retry-After: 5", "Retry-After: 7", status="503 Busy")
     async with RawServer(replying(reply, done)) as server, client_of(server) as client:
         await client.retrieve("t")
 
@@ -398,7 +398,7 @@ async def test_a_connect_that_hangs_ends_sooner() -> None:
 @pytest.mark.fault("C21")
 async def test_a_blocked_loop_is_not_the_servers_fault() -> None:
     """A time-out met while this process was blocked is not counted among the attempts."""
-    busy = answer(b"{}", status="503 Busy")
+    busy = response(b"{}", status="503 Busy")
     async with (
         RawServer([READ, STALL], replying(busy, done)) as server,
         client_of(server, retry=RetryPolicy(attempts=2), request_timeout=4.0) as client,
@@ -533,7 +533,7 @@ async def test_a_handshake_that_is_cut_passes(script: list[Any]) -> None:
 
 async def test_a_proxy_that_wants_a_login_is_a_wrong_set_up() -> None:
     """A 407 on the way to the server does not heal by asking again."""
-    async with RawServer([READ, answer(b"", status="407 Login")]) as proxy:
+    async with RawServer([READ, response(b"", status="407 Login")]) as proxy:
         session = aiohttp.ClientSession(proxy=f"http://127.0.0.1:{proxy.port}")
         async with (
             session,
@@ -549,7 +549,7 @@ async def test_a_proxy_that_wants_a_login_is_a_wrong_set_up() -> None:
 
 async def test_a_proxy_in_trouble_passes() -> None:
     """A proxy that cannot reach the server, or is not there, is asked again."""
-    async with RawServer([READ, answer(b"", status="502 Bad")]) as proxy:
+    async with RawServer([READ, response(b"", status="502 Bad")]) as proxy:
         session = aiohttp.ClientSession(proxy=f"http://127.0.0.1:{proxy.port}")
         async with (
             session,
