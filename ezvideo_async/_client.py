@@ -1,47 +1,36 @@
 """
-``AsyncVideoClient``: one status request, read right; one task awaited; many watched.
+``AsyncVideoClient``: status requests to one server, for single tasks and for watchers.
 
-The client owns what is shared: the key, the connections, the budget.  It decides nothing about
-when to ask: that is the scheduler's and the policies' part.
+The client owns the key, the connections and the budget.  When a request is sent is decided by the
+scheduler and the policies.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import random
 import warnings
-from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from ezvideo_async._domain.policies import PollPolicy, RetryPolicy, is_local_stall
-from ezvideo_async._domain.task import VideoTask
+from ezvideo_async._domain.policies import PollPolicy, RetryPolicy
 from ezvideo_async._domain.telemetry import RetryScheduled
 from ezvideo_async._domain.validation import (
-    sends_in_clear,
+    task_id_of,
     validate_base_url,
     validate_headers,
+    validate_instance,
     validate_seconds,
-    validate_task_id,
     validate_timeout,
 )
-from ezvideo_async._engine.admission import AdmissionQueue
-from ezvideo_async._engine.requester import Requester
-from ezvideo_async._engine.telemetry import TelemetryEmitter
-from ezvideo_async._lifetime import running_loop
+from ezvideo_async._engine.engine import Engine
 from ezvideo_async._limits.budget import RequestBudget
+from ezvideo_async._protocol.responses import retrieve_request
+from ezvideo_async._scheduling.verdicts import is_local_stall
 from ezvideo_async._transport.credentials import Credentials, KeySource
 from ezvideo_async._transport.transport import Transport
-from ezvideo_async.errors import (
-    BadRequestError,
-    ClosedError,
-    ConfigError,
-    EzVideoError,
-    RateLimitError,
-    RequestTimeoutError,
-)
+from ezvideo_async.errors import BadRequestError, EzVideoError, RateLimitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,11 +38,10 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._domain.telemetry import Observer
-    from ezvideo_async._engine.poller import Poller
+    from ezvideo_async._protocol.messages import Response
     from ezvideo_async._watcher import TaskWatcher
-
-_log = logging.getLogger("ezvideo_async")
 
 DEFAULT_BASE_URL = "https://www.ezmodel.cloud/v1"
 """The API document's server."""
@@ -61,28 +49,30 @@ DEFAULT_BASE_URL = "https://www.ezmodel.cloud/v1"
 
 class AsyncVideoClient:
     """
-    A client of one server, for one event loop; enter it before use.
+    A client of one server.
+
+    It is usable at once, and belongs to the event loop and process of its first use.  Close it
+    with ``async with`` or :meth:`aclose`.
 
     Args:
-        api_key: The key, or an async callable that gives one and is asked once more after a
-            401; None reads ``EZVIDEO_API_KEY``.
+        api_key: The API key, or an async callable that returns one and is called once more after
+            a 401; None reads ``EZVIDEO_API_KEY``.
         base_url: Up to and including ``/v1``, with or without a slash at the end; None reads
             ``EZVIDEO_BASE_URL``, else ``https://www.ezmodel.cloud/v1``.
         request_timeout: Seconds for one request, from connecting to the last byte.
-        retry: How often ``retrieve()`` tries; watches have their own policy.
-        budget: What the server is asked at most; share one among clients of one server.
-        session: An aiohttp session to borrow, for its connector's sake; it is never closed, and
-            its middlewares are not used.  None opens connections of our own when they are needed,
-            which takes half the CPU time.
-        headers: Sent with every request; not ``Authorization``.
-        observers: Called with every ``TelemetryEvent``.
-        rand: Gives numbers in [0, 1); the only source of chance.
+        retry: How often ``retrieve()`` tries; watchers have their own policy.
+        budget: Limits what is sent to the server; share one among the clients of one server.
+        session: An aiohttp session to borrow, for the sake of its connector; it is never closed,
+            and its middlewares are not used.  None opens connections of our own on demand,
+            which costs half the CPU time.
+        headers: Sent with every request; ``Authorization`` is not allowed.
+        observers: Called with every telemetry event.
 
     Raises:
-        ConfigError: There is no key, or an argument can't be used.
+        ConfigError: There is no API key, or an argument is not valid.
     """
 
-    _base_url = ""  # what ``repr`` shows of a client that was refused
+    _base_url = ""  # for the ``repr`` of a client whose arguments were refused
 
     def __init__(
         self,
@@ -95,39 +85,37 @@ class AsyncVideoClient:
         session: aiohttp.ClientSession | None = None,
         headers: Mapping[str, str] | None = None,
         observers: Sequence[Observer] = (),
-        rand: Callable[[], float] = random.random,
     ) -> None:
+        timeout = validate_seconds("request_timeout", request_timeout, low=0.001)
         try:
-            self._credentials = Credentials(_or_environment(api_key, "EZVIDEO_API_KEY", None))
+            source = _or_environment(api_key, "EZVIDEO_API_KEY", None)
+            credentials = Credentials(source, timeout=timeout)
         finally:
-            del api_key  # no traceback shows it
+            del api_key, source  # no traceback shows it
         self._base_url = validate_base_url(
             _or_environment(base_url, "EZVIDEO_BASE_URL", DEFAULT_BASE_URL)
         )
-        patience = validate_seconds("request_timeout", request_timeout, low=0.001)
-        self._credentials.patience = patience
-        self._retry = retry if retry is not None else RetryPolicy()
-        self._budget = budget if budget is not None else RequestBudget()
-        self._observers = TelemetryEmitter(observers)
-        self._rand = rand
-        self._transport = Transport(
+        self._retry = validate_instance("retry", retry, RetryPolicy) or RetryPolicy()
+        transport = Transport(
             base_url=self._base_url,
             headers=validate_headers(headers or {}),
-            request_timeout=patience,
+            request_timeout=timeout,
             session=session,
         )
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._process = 0
-        self._is_closed = False
-        self._gate: AdmissionQueue
-        self._exchange: Requester
+        self._engine = Engine(
+            base_url=self._base_url,
+            credentials=credentials,
+            transport=transport,
+            budget=validate_instance("budget", budget, RequestBudget) or RequestBudget(),
+            observers=observers,
+            rand=random.random,
+        )
 
     def __repr__(self) -> str:
         return f"AsyncVideoClient(base_url={self._base_url!r})"
 
     def __reduce__(self) -> NoReturn:
-        message = "a client is not pickled or copied; make a new one"
-        raise TypeError(message)
+        raise TypeError("a client cannot be pickled or copied; make a new one")
 
     @property
     def base_url(self) -> str:
@@ -136,40 +124,18 @@ class AsyncVideoClient:
 
     @property
     def budget(self) -> RequestBudget:
-        """What the server is asked at most; its rate may be set while running."""
-        return self._budget
+        """The limits of what is sent to the server; its rate may be set while running."""
+        return self._engine.budget
 
     @property
     def requests_sent(self) -> int:
-        """Requests put on the wire so far, exactly what the server was sent."""
-        return self._transport.sends
+        """How many requests were put on the wire: exactly those that the server was sent."""
+        return self._engine.requests_sent
 
     # -- lifetime ---------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._is_closed:
-            message = "this client was closed; make a new one"
-            raise ClosedError(message)
-        if self._loop is not None:
-            self._check_usable()
-            message = "this client is entered already"
-            raise ClosedError(message)
-        loop = running_loop()
-        if loop is None:
-            message = "no asyncio event loop runs here; trio can't be used, because aiohttp can't"
-            raise ConfigError(message)
-        self._gate = AdmissionQueue(self._budget, self._observers, self._rand)
-        self._loop = loop
-        self._process = os.getpid()
-        self._exchange = Requester(
-            base_url=self._base_url,
-            credentials=self._credentials,
-            transport=self._transport,
-            gate=self._gate,
-            observers=self._observers,
-        )
-        if sends_in_clear(self._base_url):
-            _log.warning("the key goes to %s in clear: use https if it can", self._base_url)
+        self._engine.bind()
         return self
 
     async def __aexit__(
@@ -181,122 +147,87 @@ class AsyncVideoClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close connections of our own; watches end with ``ClosedError``.  Again is nothing."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        if self._loop is None:
-            return
-        self._gate.close()
-        await self._transport.aclose()
+        """Close our own connections; watchers end with ``ClosedError``.  Idempotent."""
+        await self._engine.aclose()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        if getattr(self, "_loop", None) is not None and not self._is_closed:
+        engine = getattr(self, "_engine", None)
+        if engine is not None and engine.is_bound and not engine.is_closed:
             _warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
-
-    def _check_usable(self) -> None:
-        if self._is_closed:
-            message = "this client was closed; make a new one"
-            raise ClosedError(message)
-        if self._loop is None:
-            message = "enter the client first: async with AsyncVideoClient(...) as client"
-            raise ClosedError(message)
-        if self._process != os.getpid():
-            message = "this client belongs to the parent process; make a new one after the fork"
-            raise ClosedError(message)
-        if self._loop is not running_loop():
-            message = "this client belongs to another event loop; make one client per loop"
-            raise ClosedError(message)
 
     # -- one task ---------------------------------------------------------------------------------
 
-    async def retrieve(self, task_id: str) -> VideoTask:
+    async def retrieve(self, task: str | VideoTask) -> VideoTask:
         """
-        Ask once for a task's state, with up to ``retry.attempts`` requests in passing trouble.
+        Request a task's state, with up to ``retry.attempts`` requests after transient failures.
 
-        Pauses have full jitter; ``Retry-After`` is obeyed up to ``retry.retry_after_max``.  In
-        an outage the client's retry budget runs dry and calls fail after one request.
+        Delays have full jitter; ``Retry-After`` is obeyed up to ``retry.retry_after_max``.  In
+        an outage the client's retry quota runs out, and calls fail after one request.
+
+        Args:
+            task: The task, or its id.
 
         Raises:
             InvalidTaskIdError: Before anything is sent.
             TaskNotFoundError: The server knows no such task.
-            AuthenticationError: The key was refused, a renewed one too.
+            AuthenticationError: The API key was refused, a renewed one too.
             APIStatusError: Any other error status, by its subclass.
-            BadResponseError: The answer is not a task.
-            TransportError: No answer came; ``RequestTimeoutError`` when it took too long.
+            BadResponseError: The response is not a task.
+            TransportError: No response came; ``RequestTimeoutError`` when it took too long.
             ConfigError: The server redirects, or has no such route.
-            ClosedError: The client is not open in this event loop.
+            ClosedError: The client was closed, or belongs to another event loop.
         """
-        validate_task_id(task_id)
-        self._check_usable()
-        now = asyncio.get_running_loop().time()
-        limit = inf if self._retry.deadline is None else now + self._retry.deadline
-        failures, throttled = 0, False
+        task_id = task_id_of(task)
+        engine, retry = self._engine, self._retry
+        engine.bind()
+        now = asyncio.get_running_loop().time
+        deadline = inf if retry.deadline is None else now() + retry.deadline
+        request = retrieve_request(self._base_url, task_id)
+        requester, quota = engine.requester, engine.limiter.retry_quota
+
+        def read(response: Response, alias: str | None) -> VideoTask | EzVideoError:
+            return requester.decode(response, task_id, alias)
+
+        failures, rate_limited = 0, False
         while True:
-            await self._enter(task_id, limit)
-            answer = await self._exchange.ask(task_id, poll=False)
-            if isinstance(answer.outcome, VideoTask):
-                self._budget.credit_retry(retried=failures > 0, throttled=throttled)
-                return answer.outcome
-            error = answer.outcome
-            assert isinstance(error, EzVideoError), "nothing was known that could be shown again"
-            failures += not is_local_stall(error)
-            throttled = isinstance(error, RateLimitError)
-            pause = self._delay_before_retry(error, max(failures, 1), limit)
-            if pause is None:
-                raise error
-            if self._observers:
-                self._observers.tell(
-                    RetryScheduled(task_id=task_id, failures=failures, delay=pause)
-                )
-            await self._gate.pause(pause)
-
-    async def _enter(self, task_id: str, limit: float) -> None:
-        """Wait for a turn, but not beyond the call's own limit."""
-        patience = asyncio.timeout_at(None if limit == inf else limit)
-        try:
-            async with patience:
-                self._check_cool_down(task_id, limit)
-                while delay := await self._gate.enter(poll=False):
-                    await self._gate.pause(delay)
-                    self._check_cool_down(task_id, limit)
-                return
-        except TimeoutError:
-            if not patience.expired():
-                raise
-        message = (
-            "the client's budget gave this call no turn in time; raise its rate or max_in_flight"
-        )
-        raise RequestTimeoutError(message, task_id=task_id, reason="budget")
-
-    def _check_cool_down(self, task_id: str, limit: float) -> None:
-        """Fail at once when the server's cool-down is longer than a call waits for one."""
-        now = asyncio.get_running_loop().time()
-        left = self._budget.cool_down_left(now)
-        if left > min(self._retry.retry_after_max, limit - now):
-            message = f"rate limited (429): no request for another {left:.0f} s"
-            raise RateLimitError(
-                message, task_id=task_id, retryable=True, retry_after=left, status=429
+            await engine.admission.admit_call(
+                task_id, deadline=deadline, cool_down_max=retry.retry_after_max
             )
+            found = await requester.request(request, read, poll=False)
+            if not isinstance(found, EzVideoError):
+                quota.credit(retried=failures > 0, rate_limited=rate_limited)
+                return found
+            failures += not is_local_stall(found)
+            rate_limited = isinstance(found, RateLimitError)
+            delay = self._delay_before_retry(found, max(failures, 1), deadline - now())
+            if delay is None:
+                raise found
+            if engine.telemetry:
+                event = RetryScheduled(task_id=task_id, failures=failures, delay=delay)
+                engine.telemetry.emit(event)
+            await engine.admission.sleep(delay)
 
-    def _delay_before_retry(self, error: EzVideoError, failures: int, limit: float) -> float | None:
-        """Seconds until the next attempt; None when this error is the caller's to see."""
+    def _delay_before_retry(
+        self, error: EzVideoError, failures: int, left: float
+    ) -> float | None:
+        """Return the seconds until the next attempt; None to raise the error."""
         if not error.retryable or (isinstance(error, BadRequestError) and failures > 1):
             return None
-        throttled = isinstance(error, RateLimitError)
+        rate_limited = isinstance(error, RateLimitError)
         delay = self._retry.delay(
             failures=failures,
-            rand=self._rand(),
-            throttled=throttled,
+            rand=self._engine.rand(),
+            throttled=rate_limited,
             retry_after=getattr(error, "retry_after", None),
         )
-        if delay is None or asyncio.get_running_loop().time() + delay > limit:
+        if delay is None or delay > left:
             return None
-        return delay if self._budget.take_retry(throttled=throttled) else None
+        has_quota = self._engine.limiter.retry_quota.take(rate_limited=rate_limited)
+        return delay if has_quota else None
 
     async def wait(
         self,
-        task_id: str,
+        task: str | VideoTask,
         *,
         timeout: float | None = 3600.0,  # noqa: ASYNC109 -- its own error carries the task
         policy: PollPolicy | None = None,
@@ -304,72 +235,93 @@ class AsyncVideoClient:
         not_found_grace: float = 10.0,
     ) -> VideoTask:
         """
-        Wait until a task has ended: looks first, sleeps after.
+        Poll immediately, then at intervals, until the task finishes.
 
-        Passing trouble never ends the wait; the deadline does, and cancels the request in
-        flight.  Waiting again with the same id costs nothing but requests.
+        A failed poll never ends the wait; the timeout does, and cancels the request in flight.
+        Waiting again with the same id costs nothing but requests.
 
         Args:
-            task_id: The task.
-            timeout: Seconds, more than 0; None waits for ever.
-            policy: When to ask; None is ``PollPolicy()``.
+            task: The task, or its id.
+            timeout: Seconds, more than 0; None means no limit.
+            policy: The delays between polls; None means ``PollPolicy()``.
             raise_on_failure: False returns a failed task instead of raising.
-            not_found_grace: Seconds in which "not found" is taken for "not yet".
+            not_found_grace: Seconds in which "not found" means "not yet".
 
         Returns:
             The task, completed; or failed with ``raise_on_failure=False``.
 
         Raises:
-            TaskFailedError: The task ended without a video; ``.task`` says why.
-            WaitTimeoutError: The time was up; carries the last task and the last error.
+            TaskFailedError: The task finished without a video; ``.task`` says why.
+            WaitTimeoutError: It did not finish in time; carries the last task and the last error.
             TaskNotFoundError: The server does not know the task (any more).
-            AuthenticationError: The key was refused; PermissionDeniedError, ConfigError and
-                TLSError likewise: trouble that waiting does not heal.
-            BadRequestError: The server refuses to answer for this task; ServerError when it does
+            AuthenticationError: The API key was refused; PermissionDeniedError, ConfigError and
+                TLSError likewise: errors that waiting does not repair.
+            BadRequestError: The server refuses requests about this task; ServerError when it does
                 so with a 501.
             InvalidTaskIdError: Before anything is sent.
-            ClosedError: The client is not open in this event loop.
+            ClosedError: The client was closed, or belongs to another event loop.
         """
-        validate_task_id(task_id)
+        task_id = task_id_of(task)
         limit = validate_timeout("timeout", timeout)
         grace = validate_seconds("not_found_grace", not_found_grace, low=0.0)
-        self._check_usable()
-        return await self._poller.wait(
+        chosen = validate_instance("policy", policy, PollPolicy) or PollPolicy()
+        self._engine.bind()
+        return await self._engine.poller.wait(
             task_id,
-            policy=policy or PollPolicy(),
+            policy=chosen,
             not_found_grace=grace,
-            limit=limit,
+            timeout=limit,
             raise_on_failure=raise_on_failure,
         )
 
-    @cached_property
-    def _poller(self) -> Poller:
-        # Who asks once needs nothing of what waits: a quarter of what is imported.
-        from ezvideo_async._engine.poller import Poller  # noqa: PLC0415 -- see the line above
-
-        return Poller(self._exchange, self._gate, self._observers, self._rand)
-
     # -- many tasks -------------------------------------------------------------------------------
 
-    def watch(self, task_ids: Iterable[str] = (), **watcher_options: Any) -> TaskWatcher:
-        """Make a :class:`TaskWatcher` of this client; its options are that class's."""
-        # The watcher stands on the client's floor, not under it.
-        from ezvideo_async._watcher import TaskWatcher  # noqa: PLC0415 -- imports go down only
+    def watch(
+        self,
+        tasks: Iterable[str | VideoTask] | Mapping[str, Any] = (),
+        *,
+        policy: PollPolicy | None = None,
+        timeout: float | None = 86_400.0,
+        progress: bool = False,
+        keep_open: bool = False,
+        not_found_grace: float = 10.0,
+        retain_ended: float = 300.0,
+        tag: Any = None,
+    ) -> TaskWatcher:
+        """
+        Make a watcher of many tasks: ``async with client.watch(ids) as watcher``.
 
-        return TaskWatcher(self, task_ids, **watcher_options)
+        Args:
+            tasks: The first tasks or their ids, or a mapping from id to tag.
+            policy: The delays between polls; None means ``PollPolicy()``.
+            timeout: Seconds until an id is lost with reason ``deadline``, at once if the server,
+                refusing, asks to wait for longer; None means no limit.
+            progress: Whether changes of progress alone are delivered.
+            keep_open: Whether the watcher continues when all ids have ended.
+            not_found_grace: Seconds after ``add`` in which "not found" means "not yet".
+            retain_ended: Seconds for which an ended id stays known to late readers.
+            tag: Anything; returned with every event of the first tasks.
+
+        Raises:
+            ConfigError: An option is out of its range.
+            InvalidTaskIdError: An id is not valid.
+        """
+        # The watcher is a layer above the client.
+        from ezvideo_async._watcher import TaskWatcher  # noqa: PLC0415 -- see the line above
+
+        return TaskWatcher(
+            self._engine,
+            tasks,
+            policy=policy,
+            timeout=timeout,
+            progress=progress,
+            keep_open=keep_open,
+            not_found_grace=not_found_grace,
+            retain_ended=retain_ended,
+            tag=tag,
+        )
 
 
 def _or_environment(argument: Any, name: str, default: Any) -> Any:
-    """Read a variable in the place of an argument left out; an empty one counts as unset."""
+    """Read an environment variable if the argument is None; an empty one counts as unset."""
     return (os.environ.get(name) or default) if argument is None else argument
-
-
-def poller_of(client: AsyncVideoClient) -> Poller:
-    """
-    Give the engine of an open client to the watcher, one floor up.
-
-    Raises:
-        ClosedError: The client is not open in this event loop and process.
-    """
-    client._check_usable()  # noqa: SLF001 -- the client's own module
-    return client._poller  # noqa: SLF001 -- the client's own module

@@ -1,11 +1,10 @@
 """
 ``TaskWatcher``: thousands of tasks watched in one event loop.
 
-Rules of this room:
-
-1. The scheduler decides and the pump drives; here is who is watched.
-2. Adding, discarding, feeding are plain calls in the watcher's own event loop.
-3. What ends the watch, but for the end of all tasks, is an exception with the open ids on it.
+1. The scheduler decides, the dispatcher polls, the broadcaster delivers; here is their public
+   side: which ids are watched, and what ends the watch.
+2. Adding, discarding and applying are plain calls in the watcher's own event loop.
+3. What ends the watch, other than the end of all ids, is an exception with the open ids on it.
 """
 
 from __future__ import annotations
@@ -14,46 +13,45 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Self
 
 from attrs import frozen
 
-from ezvideo_async._client import poller_of
 from ezvideo_async._delivery.broadcaster import Broadcaster
+from ezvideo_async._delivery.subscription import Subscription
 from ezvideo_async._domain.events import FinalEvent
 from ezvideo_async._domain.policies import PollPolicy
 from ezvideo_async._domain.telemetry import TaskEnded
 from ezvideo_async._domain.validation import (
+    UNSET,
+    Unset,
+    task_id_of,
+    validate_instance,
     validate_seconds,
     validate_task,
-    validate_task_id,
-    validate_task_ids,
+    validate_tasks,
     validate_timeout,
 )
 from ezvideo_async._engine.dispatcher import Dispatcher
 from ezvideo_async._engine.poller import outcome_of
 from ezvideo_async._lifetime import LoopAffinity
 from ezvideo_async._scheduling.scheduler import Scheduler
-from ezvideo_async.errors import ClosedError, ConfigError
+from ezvideo_async.errors import ClosedError, ConfigError, NotOpenError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-    from ezvideo_async._client import AsyncVideoClient
-    from ezvideo_async._delivery.subscription import Subscription
     from ezvideo_async._domain.events import Event
     from ezvideo_async._domain.task import VideoTask
-    from ezvideo_async._engine.poller import Poller
+    from ezvideo_async._engine.engine import Engine
     from ezvideo_async._scheduling.tracked_task import TrackedTask
+    from ezvideo_async.errors import EzVideoError
 
 _log = logging.getLogger("ezvideo_async")
 
-_FIRST_LOOKS_SHARE = 0.5
-"""First looks of many ids take this share of the rate, so that they are no peak."""
-
-_NOT_ENTERED = "enter the watcher first: async with client.watch(...) as watcher"
+_FIRST_POLLS_SHARE = 0.5
+"""The share of the rate that the first polls of many ids take."""
 
 
 @frozen(kw_only=True)
@@ -63,12 +61,12 @@ class WatcherStats:
 
     Attributes:
         open: Ids that have not ended.
-        completed: Ids that ended well.
+        completed: Ids that completed.
         failed: Ids that failed.
-        lost: Ids we stopped looking for.
-        unread: Events that the watcher's own loop has not read.
-        polls: Polls that have come to an end, well or not.
-        in_flight: Polls being answered now.
+        lost: Ids that are no longer polled without a final state.
+        unread: Events that the watcher's own iteration has not read.
+        polls: Polls that have ended, well or not.
+        in_flight: Polls that wait for their response.
     """
 
     open: int
@@ -80,92 +78,101 @@ class WatcherStats:
     in_flight: int
 
 
+@frozen(kw_only=True)
+class WatchedTask:
+    """
+    What a watcher knows of one id.
+
+    Attributes:
+        task: The last state; None before the first response.
+        final_event: The final event, with the reason of a lost id; None while the id is open.
+        last_error: The last failure since the last valid response; None if the last poll
+            succeeded.
+        added_at: When it was added, Unix seconds.
+        tag: The value given to ``add(..., tag=...)``.
+    """
+
+    task: VideoTask | None
+    final_event: FinalEvent | None
+    last_error: EzVideoError | None
+    added_at: float
+    tag: Any
+
+
 class TaskWatcher:
     """
-    Watches many tasks, and tells each change of status until every task has ended.
+    Watches many tasks, and yields each change of status until every id has ended.
 
-    Enter it (``async with``), then iterate over it.  Iteration ends when every id has ended,
-    unless *keep_open* is set or it was made without ids and not yet closed.
+    Make it with :meth:`AsyncVideoClient.watch`, enter it (``async with``), then iterate over it.
+    Iteration ends when every id has ended, unless *keep_open* is set, or it was made without ids
+    and ``finish_adding()`` was not yet called.
 
     Shape:
         Events of one id come in order and end with exactly one final event; between ids no
         order is promised.  A slow reader gets the newest state only: at most one unread event
         per id.  Polling does not slow down for it.
-
-    Args:
-        client: An entered client; it outlives the watcher.
-        task_ids: The first ids.
-        policy: When to ask; None is ``PollPolicy()``.
-        timeout: Seconds until an id is given up with ``TaskLost``, at once if the server, refusing,
-            asks to wait for longer; None for never.
-        progress: Whether changes of progress alone are told.
-        keep_open: True for a watcher that goes on when all ids have ended.
-        not_found_grace: Seconds after ``add`` in which "not found" is taken for "not yet".
-        retain_ended: Seconds for which an ended id stays known to late readers.
-
-    Raises:
-        ConfigError: An option is out of its range.
-        InvalidTaskIdError: An id can't be used.
     """
 
     def __init__(
         self,
-        client: AsyncVideoClient,
-        task_ids: Iterable[str] = (),
+        engine: Engine,
+        tasks: Iterable[str | VideoTask] | Mapping[str, Any],
         *,
-        policy: PollPolicy | None = None,
-        timeout: float | None = 86_400.0,
-        progress: bool = False,
-        keep_open: bool = False,
-        not_found_grace: float = 10.0,
-        retain_ended: float = 300.0,
+        policy: PollPolicy | None,
+        timeout: float | None,
+        progress: bool,
+        keep_open: bool,
+        not_found_grace: float,
+        retain_ended: float,
+        tag: Any,
     ) -> None:
-        self._client = client
-        self._first_ids = validate_task_ids(task_ids)
+        self._engine = engine
+        self._first = validate_tasks(tasks, tag=tag)
         self._timeout = validate_timeout("timeout", timeout)
-        self._ends_by_itself = bool(self._first_ids) and not keep_open
+        self._ends_by_itself = bool(self._first) and not keep_open
+        self._policy = validate_instance("policy", policy, PollPolicy) or PollPolicy()
+        self._progress = progress
         self._scheduler = Scheduler(
-            policy if policy is not None else PollPolicy(),
+            self._policy,
+            estimator=engine.estimator if self._policy.adaptive else None,
             not_found_grace=validate_seconds("not_found_grace", not_found_grace, low=0.0),
             retain_ended=validate_seconds("retain_ended", retain_ended, low=0.0),
             progress=progress,
         )
-        self._audience = Broadcaster(
-            self._scheduler,
-            progress=progress,
-            is_over=self._is_over,
-            is_hub=not self._ends_by_itself,
-        )
-        self._is_closing = False
-        self._home: LoopAffinity | None = None
-        self._poller: Poller
-        self._pump: Dispatcher
-        self._has_told_stretch = False
+        self._is_finishing = False
+        self._affinity: LoopAffinity | None = None
+        self._broadcaster: Broadcaster
+        self._dispatcher: Dispatcher
+        self._has_logged_stretch = False
         self._ended: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"<TaskWatcher of {len(self._scheduler)} open tasks>"
+        return f"<TaskWatcher of {len(self._scheduler) or len(self._first)} open tasks>"
 
     # -- lifetime ---------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._home is not None:
-            message = "a watcher is entered once; make a new one"
-            raise ClosedError(message)
-        self._poller = poller_of(self._client)
-        self._scheduler.pace.learned = self._poller.learned
-        self._home = LoopAffinity()
-        self._pump = Dispatcher(
+        if self._affinity is not None:
+            raise ClosedError("a watcher is entered once; make a new one")
+        self._engine.bind()
+        self._affinity = LoopAffinity("watcher")
+        self._broadcaster = Broadcaster(
             self._scheduler,
-            poller=self._poller,
+            progress=self._progress,
+            ends=lambda: self._is_finishing or self._ends_by_itself,
+            drops_unread=not self._ends_by_itself,
+        )
+        self._dispatcher = Dispatcher(
+            self._scheduler,
+            self._engine,
             publish=self._publish,
-            forget=self._audience.forget,
+            evict=self._broadcaster.evict,
             fail=self._fail,
         )
-        self._poller.gate.on_close(self._client_closed)
-        self._pump.start()
-        first_ids, self._first_ids = self._first_ids, []
-        self._add(first_ids, timeout=self._timeout, tag=None)
+        self._engine.on_close(self._client_closed)
+        self._dispatcher.start()
+        first, self._first = self._first, {}
+        self._add(first, timeout=self._timeout, restart_ended=False)
         return self
 
     async def __aexit__(
@@ -175,18 +182,16 @@ class TaskWatcher:
         traceback: TracebackType | None,
     ) -> None:
         self._fail(ClosedError("the watcher was closed"))
-        await self._pump.ended()
+        await self._dispatcher.wait_stopped()
 
-    def close(self) -> None:
-        """Add no more ids: iteration ends after the last final event."""
-        self._is_closing = True
-        self._audience.wake()
+    def finish_adding(self) -> None:
+        """Accept no more ids: iteration ends after the last final event.  Idempotent."""
+        self._is_finishing = True
+        if self._affinity is not None:
+            self._broadcaster.wake()
 
     def _client_closed(self) -> None:
-        self._fail(ClosedError("the client was closed while a watch ran"))
-
-    def _is_over(self) -> bool:
-        return not self._scheduler and (self._is_closing or self._ends_by_itself)
+        self._fail(ClosedError("the client was closed during the watch"))
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -195,86 +200,109 @@ class TaskWatcher:
 
     async def __anext__(self) -> Event:
         """
-        Give the next event.
+        Return the next event.
 
         Raises:
             StopAsyncIteration: Every id has ended.
-            AuthenticationError: The key was refused; likewise for other trouble with the key or
-                the set-up.  ``open_ids`` on the exception names the ids without an end.
-            ClosedError: The watcher is not open, or the client was closed.
+            AuthenticationError: The API key was refused; likewise for other errors of key or
+                configuration.  ``open_ids`` on the exception names the ids that have not ended.
+            NotOpenError: The watcher was not entered.
+            ClosedError: The watcher or its client was closed.
         """
-        self._check_at_home()
-        return await self._audience.read()
+        self._check_entered()
+        return await self._broadcaster.read()
 
-    def subscribe(self, *task_ids: str, progress: bool = True, replay: bool = True) -> Subscription:
+    def subscribe(
+        self, *tasks: str | VideoTask, progress: bool = True, replay: bool = True
+    ) -> Subscription:
         """
-        Read the same polls a second time, for some ids or for all.
+        Make an additional reader of the same polls, for some ids or for all.
 
         Args:
-            task_ids: Watched ids, or ids that ended less than ``retain_ended`` ago; none for
-                all, later ones too.
-            progress: Whether changes of progress alone are told.
-            replay: Whether the current state of each id is told first, without a request.
+            tasks: Watched ids, or ids that ended less than ``retain_ended`` seconds ago; none
+                for all ids, later ones too.
+            progress: Whether changes of progress alone are delivered.
+            replay: Whether the current state of each id is delivered first, without a request.
 
         Raises:
             ConfigError: An id is not known; ``add()`` it first.
-            ClosedError: The watcher is not open in this event loop.
+            NotOpenError: The watcher was not entered.
+            ClosedError: The watcher was closed, or belongs to another event loop.
         """
-        self._check_usable()
-        watches = [self._known(task_id) for task_id in dict.fromkeys(task_ids)] or None
-        return self._audience.subscription(watches, progress=progress, replay=replay)
+        self._check_open()
+        ids = [self._known(task_id) for task_id in dict.fromkeys(map(task_id_of, tasks))]
+        return Subscription(self._broadcaster, ids or None, progress=progress, replay=replay)
 
     def _known(self, task_id: str) -> TrackedTask:
-        watch = self._scheduler.get(validate_task_id(task_id))
-        if watch is None:
-            message = f"task {task_id!a} is not being watched; add() it first"
+        tracked = self._scheduler.get(task_id)
+        if tracked is None:
+            message = f"task {task_id!a} is not watched; add() it first"
             raise ConfigError(message, task_id=task_id)
-        return watch
+        return tracked
 
     async def wait(
         self,
-        task_id: str,
+        task: str | VideoTask,
         *,
         timeout: float | None = 3600.0,  # noqa: ASYNC109 -- its own error carries the task
         raise_on_failure: bool = True,
     ) -> VideoTask:
         """
-        Wait until one task has ended, sharing polls with everybody else.
+        Wait until one task has finished, by the polls that everybody shares.
 
-        An id that is not watched is added, and stays watched when the time is up.  The state
-        of an ended id is given at once, without a request.
+        An id that is not watched is added, and stays watched after the timeout.  An ended id
+        returns at once, without a request.
 
         Args:
-            task_id: The task.
-            timeout: Seconds, more than 0; None waits for ever.
+            task: The task, or its id.
+            timeout: Seconds, more than 0; None means no limit.
             raise_on_failure: False returns a failed task instead of raising.
 
         Raises:
-            TaskFailedError: The task ended without a video.
-            WaitTimeoutError: The time was up, or the watcher's own limit for this id.
+            TaskFailedError: The task finished without a video.
+            WaitTimeoutError: It did not finish in time, by this or by the watcher's own timeout.
             TaskNotFoundError: The server does not know the task (any more).
-            ClosedError: The id was discarded, or the watcher is not open.
-            EzVideoError: What ended the whole watch.
+            NotOpenError: The watcher was not entered.
+            ClosedError: The id was discarded, or the watcher was closed.
+            EzVideoError: The error that ended the whole watch.
         """
+        task_id = task_id_of(task)
         limit = validate_timeout("timeout", timeout)
-        self._check_usable()
-        watch = self._scheduler.get(validate_task_id(task_id))
-        if watch is None:
+        self._check_open()
+        if self._scheduler.get(task_id) is None:
             self.add(task_id)
-            watch = self._known(task_id)
-        final = watch.final
+        tracked = self._known(task_id)
+        tracked.claim()
+        final = tracked.final_event
         if final is None:
-            final = await self._audience.final_of(watch, limit)
-        else:
-            watch.is_claimed = True
+            final = await self._broadcaster.final_event_of(tracked, limit)
         return outcome_of(final, raise_on_failure=raise_on_failure)
+
+    def get(self, task: str | VideoTask) -> WatchedTask | None:
+        """
+        Return what is known of an id, without a request; O(1).
+
+        Returns:
+            None when the id is not watched, and did not end less than ``retain_ended`` ago.
+        """
+        tracked = self._scheduler.get(task_id_of(task))
+        if tracked is None:
+            return None
+        final = tracked.final_event
+        return WatchedTask(
+            task=tracked.task,
+            final_event=final,
+            last_error=getattr(final, "error", None) or tracked.last_error,
+            added_at=time.time() - (self._now() - tracked.added),
+            tag=tracked.tag,
+        )
 
     def snapshot(self) -> Mapping[str, VideoTask | None]:
         """
-        The last state seen of every known id; None before the first answer.
+        Return the last state of every known id; None before the first response.
 
-        It does not change later.  A state is read from the server's answer each time it is asked
-        for, so that thousands of watched tasks stay small: keep it when you need it twice.
+        It does not change later.  A state is decoded from the server's response each time it is
+        read, so that thousands of watched tasks stay small: keep it when you need it twice.
         """
         return self._scheduler.snapshot()
 
@@ -286,155 +314,161 @@ class TaskWatcher:
     @property
     def stats(self) -> WatcherStats:
         """Counts of what happened so far."""
-        pump = None if self._home is None else self._pump
+        is_entered = self._affinity is not None
         return WatcherStats(
             open=len(self._scheduler),
             completed=self._ended["task_completed"],
             failed=self._ended["task_failed"],
             lost=self._ended["task_lost"],
-            unread=self._audience.unread,
-            polls=pump.polls if pump else 0,
-            in_flight=pump.in_flight if pump else 0,
+            unread=self._broadcaster.unread if is_entered else 0,
+            polls=self._dispatcher.polls if is_entered else 0,
+            in_flight=self._dispatcher.in_flight if is_entered else 0,
         )
 
-    # -- who is watched ---------------------------------------------------------------------------
+    # -- which ids are watched --------------------------------------------------------------------
 
     def add(
-        self, *task_ids: str, tag: Any = None, timeout: float | EllipsisType | None = ...
+        self,
+        *tasks: str | VideoTask,
+        tag: Any = None,
+        timeout: float | Unset | None = UNSET,
+        restart_ended: bool = False,
     ) -> None:
         """
-        Watch more ids; one that is watched is left as it is, one that ended starts anew.
+        Watch more ids.  Idempotent: a known id is left alone.
 
         Args:
-            task_ids: The ids.
-            tag: Anything; handed back with every event of these ids.
-            timeout: Seconds until they are given up; None for never.  Left out, it is the
+            tasks: The tasks, or their ids.
+            tag: Anything; returned with every event of these ids.
+            timeout: Seconds until they are lost; None means no limit.  Left out, it is the
                 watcher's.
+            restart_ended: Whether an id that has ended, and is still known, is watched again.
 
         Raises:
-            InvalidTaskIdError: An id can't be used; then none is added.
+            InvalidTaskIdError: An id is not valid; then none is added.
             ConfigError: *timeout* is out of its range.
-            ClosedError: The watcher is not open in this event loop, or ``close()`` was called.
+            NotOpenError: The watcher was not entered.
+            ClosedError: The watcher was closed, belongs to another event loop, or
+                ``finish_adding()`` was called.
         """
-        checked = validate_task_ids(task_ids)
-        limit = (
-            self._timeout
-            if isinstance(timeout, EllipsisType)
-            else validate_timeout("timeout", timeout)
-        )
-        self._check_usable()
-        if self._is_closing:
-            message = "close() was called on this watcher; it takes no more ids"
-            raise ClosedError(message)
-        self._add(checked, timeout=limit, tag=tag)
+        tags = validate_tasks(tasks, tag=tag)
+        limit = self._timeout if timeout is UNSET else validate_timeout("timeout", timeout)
+        self._check_open()
+        if self._is_finishing:
+            raise ClosedError("finish_adding() was called on this watcher; it takes no more ids")
+        self._add(tags, timeout=limit, restart_ended=restart_ended)
 
-    def _add(self, task_ids: Sequence[str], *, timeout: float | None, tag: Any) -> None:
+    def _add(
+        self, tags: Mapping[str, Any], *, timeout: float | None, restart_ended: bool
+    ) -> None:
         now = self._now()
-        rate = self._poller.gate.budget.current_rate(now) * _FIRST_LOOKS_SHARE
-        self._scheduler.add(
-            task_ids,
+        rate = self._engine.limiter.current_rate(now) * _FIRST_POLLS_SHARE
+        added = self._scheduler.add(
+            tags,
             now=now,
-            rand=self._poller.rand(),
-            over=min(self._scheduler.policy.interval, (len(task_ids) - 1) / rate)
-            if task_ids
-            else 0.0,
+            rand=self._engine.rand(),
+            over=min(self._policy.interval, max(len(tags) - 1, 0) / rate),
             timeout=timeout,
-            tag=tag,
+            restart_ended=restart_ended,
         )
-        self._tell_stretch()
-        self._pump.added(since=now)
+        if added:
+            self._log_stretch()
+            self._dispatcher.dispatch(since=now)
 
-    def _tell_stretch(self) -> None:
-        count, budget = len(self._scheduler), self._poller.gate.budget
-        if self._has_told_stretch or count <= budget.rate * self._scheduler.policy.interval:
+    def _log_stretch(self) -> None:
+        """Log once that the budget stretches the interval."""
+        count, rate = len(self._scheduler), self._engine.budget.rate
+        interval = self._policy.interval
+        if self._has_logged_stretch or count <= rate * interval:
             return
-        self._has_told_stretch = True
+        self._has_logged_stretch = True
         _log.info(
-            "%d tasks at %g requests a second: each is asked for every %.1f s instead of %.1f s",
-            count, budget.rate, count / budget.rate, self._scheduler.policy.interval,
+            "%d tasks at %g requests per second: each is polled every %.1f s instead of %.1f s",
+            count, rate, count / rate, interval,
         )  # fmt: skip
 
-    def discard(self, task_id: str) -> bool:
+    def discard(self, task: str | VideoTask) -> bool:
         """
-        Stop watching an id; the remote task goes on.
+        Stop watching an id; the remote task is not cancelled.
 
-        After the call no event of that watch comes, to nobody.
+        After the call no event of this id is delivered to anybody.
 
         Returns:
-            False when the id was not being watched.
+            False when the id is not watched.
         """
-        self._check_usable()
-        watch = self._scheduler.get(task_id)
-        if watch is None or not self._scheduler.discard(task_id):
+        self._check_open()
+        task_id = task_id_of(task)
+        tracked = self._scheduler.discard(task_id)
+        if tracked is None:
             return False
-        self._audience.drop(watch, ClosedError("the task was discarded", task_id=task_id))
+        self._broadcaster.drop(tracked, ClosedError("the task was discarded", task_id=task_id))
         return True
 
-    def refresh(self, task_id: str) -> bool:
+    def poll_now(self, task: str | VideoTask) -> bool:
         """
-        Look soon, as ``min_interval`` allows, even before a ``Retry-After`` of this id is over.
+        Poll as soon as ``min_interval`` allows, even before a ``Retry-After`` of this id is over.
 
-        For when a webhook came: what it tells is worth a request.
+        For when a webhook came: what it says is worth a request.
 
         Returns:
-            False when the id is not being watched.
+            False when the id is not watched.
         """
-        self._check_usable()
-        is_watched = self._scheduler.refresh(task_id, now=self._now())
-        self._pump.pump()
+        self._check_open()
+        is_watched = self._scheduler.poll_now(task_id_of(task), now=self._now())
+        self._dispatcher.dispatch()
         return is_watched
 
-    def feed(self, task: VideoTask) -> bool:
+    def apply(self, task: VideoTask) -> bool:
         """
-        Take in a state learned elsewhere, as if a poll had brought it.
+        Record a state learned elsewhere, as if a poll had brought it.
 
         Returns:
-            False when the task is not being watched.
+            False when the task is not watched.
 
         Raises:
-            TypeError: *task* is no task, or its status is a plain text.
+            TypeError: *task* is not a task, or its status is plain text.
         """
         validate_task(task)
-        self._check_usable()
-        watch = self._scheduler.get(task.id)
-        if watch is None or not watch.is_open:
+        self._check_open()
+        tracked, event = self._scheduler.apply(task, now=self._now(), unix_now=time.time())
+        if tracked is None:
             return False
-        event = self._scheduler.fed(task, now=self._now(), unix_now=time.time())
         if event is not None:
-            self._publish(watch, event)
-        self._pump.arm()
+            self._publish(tracked, event)
+        self._dispatcher.arm()
         return True
 
-    def _check_usable(self) -> None:
-        self._check_at_home()
-        if self._audience.fault is not None:
-            raise self._audience.fault.with_traceback(None)
+    def _check_open(self) -> None:
+        self._check_entered()
+        self._broadcaster.raise_fault()
 
-    def _check_at_home(self) -> None:
-        if self._home is None:
-            raise ClosedError(_NOT_ENTERED)
-        self._home.check()
+    def _check_entered(self) -> None:
+        if self._affinity is None:
+            message = "enter the watcher first: async with client.watch(...) as watcher"
+            raise NotOpenError(message)
+        self._affinity.check()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    # -- telling ----------------------------------------------------------------------------------
+    # -- delivering -------------------------------------------------------------------------------
 
-    def _publish(self, watch: TrackedTask, event: Event) -> None:
-        self._audience.publish(watch, event)
+    def _publish(self, tracked: TrackedTask, event: Event) -> None:
+        self._broadcaster.publish(tracked, event)
         if isinstance(event, FinalEvent):
             self._ended[event.kind] += 1
-            if self._poller.observers:
-                self._poller.observers.tell(TaskEnded(task_id=watch.task_id, kind=event.kind))
+            telemetry = self._engine.telemetry
+            if telemetry:
+                telemetry.emit(TaskEnded(task_id=tracked.task_id, kind=event.kind))
 
     def _fail(self, error: BaseException) -> None:
         """End the watch: no more polls; readers get what is unread, then the error."""
-        if self._audience.fault is not None:
+        if self._broadcaster.fault is not None:
             return
-        # Also on a bug's or a key provider's own exception: whoever catches it can go on.
+        # Also on the exception of a bug or of a key callable: its catcher can watch them again.
         vars(error)["open_ids"] = self._scheduler.open_ids
         if not isinstance(error, ClosedError):
             _log.error("the watch of %d open tasks ends: %s", len(self._scheduler), error)
-        self._pump.stop()
-        self._poller.gate.off_close(self._client_closed)
-        self._audience.fail(error)
+        self._dispatcher.stop()
+        self._engine.off_close(self._client_closed)
+        self._broadcaster.fail(error)

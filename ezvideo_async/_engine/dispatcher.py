@@ -1,13 +1,11 @@
 """
-The engine of a watcher: drives a scheduler with loop time.
+Dispatcher of one watcher: a timer and a pool of workers that drive a scheduler.
 
-Rules of this room:
-
-1. The scheduler decides who is due, the gate who may be sent; here is only the driving.
-2. One timer for the next due id; worker tasks as many as requests in flight at most, none per id.
+1. The scheduler decides who is due, the admission queue who may send; here is only the I/O.
+2. There is one timer for all ids, and at most as many workers as requests in flight.
 3. One runner task owns the workers, in a context of its own: no context variable or trace span of
    the caller gets into the polls.
-4. Whatever goes wrong is told to *fail* as one error; no exception group leaves.
+4. What ends the watch is reported to *fail* as one error; no exception group leaves.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ import contextvars
 import logging
 import time
 from collections import deque
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ezvideo_async._domain.events import Event
-    from ezvideo_async._engine.poller import Poller
+    from ezvideo_async._engine.engine import Engine
     from ezvideo_async._scheduling.scheduler import Scheduler
     from ezvideo_async._scheduling.tracked_task import TrackedTask
 
@@ -38,47 +37,49 @@ _log = logging.getLogger("ezvideo_async")
 _LATE = 1.0
 """Seconds by which the timer may be late; beyond, the process slept or the loop was blocked."""
 
-_STALL = 0.05
-"""Seconds in which nobody could be asked, as while garbage is collected or ids are added; beyond,
-what came due meanwhile would go out as a burst."""
-
-_MADE_UP_OVER = 10.0
-"""Times as long, what came due meanwhile takes to go out: a tenth more than the rest."""
+_STALL_SPREAD = 10.0
+"""The polls that came due in a stall are spread over this many times its length."""
 
 
 class Dispatcher:
     """
-    Sends what is due, as soon as it is permitted.
+    Sends the polls that are due, as soon as they are admitted.
 
     Args:
         scheduler: Decides.
-        poller: Sends one poll and gives its result to the scheduler; its gate permits.
+        engine: Sends.
         publish: Called with every event.
-        forget: Called with every watch whose time of retention is over.
-        fail: Called once with what ends everything.
+        evict: Called with every ended id that is no longer retained.
+        fail: Called once with the error that ends the watch.
+
+    Attributes:
+        polls: Polls that have ended, well or not.
+        in_flight: Polls that wait for their response.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
+        engine: Engine,
         *,
-        poller: Poller,
         publish: Callable[[TrackedTask, Event], None],
-        forget: Callable[[TrackedTask], None],
+        evict: Callable[[TrackedTask], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._scheduler = scheduler
-        self._poller = poller
-        self._gate = poller.gate
+        self._poller = engine.poller
+        self._limiter = engine.limiter
+        self._admission = engine.admission
+        self._rand = engine.rand
         self._publish = publish
-        self._forget = forget
+        self._evict = evict
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._runner: asyncio.Task[None] | None = None
         self._is_stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
-        self._pauses_seen = poller.gate.budget.pauses
+        self._pauses_seen = engine.limiter.pauses
         self._assigned: deque[TrackedTask] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._workers = 0
@@ -96,24 +97,24 @@ class Dispatcher:
         )
 
     def stop(self) -> None:
-        """Send nothing more and cancel what is in flight; again is nothing."""
+        """Send nothing more, and cancel what is in flight.  Idempotent."""
         if self._is_stopped:
             return
         self._is_stopped = True
-        self._gate.unwant(self._send_one)
-        self._disarm()
+        self._admission.cancel_polls(self._poll_admitted)
+        self._cancel_timer()
         while self._assigned:
-            self._gate.abandon(started=self._assigned.popleft().started)
+            self._admission.abandon(started=self._assigned.popleft().started, poll=True)
         if self._runner is not None:
             self._runner.cancel()
 
-    async def ended(self) -> None:
-        """Wait for the runner's end, cancellations notwithstanding, for 2 s at most."""
+    async def wait_stopped(self) -> None:
+        """Wait until the runner has finished, for 2 s at most, also when cancelled."""
         if self._runner is not None:
             await wait_finished(self._runner)
 
     async def _run(self) -> None:
-        # A stray cancellation in a poll ends the group without a word.
+        # A stray cancellation in a poll ends the group without an error.
         fault: BaseException = ClosedError("the watch was cancelled by something else")
         try:
             async with anyio.create_task_group() as workers:
@@ -124,46 +125,82 @@ class Dispatcher:
                         workers.start_soon(self._work)
                     self._workers_to_start = 0
         except BaseExceptionGroup as group:
-            fault = _only(group)
+            fault = _first_of(group)
         finally:
             if not self._is_stopped:
                 self._fail(fault)
 
     # -- driving ----------------------------------------------------------------------------------
 
-    def pump(self) -> None:
-        """Give up what expired, send what is due and permitted, and set the timer."""
-        self._pump_until(self._loop.time())
+    def dispatch(self, *, since: float | None = None) -> None:
+        """
+        Do what is due now, and set the timer.
 
-    def _pump_until(self, now: float) -> None:
+        Args:
+            since: The instant at which adding many ids began, loop clock: what came due
+                meanwhile is spread like after any stall.
+        """
+        now = self._loop.time()
+        self._dispatch_at(now, stall=0.0 if since is None else now - since)
+
+    def _dispatch_at(self, now: float, *, stall: float = 0.0) -> None:
         if self._is_stopped:
             return
-        for watch, event in self._scheduler.expired(now, unix_now=time.time()):
-            self._publish(watch, event)
-        for watch in self._scheduler.forgotten():
-            self._forget(watch)
-        self._spread_after_pause(now)
-        self._send_ready(now)
-        self.arm()
+        permit = partial(self._admission.try_admit, now)
+        if self._tick(now, permit, stall):
+            self._admission.request_polls(self._poll_admitted)
 
-    def added(self, *, since: float) -> None:
-        """Pump when ids have been added, which began at *since*: 0.2 s for a hundred thousand."""
-        now = self._loop.time()
-        self._spread_after_stall(now, late=now - since)
-        self._pump_until(now)
+    def _tick(self, now: float, permit: Callable[[], bool], stall: float) -> int:
+        """Do what the scheduler says; return how many ids are still ready."""
+        tick = self._scheduler.tick(
+            now,
+            unix_now=time.time(),
+            rand=self._rand,
+            permit=permit,
+            release=partial(self._release_over, now, stall, self._has_paused(now)),
+        )
+        for tracked, event in tick.expired:
+            self._publish(tracked, event)
+        for tracked in tick.evicted:
+            self._evict(tracked)
+        self._assign(tick.to_poll)
+        self._set_timer(tick.next_at)
+        return tick.ready
+
+    def _release_over(self, now: float, stall: float, has_paused: bool, ready: int) -> float:  # noqa: FBT001 -- bound by partial
+        """Return the seconds over which ready ids come back, 0 to poll them now."""
+        over = 0.0
+        if stall >= _LATE:
+            over = min(_STALL_SPREAD * stall, self._scheduler.policy.interval)
+        if has_paused and ready > self._limiter.burst:
+            over = max(over, self._limiter.release_over(now, ready))
+        return over
+
+    def _has_paused(self, now: float) -> bool:
+        """Return True, once, after a cool-down or an outage has ended."""
+        limiter = self._limiter
+        if limiter.pauses == self._pauses_seen:
+            return False
+        if limiter.is_circuit_open or limiter.cool_down_left(now) > 0.0:
+            return False
+        self._pauses_seen = limiter.pauses
+        return True
 
     def arm(self) -> None:
-        """Set the timer for what comes next, unless it comes no sooner than what is set."""
-        at = self._scheduler.next_at()
+        """Set the timer for what comes next."""
+        self._set_timer(self._scheduler.next_at())
+
+    def _set_timer(self, at: float) -> None:
+        """Set the timer, unless it is set for an earlier instant."""
         if at >= self._timer_at or self._is_stopped:
             return
         at = max(at, self._loop.time())
         if at < self._timer_at:
-            self._disarm()
+            self._cancel_timer()
             self._timer_at = at
             self._timer = self._loop.call_at(at, self._timer_fired)
 
-    def _disarm(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._timer_at = None, inf
@@ -171,63 +208,30 @@ class Dispatcher:
     def _timer_fired(self) -> None:
         now, due = self._loop.time(), self._timer_at
         self._timer, self._timer_at = None, inf
+        stall = now - due
         try:
-            if now - due >= _LATE:
+            if stall >= _LATE:
                 _log.info(
-                    "polls are %.1f s late: the loop was blocked or the machine slept", now - due
+                    "polls are %.1f s late: the event loop was blocked or the machine slept", stall
                 )
-            self._spread_after_stall(now, late=now - due)
             # Some loops round timers down: what was set for now is due now.
-            self._pump_until(max(now, due))
+            self._dispatch_at(max(now, due), stall=stall)
         except Exception as error:  # noqa: BLE001 -- a callback's error would end in a log
             self._fail(error)
 
-    def _spread_after_stall(self, now: float, *, late: float) -> None:
-        """Let what came due in a stall, in which nobody was asked, go out little by little."""
-        if late < _STALL:
-            return
-        if late >= _LATE or self._scheduler.count_ready(now) > self._gate.budget.max_in_flight:
-            over = min(_MADE_UP_OVER * late, self._scheduler.policy.interval)
-            self._spread(now, over=over, again=False)
+    def _poll_admitted(self) -> int:
+        """Use one permit of the admission queue; return how many ids were ready."""
+        permits = [True]
+        left = self._tick(self._loop.time(), lambda: bool(permits) and permits.pop(), 0.0)
+        return left + 1 if not permits else 0
 
-    def _spread_after_pause(self, now: float) -> None:
-        """Let what a cool-down or an outage has held back come back slowly."""
-        budget = self._gate.budget
-        if budget.pauses == self._pauses_seen or budget.is_server_out or budget.cool_down_left(now):
-            return
-        self._pauses_seen = budget.pauses
-        ready = self._scheduler.count_ready(now)
-        if ready > budget.burst:
-            self._spread(now, over=budget.release_over(now, ready), again=True)
+    # -- working ----------------------------------------------------------------------------------
 
-    def _spread(self, now: float, *, over: float, again: bool) -> None:
-        self._scheduler.spread(now=now, over=over, rand=self._poller.rand(), again=again)
-
-    def _send_ready(self, now: float) -> None:
-        ready, permits = self._scheduler.count_ready(now), 0
-        while permits < ready and self._gate.try_start(now):
-            permits += 1
-        taken = self._scheduler.take_due(now, limit=permits)
-        for _ in range(permits - len(taken)):
-            self._gate.abandon(started=now)
-        self._assign(taken)
-        if self._scheduler.ready:
-            self._gate.want(self._send_one)
-
-    def _send_one(self) -> int:
-        """Use one permit of the gate's; how many were ready, 0 for an unused permit."""
-        now = self._loop.time()
-        self._spread_after_pause(now)
-        taken = self._scheduler.take_due(now, limit=1)
-        self._assign(taken)
-        self.arm()
-        return len(taken) + self._scheduler.ready
-
-    def _assign(self, watches: Iterable[TrackedTask]) -> None:
-        for watch in watches:
-            self._assigned.append(watch)
-            # A worker about to be free takes it too: it looks here before it rests.
-            if not self._wake_worker() and self._workers < self._gate.budget.max_in_flight:
+    def _assign(self, to_poll: Iterable[TrackedTask]) -> None:
+        for tracked in to_poll:
+            self._assigned.append(tracked)
+            # A worker about to be free takes it too: it checks here before it sleeps.
+            if not self._wake_worker() and self._workers < self._limiter.max_in_flight:
                 self._workers += 1
                 self._workers_to_start += 1
                 self._is_worker_wanted.set()
@@ -240,8 +244,6 @@ class Dispatcher:
                 return True
         return False
 
-    # -- working ----------------------------------------------------------------------------------
-
     async def _work(self) -> None:
         while True:
             while self._assigned:
@@ -250,29 +252,31 @@ class Dispatcher:
             self._idle.append(idle)
             await idle
 
-    async def _poll(self, watch: TrackedTask) -> None:
-        if not watch.is_open:  # discarded, or ended by feed(), since it was assigned
-            self._gate.abandon(started=watch.started)
+    async def _poll(self, tracked: TrackedTask) -> None:
+        if not tracked.is_open:  # discarded, or ended by apply(), since it was assigned
+            self._admission.abandon(started=tracked.started, poll=True)
             return
         self.in_flight += 1
-        # Taken a while ago if the loop was blocked since: min_interval counts from the sending.
-        watch.started = self._loop.time()
+        # It was assigned a while ago if the loop was blocked: min_interval counts from the send.
+        tracked.start(self._loop.time())
         try:
-            event = await self._poller.poll(self._scheduler, watch)
+            await self._poller.poll(self._scheduler, tracked, self._publish_polled)
         except EzVideoError as error:
             self._fail(error)
             return
         finally:
             self.in_flight -= 1
             self.polls += 1
-        if event is not None and not self._is_stopped:
-            self._publish(watch, event)
-        if watch.due < self._timer_at:
+        if tracked.due < self._timer_at:
             self.arm()
 
+    def _publish_polled(self, tracked: TrackedTask, event: Event) -> None:
+        if not self._is_stopped:
+            self._publish(tracked, event)
 
-def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Take the one error out of a group of one, or the first of several."""
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error of a group of one, or the first of several."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

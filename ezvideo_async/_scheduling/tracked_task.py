@@ -99,6 +99,10 @@ class TrackedTask(StoredResponse):
         """The last failure since the last valid response."""
         return None if self.streak is None else self.streak.last_error
 
+    def start(self, now: float) -> None:
+        """Record that a request is sent now."""
+        self.started = now
+
     def claim(self) -> None:
         """Record that somebody waits for this id, or subscribed to it."""
         self.is_claimed = True
