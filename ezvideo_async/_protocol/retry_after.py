@@ -1,45 +1,35 @@
-"""
-Read ``Retry-After``: seconds, or one of HTTP's three date forms.
-
-No await, no clock, no randomness, no I/O.  What does not fit the grammar exactly counts as
-absent: ``120, 5``, ``-1``, ``1e9``, Arabic digits, a date that is not GMT.
-"""
+"""Parser of ``Retry-After``: seconds, or a date as in HTTP."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?\Z")
+"""``float`` alone would also accept ``1e9``, ``1_000``, ``nan`` and Arabic digits."""
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTH = "(?P<month>" + "|".join(_MONTHS) + ")"
-_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
-_DAY_NAME = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
-_CLOCK = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
-_DATES = (
-    # RFC 9110 5.6.7: IMF-fixdate, RFC 850, asctime; compiled when the first date comes
-    rf"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_CLOCK} GMT\Z",
-    rf"{_DAY_NAME}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_CLOCK} GMT\Z",
-    rf"{_DAY} {_MONTH} (?P<day>[0-9 ][0-9]) {_CLOCK} (?P<year>[0-9]{{4}})\Z",
-)
-_CENTURY = 2000
-"""Two-digit years of RFC 850 dates are of this century: nobody asks to wait for the past."""
+_DATE = re.compile(r"[A-Z][a-z]+,? (?!.* 0[0-9]{3}\b)[A-Za-z0-9 :+-]{10,40}\Z")
+"""
+A day's name first, and no year below 1000.
+
+``email.utils`` alone would accept a date in any text, and read the year 0000 as 2000.
+"""
 
 
 def parse_retry_after(headers: Mapping[str, str], *, unix_now: float) -> float | None:
     """
-    Read how long the server asks to wait.
+    Return the seconds to wait by ``retry-after-ms``, or else by ``retry-after``.
 
-    ``retry-after-ms`` wins over ``retry-after``; a date counts from the answer's own ``Date``,
-    so that a server's wrong clock does no harm, else from *unix_now*.
+    A date counts from the ``Date`` of the same response, so that a wrong clock of the server has
+    no effect; *unix_now* is used if there is none.
 
     Returns:
-        Seconds, more than 0; None when nothing usable was sent, or 0.
+        Seconds, more than 0; None if nothing usable was sent, or 0, or a date in the past.
     """
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _SECONDS.match(milliseconds):
@@ -56,21 +46,11 @@ def parse_retry_after(headers: Mapping[str, str], *, unix_now: float) -> float |
 
 
 def parse_http_date(text: str) -> float | None:
-    """Read an HTTP date as Unix seconds; None when it is none."""
-    found = next((match for form in _DATES if (match := re.match(form, text))), None)
-    if found is None:
+    """Return an HTTP date as Unix seconds, UTC if it has no zone; None if it is invalid."""
+    if not _DATE.match(text):
         return None
-    year, second = found["year"], found["second"]
     try:
-        at = datetime(
-            int(year) if len(year) > len("yy") else _CENTURY + int(year),
-            _MONTHS.index(found["month"]) + 1,
-            int(found["day"]),
-            int(found["hour"]),
-            int(found["minute"]),
-            59 if second == "60" else int(second),  # a leap second
-            tzinfo=UTC,
-        )
-    except ValueError:
+        at = parsedate_to_datetime(text.replace(":60 ", ":59 "))  # a leap second
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return at.timestamp()
