@@ -1,19 +1,18 @@
 """
-What servers call things: status words, field names, places of the url, error codes.
+Tables of server dialects: status values, field aliases, places of the url, error codes.
 
-Data only; no await, no clock, no randomness, no I/O.  Rules:
+Rules:
 
-1. A row is added with its source; nothing here is guessed.
-2. A status word is compared after ``strip().lower()`` and runs of blanks and hyphens made ``_``.
-3. A word in no row means *alive* (``processing``): it never ends a wait.
-   So do yunwu's ``video_generation_completed`` and ``video_generation_failed``: upsampling
-   may follow, and only its last words are known to be ends.
+1. Data only; a row is added with its source, and nothing is guessed.
+2. The status values are in their normalized form: lower case, runs of blanks and hyphens as ``_``.
+3. A status value that is in no row is read as ``processing``, so that it never ends a wait.  So are
+   yunwu's ``video_generation_completed`` and ``video_generation_failed``: upsampling may follow,
+   and only its last status values are known to be final.
 4. The order of aliases and places is the order of preference.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from ezvideo_async._domain.task import TaskStatus
@@ -22,7 +21,7 @@ from ezvideo_async._domain.task import TaskStatus
 
 STATUS_FIELDS: Final = ("status", "state", "task_status")
 
-_PENDING_WORDS: Final = (
+_PENDING_VALUES: Final = (
     "pending",  # the API document
     "queued",  # OpenAI
     "queue",
@@ -41,13 +40,13 @@ _PENDING_WORDS: Final = (
     "starting",
     "throttled",  # Runway; LiteLLM reads it as queued
     "validating",
-    "not_start",  # new-api, before its first look upstream
+    "not_start",  # new-api, before its first request upstream
     "not_started",
     "notstart",
     "notstarted",
     "unknown",  # new-api's public form of NOT_START: just submitted
 )
-_PROCESSING_WORDS: Final = (
+_PROCESSING_VALUES: Final = (
     "processing",  # the API document
     "in_progress",  # OpenAI
     "inprogress",  # SiliconFlow
@@ -56,13 +55,13 @@ _PROCESSING_WORDS: Final = (
     "preprocessing",  # Azure
     "rendering",
     "started",
-    "cancelling",  # animgen: not yet an end
+    "cancelling",  # animgen: not yet final
     "canceling",
     "image_downloading",  # yunwu
     "video_generating",  # yunwu
     "video_upsampling",  # yunwu
 )
-_COMPLETED_WORDS: Final = (
+_COMPLETED_VALUES: Final = (
     "completed",  # the API document
     "complete",
     "succeeded",  # Azure, new-api's documents
@@ -72,66 +71,54 @@ _COMPLETED_WORDS: Final = (
     "done",  # xAI, Jimeng
     "finished",
 )
-_FAILED_WORDS: Final = (
+_FAILED_VALUES: Final = (
     "failed",  # the API document
     "fail",  # Hailuo
     "failure",  # new-api
     "error",  # aimlapi
     "errored",
-    "timeout",  # budgetpixel: an end
+    "timeout",  # budgetpixel: final
     "timed_out",
     "rejected",
 )
-_CANCELLED_WORDS: Final = (
+_CANCELLED_VALUES: Final = (
     "cancelled",  # ezmodel, OpenRouter, Together, Inworld
     "canceled",  # Azure
     "aborted",
-    "deleted",  # SGLang, in answer to DELETE
+    "deleted",  # SGLang, in response to DELETE
 )
-_EXPIRED_WORDS: Final = ("expired",)  # OpenRouter, xAI
+_EXPIRED_VALUES: Final = ("expired",)  # OpenRouter, xAI
 
 STATUS_VALUES: Final = {
-    **dict.fromkeys(_PENDING_WORDS, TaskStatus.PENDING),
-    **dict.fromkeys(_PROCESSING_WORDS, TaskStatus.PROCESSING),
-    **dict.fromkeys(_COMPLETED_WORDS, TaskStatus.COMPLETED),
-    **dict.fromkeys(_FAILED_WORDS, TaskStatus.FAILED),
-    **dict.fromkeys(_CANCELLED_WORDS, TaskStatus.FAILED),
-    **dict.fromkeys(_EXPIRED_WORDS, TaskStatus.FAILED),
+    **dict.fromkeys(_PENDING_VALUES, TaskStatus.PENDING),
+    **dict.fromkeys(_PROCESSING_VALUES, TaskStatus.PROCESSING),
+    **dict.fromkeys(_COMPLETED_VALUES, TaskStatus.COMPLETED),
+    **dict.fromkeys(_FAILED_VALUES, TaskStatus.FAILED),
+    **dict.fromkeys(_CANCELLED_VALUES, TaskStatus.FAILED),
+    **dict.fromkeys(_EXPIRED_VALUES, TaskStatus.FAILED),
 }
-"""Normalised word to status."""
+"""Normalized status value to status."""
 
 CODES_OF_STATUS_VALUES: Final = {
-    **dict.fromkeys(_CANCELLED_WORDS, "cancelled"),
-    **dict.fromkeys(_EXPIRED_WORDS, "expired"),
-    **{word: word for word in ("timeout", "timed_out")},
+    **dict.fromkeys(_CANCELLED_VALUES, "cancelled"),
+    **dict.fromkeys(_EXPIRED_VALUES, "expired"),
+    "timeout": "timeout",
+    "timed_out": "timed_out",
 }
-"""Normalised word to the error code it stands for when the server sends none."""
-
-_BLANKS_AND_HYPHENS: Final = re.compile(r"[\s-]+")
-
-
-def normalize_status(word: str) -> str:
-    """Bring a status word into the form of the keys of ``STATUS_VALUES``."""
-    return _BLANKS_AND_HYPHENS.sub("_", word.strip().lower())
-
-
-def is_known_status(word: str) -> bool:
-    """Tell whether a status word, as sent, stands in the table."""
-    return normalize_status(word) in STATUS_VALUES
-
+"""Normalized status value to the error code that it stands for when the server sent no code."""
 
 # -- fields ----------------------------------------------------------------------------------
 
 ENVELOPE_FIELDS: Final = ("data", "task", "video_task")
-"""Keys under which gateways hide the task (new-api's TaskDto, MiniMax)."""
+"""Keys under which gateways nest the task (new-api's TaskDto, MiniMax)."""
 
 MAX_ENVELOPES: Final = 3
-UNWRAPPED_MARKS: Final = (*STATUS_FIELDS, "id", "task_id")
-"""A text under one of these: this level is the task itself."""
+TASK_MARKS: Final = (*STATUS_FIELDS, "id", "task_id")
+"""Keys of which one holds a text in the task itself, but not in an envelope."""
 
 ID_FIELDS: Final = ("id", "task_id", "video_id", "generation_id", "job_id")
 TRACE_ID_FIELD: Final = "request_id"
-"""xAI's name of a fresh task; a mere trace id beside an error (Kling-style wrappers)."""
+"""xAI's id of a new task; only a trace id beside an error (Kling-style envelopes)."""
 
 CREATED_AT_FIELDS: Final = ("created_at", "created", "createdAt", "create_time", "submit_time")
 COMPLETED_AT_FIELDS: Final = ("completed_at", "finished_at", "finish_time", "completedAt")
@@ -169,23 +156,18 @@ URL_PLACES: Final = (
     ("data", "video_url"),
     ("data",),  # LocalAI: [{"url": ...}]
 )
-"""Where the url may be; of a list the first item counts, of an object its ``url``."""
+"""Places of the url; of a list the first item is read, of an object its ``url``."""
 
 URL_FIELDS_WHEN_COMPLETED: Final = (
     "fail_reason",  # CometAPI, old new-api: the result's url
     "remixed_from_video_id",  # Agnes
 )
-"""Fields of another meaning: only what begins with ``http`` is a url there."""
+"""Fields with another meaning, in which only a text that begins with ``http`` is a url."""
 
 # -- errors ----------------------------------------------------------------------------------
 
-_NO_ERROR_CODES: Final = frozenset({"", "0", "200", "success", "ok"})
-
-
-def is_no_error(code: str | None) -> bool:
-    """Tell whether a code says "no error" on a task that has not failed (PiAPI, new-api)."""
-    return code is None or code.lower() in _NO_ERROR_CODES
-
+NO_ERROR_CODES: Final = frozenset({"", "0", "200", "success", "ok"})
+"""Codes that mean "no error" on a task that has not failed (PiAPI, new-api)."""
 
 ERROR_MESSAGE_FIELDS: Final = ("message", "msg", "detail")
 FAILURE_REASON_FIELDS: Final = (
@@ -199,7 +181,7 @@ FAILURE_REASON_FIELDS: Final = (
 )
 
 MISPLACED_REASON_PLACES: Final = (
-    ("metadata", "url"),  # new-api's Hailuo channel: the failure's text, where the url should be
+    ("metadata", "url"),  # new-api's Hailuo channel: the failure message in place of the url
 )
 
 NOT_FOUND_CODES: Final = frozenset(
@@ -212,7 +194,7 @@ RATE_LIMIT_CODES: Final = frozenset({"rate_limit_exceeded", "too_many_requests",
 QUOTA_CODES: Final = frozenset(
     {"insufficient_quota", "insufficient_user_quota", "billing_limit_exceeded"}
 )
-"""A 429 of these does not pass by waiting."""
+"""Codes of a 429 that waiting does not end."""
 
 WRONG_ROUTE_PREFIXES: Final = ("Invalid URL (", "404 page not found")
-"""How new-api and Go's router answer a path they do not serve."""
+"""Messages of new-api and of Go's router for a path that they do not serve."""

@@ -1,9 +1,11 @@
 """
-One field of an answer at a time: from a JSON value to what it means, or None.
+Readers of single JSON values: status, progress, timestamp, url, metadata.
 
-No await, no clock, no randomness, no I/O.  Reading is lenient and never guesses: what can't be
-read is None, and no value is coerced from another type than the tables name (``null`` never
-becomes ``"None"``, ``true`` never 1).
+Rules:
+
+1. A value that cannot be read is None; nothing is guessed.
+2. No value is coerced from another type than the docstrings name: ``null`` never becomes
+   ``"None"``, and ``true`` never 1.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ from ezvideo_async._protocol import dialects
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_Read = TypeVar("_Read")
+T = TypeVar("T")
 
 JSONObject = Mapping[str, Any]
 
 _MILLISECONDS_FROM = 1e11
-"""Unix seconds beyond this are the year 5138: it must be a finer unit."""
+"""A time of this size or more is not in seconds, which would be the year 5138."""
 
 _BEYOND_ANY_UNIT = 1e300
-"""No time in any unit, and integers not far from here no longer fit a float."""
+"""A time of this size or more is invalid in any unit, and may not fit a float."""
 
 _DIGITS = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,19})?\Z")
 _PERCENT = re.compile(r"[+-]?(?:[0-9]{1,19}(?:\.[0-9]{0,19})?|\.[0-9]{1,19})\Z")
@@ -41,42 +43,42 @@ _DATA_URL = re.compile(r"data:video/\S*\Z", re.IGNORECASE)
 
 
 def is_object(value: object) -> TypeGuard[JSONObject]:
-    """Tell whether a JSON value is an object."""
-    return isinstance(value, dict)  # decoded JSON has no other; a test for Mapping is slow
+    """Return True if a decoded JSON value is an object."""
+    return isinstance(value, dict)  # an isinstance test for Mapping is slow
 
 
 def text_or_none(value: object) -> str | None:
-    """Read a text: empty and blank ones, and everything else, are None."""
+    """Return a text that is not blank; None for every other value."""
     return value if isinstance(value, str) and value.strip() else None
 
 
 def scalar_text(value: object) -> str | None:
-    """Read a text or a number as text; booleans, empty texts and the rest are None."""
+    """Return a text that is not blank, or a number as text; None for every other value."""
     if isinstance(value, bool):
         return None
     return str(value) if isinstance(value, int | float) else text_or_none(value)
 
 
-def first_named(
-    found: JSONObject, names: Iterable[str], read: Callable[[Any], _Read | None]
-) -> _Read | None:
-    """Read the value of the first of some keys that is there and can be read; null never can."""
+def read_aliases(
+    json_object: JSONObject, names: Iterable[str], read: Callable[[Any], T | None]
+) -> T | None:
+    """Return the first value under *names* that *read* accepts; None if there is none."""
     for name in names:
-        value = found.get(name)
+        value = json_object.get(name)
         if value is not None and (readable := read(value)) is not None:
             return readable
     return None
 
 
 Places = tuple[tuple[str, tuple[str | None, ...]], ...]
-"""Keys of an answer, and for each the keys within its value; None is the value itself."""
+"""Keys of an object, each with the keys inside its value; None stands for the value itself."""
 
 
-def places_by_key(places: Iterable[tuple[str, ...]]) -> Places:
+def group_places(places: Iterable[tuple[str, ...]]) -> Places:
     """
-    Group places of one or two keys by the first one; their order stays.
+    Group places of one or two keys by their first key, in the same order.
 
-    A url is looked for at 29 places, of which nearly all answers have one key or two.
+    Most responses have one or two of the first keys, so that the other places cost nothing.
     """
     return tuple(
         (key, tuple(place[1] if len(place) > 1 else None for place in group))
@@ -84,12 +86,16 @@ def places_by_key(places: Iterable[tuple[str, ...]]) -> Places:
     )
 
 
-def first_placed(
-    found: JSONObject, places: Places, read: Callable[[Any], _Read | None]
-) -> _Read | None:
-    """Read the first value that can be read at some places; of a list, the first item has keys."""
+def read_places(
+    json_object: JSONObject, places: Places, read: Callable[[Any], T | None]
+) -> T | None:
+    """
+    Return the first value at *places* that *read* accepts; None if there is none.
+
+    The second key of a place is looked up in an object, or in the first item of a list.
+    """
     for key, names in places:
-        value = found.get(key)
+        value = json_object.get(key)
         if value is None:
             continue
         holder = value[0] if isinstance(value, list) and value else value
@@ -101,32 +107,52 @@ def first_placed(
     return None
 
 
-# -- one field each ---------------------------------------------------------------------------
+# -- status values and codes ------------------------------------------------------------------
+
+_BLANKS_AND_HYPHENS = re.compile(r"[\s-]+")
 
 
-def read_status(word: str) -> TaskStatus:
-    """Read a status word: one nobody knows means alive, so that it never ends a wait."""
-    known = dialects.STATUS_VALUES
-    return known.get(word) or known.get(dialects.normalize_status(word), TaskStatus.PROCESSING)
+def normalize_status(value: str) -> str:
+    """Return a status value in the form of the keys of ``dialects.STATUS_VALUES``."""
+    return _BLANKS_AND_HYPHENS.sub("_", value.strip().lower())
+
+
+def is_known_status(value: str) -> bool:
+    """Return True if a status value, as sent, is in the table."""
+    return normalize_status(value) in dialects.STATUS_VALUES
+
+
+def read_status(value: str) -> TaskStatus:
+    """Return the status of a status value; an unknown one is ``processing``."""
+    table = dialects.STATUS_VALUES
+    return table.get(value) or table.get(normalize_status(value), TaskStatus.PROCESSING)
+
+
+def is_no_error(code: str | None) -> bool:
+    """Return True if a code, or its absence, means "no error"."""
+    return code is None or code.lower() in dialects.NO_ERROR_CODES
+
+
+# -- other fields -----------------------------------------------------------------------------
 
 
 def read_progress(value: object) -> int | None:
     """
-    Read a percentage, rounded half up and clamped to 0-100.
+    Return a percentage rounded half up and clamped to 0-100.
 
-    A fraction in (0, 1], that is a float or a text with a point and no percent sign, is a
-    share of one; the integer 1 is one percent.
+    A float in (0, 1], or a text of one without a percent sign, is a fraction of 1; the integer 1
+    is one percent.
     """
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        return _progress_of_text(value.strip())
+        return _text_progress(value.strip())
     if isinstance(value, int):
         return min(max(value, 0), 100)
     return _percent(value, fraction=True) if isinstance(value, float) else None
 
 
-def _progress_of_text(text: str) -> int | None:
+def _text_progress(text: str) -> int | None:
     number = text.removesuffix("%").strip()
     if not _PERCENT.match(number):
         return None
@@ -141,11 +167,12 @@ def _percent(number: float, *, fraction: bool) -> int | None:
     return floor(min(max(number, 0.0), 100.0) + 0.5)
 
 
-def read_instant(value: object) -> datetime | None:
+def read_timestamp(value: object) -> datetime | None:
     """
-    Read Unix seconds, milli-, micro- or nanoseconds, digits in a text, or ISO 8601.
+    Return the time of Unix seconds, milli-, micro- or nanoseconds, or of ISO 8601.
 
-    Zero, negative and unreadable values, and Go's year 1, are None; a time without a zone is UTC.
+    Numbers may be written as text.  A time without a zone is UTC.  Zero and negative values, and
+    Go's year 1, are None.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -173,11 +200,11 @@ def _iso_seconds(text: str) -> float:
 
 def read_url(value: object, *, base_url: str | None) -> str | None:
     """
-    Read a candidate for the url: of a list its first item, of an object its ``url``.
+    Return the url in a value: in the first item of a list, in the ``url`` of an object.
 
     Returns:
-        An ``http(s)`` url with a host and without blanks, a ``data:video/`` url, or a path
-        beginning with one slash, resolved against the origin of *base_url*; None for all else.
+        An ``http(s)`` url with a host and without blanks, a ``data:video/`` url, or a path that
+        begins with one slash, resolved against the origin of *base_url*; None for other values.
     """
     if isinstance(value, list):
         value = value[0] if value else None
@@ -195,7 +222,7 @@ def read_url(value: object, *, base_url: str | None) -> str | None:
 
 
 def read_web_url(value: object) -> str | None:
-    """Read a candidate that counts only as an ``http(s)`` url."""
+    """Return the ``http(s)`` url in a value; None if there is none."""
     url = read_url(value, base_url=None)
     return url if url is not None and _WEB_URL.match(url) else None
 
@@ -210,11 +237,11 @@ def _is_splittable(url: str) -> bool:
 
 
 def read_metadata(value: object) -> JSONObject:
-    """Read an object, or an object written as JSON in a text; all else is empty."""
+    """Return an object, or the object in a text of JSON; empty for other values."""
     if isinstance(value, str):
         body = value.encode("utf-8", "surrogatepass")
         try:
-            value = decode_json(body, max_depth=MAX_DEPTH - 1)  # ``to_dict`` puts a level around it
+            value = decode_json(body, max_depth=MAX_DEPTH - 1)  # ``to_dict`` adds a level
         except ValueError:
             return {}
     return dict(value) if is_object(value) else {}

@@ -1,8 +1,4 @@
-"""
-One request and one answer of HTTP as plain values.
-
-No await, no clock, no randomness, no I/O.
-"""
+"""HTTP request, response and polling hint as plain values."""
 
 from __future__ import annotations
 
@@ -21,7 +17,14 @@ EXCERPT_CHARACTERS = 500
 
 @frozen(kw_only=True)
 class Request:
-    """One request to send: an absolute url, percent-encoded already."""
+    """
+    One HTTP request.
+
+    Attributes:
+        url: Absolute and percent-encoded.
+        task_id: The task that it is about.
+        method: The HTTP method.
+    """
 
     url: str
     task_id: str
@@ -31,12 +34,12 @@ class Request:
 @frozen(kw_only=True)
 class Response:
     """
-    One answer as it came.
+    One HTTP response.
 
     Attributes:
         status: The HTTP status.
-        headers: Names in lower case; a header sent twice has its values joined with ``, ``.
-        body: Decompressed, whole.
+        headers: Names in lower case; the values of a repeated header are joined with ``, ``.
+        body: The whole body, decompressed.
     """
 
     status: int
@@ -45,7 +48,7 @@ class Response:
 
     @property
     def request_id(self) -> str | None:
-        """The id under which the server's operator finds this request."""
+        """The server's id of this request, for its support; None if it sent none."""
         return text_or_none(self.headers.get("x-request-id")) or text_or_none(
             self.headers.get("x-oneapi-request-id")
         )
@@ -54,11 +57,11 @@ class Response:
 @frozen(kw_only=True)
 class PollHint:
     """
-    When the server wants to be asked again.
+    Time until the next request that a response asks for.
 
     Attributes:
-        retry_after: Seconds, of any status; None when the server did not say.
-        poll_after: Seconds, from ``openai-poll-after-ms``; None when the server did not say.
+        retry_after: Seconds, from ``Retry-After``; None when it was not sent.
+        poll_after: Seconds, from ``openai-poll-after-ms``; None when it was not sent.
     """
 
     retry_after: float | None = None
@@ -69,14 +72,14 @@ NO_HINT = PollHint()
 
 
 def is_html(response: Response) -> bool:
-    """Tell a web page, by its type or its first character, from anything an API says."""
+    """Return True if a response is a web page by its type or its first character."""
     start = response.body[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
     if start[:1] in {b"{", b"["}:
         return False
     return "text/html" in response.headers.get("content-type", "").lower() or start[:1] == b"<"
 
 
-def excerpt_of(body: bytes) -> str:
-    """Show the first 500 characters of a body, whatever bytes it holds, but no url's query."""
+def body_excerpt(body: bytes) -> str:
+    """Return the first 500 characters of a body of any bytes, with queries of urls redacted."""
     start = body[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace")
     return redact_queries(start)[:EXCERPT_CHARACTERS]

@@ -20,6 +20,7 @@ from ezvideo_async import (
     VideoTask,
 )
 from ezvideo_async._protocol import dialects
+from ezvideo_async._protocol.fields import normalize_status
 from ezvideo_async.cli.clean import clean
 from tests.resilience.catalog import JSON, MEBIBYTE, Fault
 from tests.resilience.stage import (
@@ -274,7 +275,7 @@ def test_a_status_that_is_no_word_ends_nothing(value):
 
     if isinstance(value, str) and value.strip():
         assert task.raw_status == value
-        known = dialects.STATUS_VALUES.get(dialects.normalize_status(value), TaskStatus.PROCESSING)
+        known = dialects.STATUS_VALUES.get(normalize_status(value), TaskStatus.PROCESSING)
         assert task.status is known
     elif value is None or isinstance(value, str):
         assert (task.status, task.raw_status) == (TaskStatus.PENDING, None)

@@ -12,7 +12,8 @@ from hypothesis import example, given, strategies as st
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._domain.validation import sends_in_clear, validate_base_url, validate_task_id
 from ezvideo_async._protocol.messages import Response
-from ezvideo_async._protocol.responses import decode_task, poll_hint, retrieve_request
+from ezvideo_async._protocol.requests import retrieve_request
+from ezvideo_async._protocol.responses import decode_task, poll_hint
 from ezvideo_async.errors import (
     AuthenticationError,
     BadRequestError,
@@ -266,7 +267,7 @@ def test_any_other_success_shows_the_task(status):
         ("https://u:s3cr3t@console.example.test:8443/x", "'https://console.example.test'"),
         ("/login?next=s3cr3t", "'this server'"),
         ("", "'this server'"),
-        ("https://[::1", "'an unreadable place'"),
+        ("https://[::1", "'an invalid url'"),
         ("javascript:s3cr3t", "'this server'"),
     ],
 )
