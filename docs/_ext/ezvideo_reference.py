@@ -148,7 +148,7 @@ class StatusWords(Table):
     heads = ("on the wire", "read as", "code, if none is sent", "seen at")
 
     def rows(self) -> Iterable[Sequence[str]]:
-        sources = dict(sources_in("_WORDS"))
+        sources = dict(sources_in("_VALUES"))
         for word, status in dialects.STATUS_VALUES.items():
             code = dialects.CODES_OF_STATUS_VALUES.get(word)
             yield f"`{word}`", f"`{status}`", f"`{code}`" if code else "", sources[word]

@@ -15,7 +15,7 @@ from ezvideo_async._domain.events import FinalEvent, TaskFailed, TaskLost
 from ezvideo_async._domain.redaction import redact_queries
 from ezvideo_async._domain.task import ErrorInfo
 from ezvideo_async._domain.telemetry import RetryScheduled
-from ezvideo_async._protocol.responses import retrieve_request
+from ezvideo_async._protocol.requests import retrieve_request
 from ezvideo_async._scheduling.scheduler import Scheduler
 from ezvideo_async._scheduling.verdicts import FirewallPages, is_fatal
 from ezvideo_async.errors import ClosedError, EzVideoError, TaskFailedError

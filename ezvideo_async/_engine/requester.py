@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._domain.telemetry import PollFailed, PollSucceeded
-from ezvideo_async._protocol import dialects
+from ezvideo_async._protocol.fields import is_known_status
 from ezvideo_async._protocol.responses import decode_task
 from ezvideo_async.errors import (
     AuthenticationError,
@@ -196,7 +196,7 @@ class Requester:
 
     def _log_unknown_status(self, task: VideoTask) -> None:
         value = task.raw_status
-        if value is None or value in self._logged or dialects.is_known_status(value):
+        if value is None or value in self._logged or is_known_status(value):
             return
         if self._is_first_time(value):
             _log.warning(

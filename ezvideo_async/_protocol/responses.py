@@ -22,7 +22,6 @@ from ezvideo_async._protocol.error_body import (
 )
 from ezvideo_async._protocol.fields import is_object
 from ezvideo_async._protocol.messages import NO_HINT, PollHint, Response, body_excerpt, is_html
-from ezvideo_async._protocol.progress_only import ProgressUpdate, progress_if_only_change
 from ezvideo_async._protocol.retry_after import parse_retry_after
 from ezvideo_async._protocol.task_decoder import decode_envelope, read_envelope
 
@@ -80,9 +79,7 @@ def decode_task(
     base_url: str,
     unix_now: float,
     alias: str | None = None,
-    known: bytes = b"",
-    progress: int | None = None,
-) -> VideoTask | ProgressUpdate | EzVideoError | None:
+) -> VideoTask | EzVideoError:
     """
     Return the task or the error of a response to a status request.
 
@@ -93,20 +90,10 @@ def decode_task(
         base_url: The base of relative urls.
         unix_now: The wall clock, for an HTTP date in a response without ``Date``.
         alias: Another id that is accepted: the server's own name for the task.
-        known: The body of the response before; None is returned if the body is the same.
-        progress: The progress in the response before.
 
     Source:
         FAULTS.md tables H and J; the status code is checked first.
     """
-    if known and is_success(response):
-        if known == response.body:
-            return None
-        percent = progress_if_only_change(response.body, known=known, progress=progress)
-        if percent is not None:
-            return ProgressUpdate(
-                progress=percent, body=response.body, request_id=response.request_id
-            )
     if is_success(response):
         outcome = _decode_success(response, task_id, base_url, alias)
     else:

@@ -39,8 +39,8 @@ from ezvideo_async import (
 from ezvideo_async._domain.redaction import redact_query
 from ezvideo_async._domain.task import ErrorInfo, TaskStatus
 from ezvideo_async._domain.validation import validate_base_url, validate_headers
-from ezvideo_async._protocol.fields import read_instant, read_progress, read_url
-from ezvideo_async._protocol.messages import Response, excerpt_of
+from ezvideo_async._protocol.fields import read_progress, read_timestamp, read_url
+from ezvideo_async._protocol.messages import Response, body_excerpt
 from ezvideo_async._protocol.responses import decode_task
 from ezvideo_async._protocol.retry_after import parse_http_date, parse_retry_after
 from ezvideo_async._transport.credentials import ApiKey
@@ -401,10 +401,10 @@ def parsed(text: str) -> list[Any]:
     return [
         ApiKey(KEY).scrub(text),
         ApiKey(KEY).scrub_body(body),
-        excerpt_of(body),
+        body_excerpt(body),
         clean(text),
         read_url(text, base_url="https://api.test/v1"),
-        read_instant(text),
+        read_timestamp(text),
         read_progress(text),
         parse_http_date(text),
         parse_retry_after({"retry-after": text, "retry-after-ms": text}, unix_now=0.0),

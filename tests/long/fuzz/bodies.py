@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ezvideo_async import ErrorInfo, TaskStatus, VideoTask, errors
 from ezvideo_async._domain.strict_json import decode_json
-from ezvideo_async._protocol.dialects import is_no_error
+from ezvideo_async._protocol.fields import is_no_error
 from ezvideo_async._protocol.messages import Response
 from ezvideo_async._protocol.responses import decode_task, poll_hint
 from tests.long.fuzz.json_text import (

@@ -12,7 +12,7 @@ from yarl import URL
 
 from ezvideo_async import InvalidTaskIdError, RequestBudget
 from ezvideo_async._domain.validation import validate_task_id
-from ezvideo_async._protocol.responses import retrieve_request
+from ezvideo_async._protocol.requests import retrieve_request
 from ezvideo_async.testing import VirtualClockLoop
 from tests.long.fuzz.subject import Broken, Report, Subject, chance, each, told
 from tests.support.raw_server import DONE, RawServer, client_of
