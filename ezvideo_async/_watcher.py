@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-    from ezvideo_async._domain.events import Event
+    from ezvideo_async._domain.events import AnyFinalEvent, Event
     from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._engine.engine import Engine
     from ezvideo_async._scheduling.tracked_task import TrackedTask
@@ -93,7 +93,7 @@ class WatchedTask:
     """
 
     task: VideoTask | None
-    final_event: FinalEvent | None
+    final_event: AnyFinalEvent | None
     last_error: EzVideoError | None
     added_at: float
     tag: Any
@@ -127,10 +127,10 @@ class TaskWatcher:
         tag: Any,
     ) -> None:
         self._engine = engine
-        self._first = validate_tasks(tasks, tag=tag)
+        self._first = _tags_of(tasks, tag)
         self._timeout = validate_timeout("timeout", timeout)
         self._ends_by_itself = bool(self._first) and not keep_open
-        self._policy = validate_instance("policy", policy, PollPolicy) or PollPolicy()
+        self._policy = validate_instance("policy", policy, PollPolicy)
         self._progress = progress
         self._scheduler = Scheduler(
             self._policy,
@@ -351,7 +351,7 @@ class TaskWatcher:
             ClosedError: The watcher was closed, belongs to another event loop, or
                 ``finish_adding()`` was called.
         """
-        tags = validate_tasks(tasks, tag=tag)
+        tags = _tags_of(tasks, tag)
         limit = self._timeout if timeout is UNSET else validate_timeout("timeout", timeout)
         self._check_open()
         if self._is_finishing:
@@ -472,3 +472,12 @@ class TaskWatcher:
         self._dispatcher.stop()
         self._engine.off_close(self._client_closed)
         self._broadcaster.fail(error)
+
+
+def _tags_of(
+    tasks: Iterable[str | VideoTask] | Mapping[str, Any], tag: Any
+) -> dict[str, Any]:
+    """Return the tag of each id: its own in a mapping, else *tag*."""
+    return {
+        task_id: tag if own_tag is None else own_tag for task_id, own_tag in validate_tasks(tasks)
+    }

@@ -18,7 +18,7 @@ from ezvideo_async._domain.events import FinalEvent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ezvideo_async._domain.events import Event
+    from ezvideo_async._domain.events import AnyFinalEvent, Event
     from ezvideo_async._scheduling.scheduler import Scheduler
     from ezvideo_async._scheduling.tracked_task import TrackedTask
 
@@ -51,7 +51,7 @@ class Broadcaster:
         self._drops_unread = drops_unread
         self._to_all: dict[Subscription, None] = {}
         self._by_id: dict[TrackedTask, dict[Subscription, None]] = {}
-        self._waiting: dict[TrackedTask, dict[asyncio.Future[FinalEvent], None]] = {}
+        self._waiting: dict[TrackedTask, dict[asyncio.Future[AnyFinalEvent], None]] = {}
         self._wanting_progress = 0
         self._is_read = False
         self.fault: BaseException | None = None
@@ -117,7 +117,7 @@ class Broadcaster:
 
     # -- waiting ----------------------------------------------------------------------------------
 
-    async def final_event_of(self, tracked: TrackedTask, timeout: float | None) -> FinalEvent:  # noqa: ASYNC109 -- its own error carries the task
+    async def final_event_of(self, tracked: TrackedTask, timeout: float | None) -> AnyFinalEvent:  # noqa: ASYNC109 -- its own error carries the task
         """
         Wait for the final event of one id.
 
@@ -128,7 +128,7 @@ class Broadcaster:
         tracked.claim()
         loop = asyncio.get_running_loop()
         began = loop.time()
-        ended: asyncio.Future[FinalEvent] = loop.create_future()
+        ended: asyncio.Future[AnyFinalEvent] = loop.create_future()
         self._waiting.setdefault(tracked, {})[ended] = None
         deadline = asyncio.timeout(timeout)
         try:
@@ -141,7 +141,7 @@ class Broadcaster:
             self._stop_waiting(tracked, ended)
         raise tracked.timeout_error(waited=loop.time() - began)
 
-    def _stop_waiting(self, tracked: TrackedTask, ended: asyncio.Future[FinalEvent]) -> None:
+    def _stop_waiting(self, tracked: TrackedTask, ended: asyncio.Future[AnyFinalEvent]) -> None:
         if ended.done() and not ended.cancelled():
             ended.exception()  # retrieved, even if a cancellation came first
         waiting = self._waiting.get(tracked, {})
@@ -149,7 +149,7 @@ class Broadcaster:
         if not waiting:
             self._waiting.pop(tracked, None)
 
-    def _wake_waiting(self, tracked: TrackedTask, outcome: FinalEvent | BaseException) -> None:
+    def _wake_waiting(self, tracked: TrackedTask, outcome: AnyFinalEvent | BaseException) -> None:
         for ended in self._waiting.pop(tracked, ()):
             if ended.done():
                 continue

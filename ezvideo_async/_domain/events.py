@@ -7,16 +7,13 @@ promised.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from attrs import evolve, field, fields, frozen
 
-from ezvideo_async._domain.task import TaskStatus
+from ezvideo_async._domain.task import TaskStatus, VideoTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ezvideo_async._domain.task import VideoTask
     from ezvideo_async.errors import EzVideoError
 
 FinalKind = Literal["task_completed", "task_failed", "task_lost"]
@@ -24,8 +21,16 @@ EventKind = Literal["status_changed", "progress_changed", "task_stalled"] | Fina
 LossReason = Literal["not_found", "vanished", "deadline", "refused"]
 
 
-def _decoded(state: VideoTask | Callable[[], VideoTask | None] | None) -> VideoTask | None:
-    return state() if callable(state) else state
+class EncodedTask(Protocol):
+    """A task that is decoded on demand, since few readers of progress need it."""
+
+    def decode(self) -> VideoTask | None:
+        """Return the task; None when no response ever showed one."""
+        ...
+
+
+def _decoded(state: VideoTask | EncodedTask | None) -> VideoTask | None:
+    return state if state is None or isinstance(state, VideoTask) else state.decode()
 
 
 @frozen(kw_only=True, repr=False)
@@ -46,8 +51,7 @@ class TaskEvent:
     is_final: ClassVar[bool] = False
 
     task_id: str
-    # A function decodes the task on demand: few readers of progress need it.
-    _state: VideoTask | Callable[[], VideoTask | None] | None = field(alias="task", eq=_decoded)
+    _state: VideoTask | EncodedTask | None = field(alias="task", eq=_decoded)
     seq: int = 0
     at: float = 0.0
     tag: Any = None
@@ -55,9 +59,10 @@ class TaskEvent:
     @property
     def task(self) -> VideoTask | None:
         """The task's state with this event; None when no response ever showed one."""
-        if callable(self._state):
-            object.__setattr__(self, "_state", self._state())
-        return _decoded(self._state)
+        task = _decoded(self._state)
+        if task is not self._state:
+            object.__setattr__(self, "_state", task)
+        return task
 
     def __repr__(self) -> str:
         names = [each.alias for each in fields(type(self))]
@@ -218,6 +223,9 @@ class TaskLost(FinalEvent):
             "error": {"type": type(self.error).__name__, "message": str(self.error)},
         }
 
+
+AnyFinalEvent = TaskCompleted | TaskFailed | TaskLost
+"""Every event that ends an id, for annotations; ``FinalEvent`` is their base class."""
 
 Event = StatusChanged | ProgressChanged | TaskStalled | TaskCompleted | TaskFailed | TaskLost
 """Every event a watcher yields; ``match`` over its six classes is exhaustive."""

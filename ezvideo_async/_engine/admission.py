@@ -1,342 +1,348 @@
 """
-Waiting for the budget: who may send next, in fair turns.
+Admission queue of one client: which request is sent next within the rate limit.
 
-The budget says when a request may start; the gate lets requests through one by one.  Calls of
-``retrieve()``, looks of ``wait()`` and watchers take turns, so that none starves another: the
-first two wait in lines, a watcher says that it wants to send and is called when it may.  Clients
-that share a budget have a gate each, and the budget serves them in turn.
+The rate limiter says when a request may start; the queue admits the waiting ones one by one.
+Single calls, polls of ``wait()`` and dispatchers of watchers are admitted in rotation, so that
+none starves another.  Clients that share a budget have a queue each, served in rotation, too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
+from collections import OrderedDict, deque
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from ezvideo_async._domain.telemetry import CircuitClosed, CircuitOpened, RateLimited
-from ezvideo_async.errors import ClosedError, EzVideoError, RateLimitError
+from ezvideo_async._domain.telemetry import CircuitClosed, RateLimited
+from ezvideo_async._engine.telemetry import LimitLog
+from ezvideo_async._engine.timer import Timer
+from ezvideo_async.errors import ClosedError, RateLimitError, RequestTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ezvideo_async._domain.telemetry import TelemetryEvent
     from ezvideo_async._engine.telemetry import TelemetryEmitter
-    from ezvideo_async._limits.budget import RequestBudget
-
-_AT_ONCE = 0.001  # seconds after which a call comes again that was not let through
-
-_WARN_EVERY = 60.0  # seconds between two warnings of a 429: a low limit gives them all day
-
-_log = logging.getLogger("ezvideo_async")
+    from ezvideo_async._limits.rate_limiter import RateLimiter
+    from ezvideo_async.errors import EzVideoError
 
 
 class AdmissionQueue:
     """
-    One client's way to its budget.
+    Requests of one client that wait to be sent.
 
     Args:
-        budget: Decides when a request may start; may be shared with other clients.
-        observers: Hear of cool-downs and of the breaker.
-        rand: Gives numbers in [0, 1); the only source of chance.
+        limiter: Decides when a request may start; may be shared with other clients.
+        telemetry: Gets the events of cool-downs and of the circuit breaker.
+        rand: Returns numbers in [0, 1); the only source of chance.
+
+    Attributes:
+        loop: The event loop of the client; set by :meth:`open`.
     """
 
+    loop: asyncio.AbstractEventLoop
+
     def __init__(
-        self, budget: RequestBudget, observers: TelemetryEmitter, rand: Callable[[], float]
+        self, limiter: RateLimiter, telemetry: TelemetryEmitter, rand: Callable[[], float]
     ) -> None:
-        self.budget = budget
-        self._observers = observers
+        self._limiter = limiter
+        self._telemetry = telemetry
         self._rand = rand
-        self._calls: deque[_Waiter] = deque()
-        self._looks: deque[_Waiter] = deque()
-        self._watchers: deque[Callable[[], int]] = deque()
-        self._turns: deque[_Turn] = deque(
+        self._calls: OrderedDict[_Waiter, None] = OrderedDict()
+        self._polls: OrderedDict[_Waiter, None] = OrderedDict()
+        self._dispatchers: deque[Callable[[], int]] = deque()
+        self._rotation: deque[Callable[[float], bool]] = deque(
             (
-                (self._calls, self._serve_call),
-                (self._looks, self._serve_look),
-                (self._watchers, self._serve_watcher),
+                partial(self._start_first, self._calls, poll=False),
+                partial(self._start_first, self._polls, poll=True),
+                self._start_dispatched,
             )
         )
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = inf
-        self._pausing: dict[_Waiter, None] = {}
-        self._on_close: dict[Callable[[], None], None] = {}
+        self._sleeping: set[_Waiter] = set()
+        self._timer = Timer(limiter.serve)
+        self._log = LimitLog()
         self._is_closed = False
-        self._warned_at = -inf
-        self.loop = asyncio.get_running_loop()
-        others = [other for other in budget.listeners if isinstance(other, AdmissionQueue)]
-        if any(other.loop is not self.loop for other in others):
+
+    def open(self) -> None:
+        """
+        Bind the queue to the running event loop and begin to use the rate limiter.
+
+        Raises:
+            ClosedError: The budget is in use in another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if any(queue.loop is not loop for queue in self._limiter.queues):
             message = "this RequestBudget is in use in another event loop; make one for each loop"
             raise ClosedError(message)
-        budget.listen(self)
+        self.loop = loop
+        self._limiter.add_queue(self)
 
     def close(self) -> None:
-        """Stop serving; whoever still waits is woken to find the client closed."""
+        """Admit nothing more; all that wait here raise ``ClosedError``.  Idempotent."""
         self._is_closed = True
-        for closed in tuple(self._on_close):
-            closed()
-        self.budget.unlisten(self)
-        self._drop_timer()
-        for waiter in (*self._calls, *self._looks, *self._pausing):
-            waiter.wake(inf)
+        self._limiter.remove_queue(self)
+        for waiter in (*self._calls, *self._polls, *self._sleeping):
+            waiter.wake()
+        self._calls.clear()
+        self._polls.clear()
+        self._dispatchers.clear()
+        self._timer.cancel()
 
-    def on_close(self, closed: Callable[[], None]) -> None:
-        """Have *closed* called when the gate is closed."""
-        self._on_close[closed] = None
+    # -- single calls and polls of wait() ---------------------------------------------------------
 
-    def off_close(self, closed: Callable[[], None]) -> None:
-        """Take back ``on_close``."""
-        self._on_close.pop(closed, None)
-
-    # -- calls and looks --------------------------------------------------------------------------
-
-    async def enter(self, *, poll: bool) -> float:
+    async def admit_call(self, task_id: str, *, deadline: float, cool_down_max: float) -> None:
         """
-        Wait until one request may start, and count it as started.
+        Wait until a single call's request may be sent, and count it as started.
 
         Args:
-            poll: False for a call that does not wait for the breaker.
+            task_id: The call's task, for its errors.
+            deadline: An instant on the loop clock; inf means no limit.
+            cool_down_max: The longest cool-down that the call waits for, in seconds.
 
-        Returns:
-            0 when it may be sent now; else, in a cool-down or after an outage, seconds after
-            which to come again, so that not all do at once; ``inf`` when the gate was closed.
+        Raises:
+            ClosedError: The client was closed.
+            RateLimitError: The cool-down lasts longer than *cool_down_max* or the deadline.
+            RequestTimeoutError: The request was not admitted by the deadline.
         """
-        if self._is_closed:
-            return inf
-        now = self.loop.time()
-        cool_down = self.budget.cool_down_left(now)
-        if poll and cool_down:
-            return cool_down + self._rand() * self.budget.release_over(now, 0)
-        if not self.budget.is_contended and self.budget.start_at(now, poll=poll) <= now:
-            self.budget.start(now, poll=poll)
-            return 0.0
-        waiter = _Waiter()
-        line = self._looks if poll else self._calls
-        line.append(waiter)
-        self.budget.notify()
+        began = self.loop.time()
+        timeout = asyncio.timeout_at(None if deadline == inf else deadline)
         try:
-            return await waiter.woken
+            async with timeout:
+                await self._admit_call(task_id, deadline, cool_down_max)
+                return
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+        message = (
+            f"request not sent within {round(self.loop.time() - began, 1):g} s: "
+            "the request budget is exhausted; increase rate or max_in_flight"
+        )
+        raise RequestTimeoutError(message, task_id=task_id, reason="budget")
+
+    async def _admit_call(self, task_id: str, deadline: float, cool_down_max: float) -> None:
+        is_admitted = False
+        while not is_admitted:
+            now = self.loop.time()
+            cool_down = self._limiter.cool_down_left(now)
+            if cool_down > min(cool_down_max, deadline - now):
+                message = f"rate limited (429): no requests for another {cool_down:.0f} s"
+                raise RateLimitError(
+                    message, task_id=task_id, retryable=True, retry_after=cool_down, status=429
+                )
+            is_admitted = await self._admit(_Waiter(self.loop), poll=False)
+
+    async def admit_poll(self) -> None:
+        """
+        Wait until a poll of ``wait()`` may be sent, and count it as started.
+
+        After a cool-down or an outage the polls are spread over some seconds.
+
+        Raises:
+            ClosedError: The client was closed.
+        """
+        while True:
+            now = self.loop.time()
+            waiter = _Waiter(self.loop)
+            cool_down = self._limiter.cool_down_left(now)
+            if cool_down:
+                waiter.delay = cool_down + self._rand() * self._limiter.release_over(now, 0)
+            elif await self._admit(waiter, poll=True):
+                return
+            await self.sleep(waiter.delay)
+
+    async def _admit(self, waiter: _Waiter, *, poll: bool) -> bool:
+        """Return True once the request has started, False if a pause has begun or ended first."""
+        self._check_open()
+        if self.try_admit(self.loop.time(), poll=poll):
+            return True
+        waiting = self._polls if poll else self._calls
+        waiting[waiter] = None
+        self._limiter.serve()
+        try:
+            await waiter.future
         except asyncio.CancelledError:
+            waiting.pop(waiter, None)
+            self._cancel_idle_timer()
             if waiter.started is not None:
                 self.abandon(started=waiter.started, poll=poll)
-            self._shorten(line)
             raise
+        if waiter.started is None:
+            self._check_open()
+        return waiter.started is not None
 
-    async def pause(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         """
-        Sleep, but not longer than the client is open.
+        Sleep while the client is open.
 
         Raises:
             ClosedError: The client was closed, before or meanwhile.
         """
-        if not self._is_closed and await self._has_slept(seconds):
-            return
-        message = "the client was closed"
-        raise ClosedError(message)
-
-    async def _has_slept(self, seconds: float) -> bool:
-        """Sleep; False when the gate was closed meanwhile."""
-        waiter = _Waiter()
-        timer = self.loop.call_later(seconds, waiter.wake, 0.0)
-        self._pausing[waiter] = None
+        self._check_open()
+        waiter = _Waiter(self.loop)
+        timer = self.loop.call_later(seconds, waiter.wake)
+        self._sleeping.add(waiter)
         try:
-            return await waiter.woken < inf
+            await waiter.future
         finally:
             timer.cancel()
-            del self._pausing[waiter]
+            self._sleeping.remove(waiter)
+        self._check_open()
 
-    @property
-    def is_waiting(self) -> bool:
-        """True while somebody stands in line here."""
-        return bool(self._calls or self._looks or self._watchers)
+    def _check_open(self) -> None:
+        if self._is_closed:
+            message = "the client was closed"
+            raise ClosedError(message)
 
-    # -- watchers ---------------------------------------------------------------------------------
+    # -- dispatchers ------------------------------------------------------------------------------
 
-    def try_start(self, now: float) -> bool:
-        """Count one poll as started if it may be sent now and nobody waits."""
-        if self.budget.is_contended or self.budget.start_at(now) > now:
+    def try_admit(self, now: float, *, poll: bool = True) -> bool:
+        """Count one request as started if it may be sent now and no other one waits."""
+        limiter = self._limiter
+        if limiter.has_waiters or limiter.start_at(now, poll=poll) > now:
             return False
-        self.budget.start(now)
+        limiter.start(now, poll=poll)
         return True
 
-    def want(self, send_one: Callable[[], int]) -> None:
+    def request_polls(self, send_one: Callable[[], int]) -> None:
         """
-        Ask to be called when a poll may start, until there is nothing more to send.
+        Call *send_one* for each poll that may start, until it has no more.  Idempotent.
 
         Args:
-            send_one: Called with the poll counted as started; gives how many polls were ready,
-                the one it sent included: 0 when it has nothing to send after all.
+            send_one: Called with one poll counted as started.  Returns how many polls were
+                ready, including the one it sent; 0 when it has sent none.
         """
-        if send_one not in self._watchers:
-            self._watchers.append(send_one)
-            self.budget.notify()
+        if send_one not in self._dispatchers:
+            self._dispatchers.append(send_one)
+            self._limiter.serve()
 
-    def unwant(self, send_one: Callable[[], int]) -> None:
-        """Take back ``want``."""
-        if send_one in self._watchers:
-            self._watchers.remove(send_one)
-            self._rest()
+    def cancel_polls(self, send_one: Callable[[], int]) -> None:
+        """Undo ``request_polls``.  Idempotent."""
+        if send_one in self._dispatchers:
+            self._dispatchers.remove(send_one)
+            self._cancel_idle_timer()
 
-    # -- how it ended -----------------------------------------------------------------------------
+    # -- results ----------------------------------------------------------------------------------
 
     def finish(self, error: EzVideoError | None, *, started: float, poll: bool = True) -> None:
-        """Tell the budget how a request ended, and everybody what follows."""
-        now = self.loop.time()
-        signals = self.budget.finish(error, started=started, now=now, rand=self._rand(), poll=poll)
-        for signal in signals:
-            self._log_signal(signal, now)
-            for listener in self.budget.listeners:
-                listener.hear(signal)
+        """Record how a request ended and admit those that may start now."""
+        now, limiter = self.loop.time(), self._limiter
+        events = limiter.finish(error, started=started, now=now, rand=self._rand(), poll=poll)
+        for event in events:
+            self._log.log(event, now)
+            for queue in limiter.queues:
+                queue.handle(event)
         if isinstance(error, RateLimitError):
-            for listener in self.budget.listeners:
-                listener.recheck()
-        self.budget.notify()
+            for queue in limiter.queues:
+                queue.recheck_calls()
+        limiter.serve()
 
     def abandon(self, *, started: float, poll: bool = True) -> None:
-        """Tell the budget that a request was cancelled."""
-        self.budget.abandon(started=started, poll=poll)
-        self.budget.notify()
+        """Record that a request was cancelled and admit those that may start now."""
+        self._limiter.abandon(started=started, poll=poll)
+        self._limiter.serve()
 
-    def hear(self, signal: TelemetryEvent) -> None:
-        """Send home who waits here when a pause begins or ends, and tell the observers."""
-        match signal:
+    def handle(self, event: TelemetryEvent) -> None:
+        """Delay the waiting polls when a cool-down begins or an outage ends, and emit *event*."""
+        match event:
             case RateLimited(seconds=seconds):
-                self._send_looks_home(after=seconds)
+                self._delay_polls(after=seconds)
             case CircuitClosed():
-                self._send_looks_home()
-        self._observers.tell(signal)
+                self._delay_polls(after=0.0)
+        self._telemetry.emit(event)
 
-    def _log_signal(self, signal: TelemetryEvent, now: float) -> None:
-        match signal:
-            case RateLimited(seconds=seconds, rate=rate):
-                # A server with a low limit says 429 again and again: one line a minute.
-                level = logging.DEBUG if now - self._warned_at < _WARN_EVERY else logging.WARNING
-                self._warned_at = now if level == logging.WARNING else self._warned_at
-                _log.log(
-                    level, "rate limited: no request for %.1f s, then %.1f a second", seconds, rate
-                )
-            case CircuitOpened(failures=failures):
-                _log.warning("the server is out after %d failures: one probe at a time", failures)
-            case CircuitClosed(outage=outage):
-                _log.info("the server answers again after %.1f s", outage)
+    def _delay_polls(self, *, after: float) -> None:
+        """Spread the waiting polls, so that they do not start as a burst."""
+        polls = [waiter for waiter in self._polls if not waiter.future.done()]
+        self._polls.clear()
+        over = self._limiter.release_over(self.loop.time(), len(polls))
+        for place, waiter in enumerate(polls):
+            waiter.delay = after + over * (place + self._rand()) / len(polls)
+            waiter.wake()
+        self._cancel_idle_timer()
 
-    def recheck(self) -> None:
-        """Let the calls in line see how long the cool-down is: they may not have the time."""
+    def recheck_calls(self) -> None:
+        """Wake the waiting calls, which may not have the time for a new cool-down."""
         for waiter in self._calls:
-            waiter.wake(_AT_ONCE)
+            waiter.wake()
         self._calls.clear()
+        self._cancel_idle_timer()
 
-    def _send_looks_home(self, *, after: float = 0.0) -> None:
-        """Spread the looks that wait in the line: the end of a pause is no starting gun."""
-        looks = [waiter for waiter in self._looks if not waiter.woken.done()]
-        self._looks.clear()
-        over = self.budget.release_over(self.loop.time(), len(looks))
-        for place, waiter in enumerate(looks):
-            waiter.wake(after + over * (place + self._rand()) / len(looks))
+    # -- admission in rotation --------------------------------------------------------------------
 
-    # -- taking turns -----------------------------------------------------------------------------
+    @property
+    def has_waiters(self) -> bool:
+        """True while a request waits in this queue."""
+        return bool(self._calls or self._polls or self._dispatchers)
 
     def serve(self, due: float = -inf) -> bool:
-        """Let through whoever may start now, and set the timer for the next one."""
-        if not self.is_waiting:
-            self._drop_timer()
-            return False
+        """Admit the requests that may start now, and set the timer for the next one."""
         now = max(self.loop.time(), due)
-        has_served = False
-        while self._has_room(now) and self._serve_next(now):
-            has_served = True
+        has_started = False
+        while self._limiter.start_at(now, poll=False) <= now and self._start_next(now):
+            has_started = True
         self._set_timer(now)
-        return has_served
+        return has_started
 
-    def _has_room(self, now: float) -> bool:
-        return self.budget.start_at(now, poll=False) <= now
-
-    def _serve_next(self, now: float) -> bool:
-        for _ in range(len(self._turns)):
-            waiting, serve = self._turns[0]
-            self._turns.rotate(-1)
-            if waiting and serve(now):
+    def _start_next(self, now: float) -> bool:
+        for _ in range(len(self._rotation)):
+            start = self._rotation[0]
+            self._rotation.rotate(-1)
+            if start(now):
                 return True
         return False
 
-    def _serve_call(self, now: float) -> bool:
-        return self._serve_line(self._calls, now, poll=False)
+    def _start_first(self, waiting: OrderedDict[_Waiter, None], now: float, *, poll: bool) -> bool:
+        while waiting and self._limiter.start_at(now, poll=poll) <= now:
+            waiter, _ = waiting.popitem(last=False)
+            if not waiter.future.done():  # else its task was cancelled and has not run since
+                self._limiter.start(now, poll=poll)
+                waiter.started = now
+                waiter.wake()
+                return True
+        return False
 
-    def _serve_look(self, now: float) -> bool:
-        return self._serve_line(self._looks, now, poll=True)
-
-    def _serve_line(self, line: deque[_Waiter], now: float, *, poll: bool) -> bool:
-        while line and line[0].woken.done():  # cancelled while others waited around it
-            line.popleft()
-        if not line or self.budget.start_at(now, poll=poll) > now:
-            return False
-        self.budget.start(now, poll=poll)
-        waiter = line.popleft()
-        waiter.started = now
-        waiter.wake(0.0)
-        return True
-
-    def _serve_watcher(self, now: float) -> bool:
-        while self._watchers and self.budget.start_at(now) <= now:
-            send_one = self._watchers.popleft()
-            self.budget.start(now)
+    def _start_dispatched(self, now: float) -> bool:
+        while self._dispatchers and self._limiter.start_at(now) <= now:
+            send_one = self._dispatchers.popleft()
+            self._limiter.start(now)
             ready = send_one()
-            if ready > 1:  # whoever has no more leaves: a permit unused is lost to the rate
-                self._watchers.append(send_one)
+            if ready > 1:  # with 1 it has no more, and a permit it does not use is lost
+                self._dispatchers.append(send_one)
             if ready:
                 return True
-            self.budget.abandon(started=now)
+            self._limiter.abandon(started=now)
         return False
 
-    def _shorten(self, line: deque[_Waiter]) -> None:
-        """Forget who left a line, as far as nobody waits before or behind."""
-        while line and line[-1].woken.done():
-            line.pop()
-        while line and line[0].woken.done():
-            line.popleft()
-        self._rest()
-
-    def _rest(self) -> None:
-        """Leave no timer behind when nobody waits any more."""
-        if not self.is_waiting:
-            self._drop_timer()
-
     def _set_timer(self, now: float) -> None:
-        at = self.budget.start_at(now, poll=False) if self._calls else inf
-        if self._looks or self._watchers:
-            at = min(at, self.budget.start_at(now))
-        if at != self._timer_at:
-            self._drop_timer()
-            self._timer_at = at
-            if at < inf:
-                self._timer = self.loop.call_at(at, self._timer_fired)
+        at = self._limiter.start_at(now, poll=False) if self._calls else inf
+        if self._polls or self._dispatchers:
+            at = min(at, self._limiter.start_at(now))
+        self._timer.set(at, self.loop)
 
-    def _drop_timer(self) -> None:
-        if self._timer is not None:
+    def _cancel_idle_timer(self) -> None:
+        if not self.has_waiters:
             self._timer.cancel()
-        self._timer, self._timer_at = None, inf
-
-    def _timer_fired(self) -> None:
-        # Some loops round timers down: what was set for now is due now.
-        due = self._timer_at
-        self._timer, self._timer_at = None, inf
-        self.budget.notify(due)
-
-
-_Turn = tuple["deque[_Waiter] | deque[Callable[[], int]]", "Callable[[float], bool]"]
-"""Who waits, and what serves the first of them if it may start now."""
 
 
 class _Waiter:
-    """One caller in a line; woken with 0 when its request is counted as started."""
+    """
+    One request that waits for admission, or one caller that sleeps.
 
-    __slots__ = ("started", "woken")
+    Attributes:
+        started: When the request was admitted, loop clock; None if it was not.
+        delay: Seconds after which a poll that was not admitted waits again.
+        future: Done when the waiter is to continue.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("delay", "future", "started")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.started: float | None = None
-        self.woken: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.delay = 0.0
+        self.future: asyncio.Future[None] = loop.create_future()
 
-    def wake(self, delay: float) -> None:
-        if not self.woken.done():
-            self.woken.set_result(delay)
+    def wake(self) -> None:
+        """Let the waiting coroutine continue."""
+        if not self.future.done():
+            self.future.set_result(None)

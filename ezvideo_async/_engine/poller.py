@@ -23,7 +23,7 @@ from ezvideo_async.errors import ClosedError, EzVideoError, TaskFailedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ezvideo_async._domain.events import Event
+    from ezvideo_async._domain.events import AnyFinalEvent, Event
     from ezvideo_async._domain.policies import PollPolicy
     from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._engine.engine import Engine
@@ -161,7 +161,7 @@ def _ignore(_tracked: TrackedTask, _event: Event) -> None:
     """Publish to nobody: ``wait()`` reads the final event from the record."""
 
 
-def outcome_of(final: FinalEvent, *, raise_on_failure: bool) -> VideoTask:
+def outcome_of(final: AnyFinalEvent, *, raise_on_failure: bool) -> VideoTask:
     """
     Return the task of a final event.
 

@@ -106,8 +106,8 @@ class Requester:
         started = asyncio.get_running_loop().time()
         try:
             found = await self._exchange(request, read)
-        except EzVideoError as error:  # there is no key to send
-            found = error.with_traceback(None)
+        except EzVideoError as raised:  # there is no key to send
+            found = raised.with_traceback(None)
         except BaseException:
             self._admission.abandon(started=started, poll=poll)
             raise

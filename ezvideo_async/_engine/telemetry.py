@@ -1,42 +1,68 @@
-"""
-Telling the caller's instruments what happens, whatever they do.
-
-Nothing that an observer raises gets further than a log line and a count.
-"""
+"""Telemetry of one client: calls of its observers, and log records of cool-downs and outages."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 from typing import TYPE_CHECKING
+
+from ezvideo_async._domain.telemetry import CircuitClosed, CircuitOpened, RateLimited
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ezvideo_async._domain.telemetry import Observer, TelemetryEvent
 
+_WARNING_INTERVAL = 60.0  # seconds between two warnings of a 429; a low limit gives many
+
 _log = logging.getLogger("ezvideo_async")
 
 
 class TelemetryEmitter:
-    """The observers of one client: they hear everything, and can break nothing."""
+    """
+    Calls all observers of one client; false when there are none.
+
+    Attributes:
+        failures: How many calls of an observer have raised.
+    """
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
-        self._has_logged = False
         self.failures = 0
 
     def __bool__(self) -> bool:
         return bool(self._observers)
 
-    def tell(self, signal: TelemetryEvent) -> None:
-        """Call every observer; what one raises is counted, and logged the first time."""
+    def emit(self, event: TelemetryEvent) -> None:
+        """Call every observer; count what one raises, and log it the first time."""
         for observer in self._observers:
             try:
-                observer(signal)
-            # The caller's code, which must not end a watch, not even by a stray cancellation.
+                observer(event)
+            # The caller's code must not end a watch, not even by a stray cancellation.
             except (Exception, asyncio.CancelledError):  # noqa: BLE001, ASYNC103 -- see above
                 self.failures += 1
-                if not self._has_logged:
-                    self._has_logged = True
+                if self.failures == 1:
                     _log.exception("an observer raised; it is still called, but not logged again")
+
+
+class LimitLog:
+    """Logs cool-downs and outages; warns of a 429 at most once per minute."""
+
+    def __init__(self) -> None:
+        self._warned_at = -inf
+
+    def log(self, event: TelemetryEvent, now: float) -> None:
+        """Log one change of the rate limiter."""
+        match event:
+            case RateLimited(seconds=seconds, rate=rate):
+                level = logging.DEBUG
+                if now - self._warned_at >= _WARNING_INTERVAL:
+                    level, self._warned_at = logging.WARNING, now
+                message = "rate limited: no requests for %.1f s, then %.1f per second"
+                _log.log(level, message, seconds, rate)
+            case CircuitOpened(failures=failures):
+                message = "circuit open after %d failures; sending one probe at a time"
+                _log.warning(message, failures)
+            case CircuitClosed(outage=outage):
+                _log.info("circuit closed: the server responds again after %.1f s", outage)

@@ -1,7 +1,8 @@
 """
-Whether the server is out: a circuit breaker that paces polls and ends nothing.
+Circuit breaker that paces polls during an outage; it ends no poll and no watch.
 
-No await, no clock, no randomness of its own; arithmetic on ``now`` (loop clock, seconds).
+Closed: polls pass.  Open: one poll at a time is sent as a probe, at growing intervals.  ``now``
+is the loop clock, in seconds.
 """
 
 from __future__ import annotations
@@ -24,26 +25,36 @@ from ezvideo_async.errors import (
 if TYPE_CHECKING:
     from ezvideo_async._domain.telemetry import TelemetryEvent
 
-_NOT_IMPLEMENTED = 501  # an answer about one thing, not an outage
-_OUR_OWN_REASONS = frozenset({"local_stall", "key", "resources"})
-"""Our loop, our key provider, our limit of open files."""
-_WINDOW = 30  # seconds over which the breaker judges
-_ENOUGH = 20  # outcomes for a judgement
-_FEW = 10  # failures in a row that open it when there are fewer outcomes
-_TROUBLED = 0.9  # share of failures
-_PROBE_GAP = 5.0  # seconds
-_PROBE_GAP_GROWTH = 1.5
-_PROBE_GAP_MAX = 30.0  # seconds
+_NOT_IMPLEMENTED = 501  # concerns one route, not the server's health
+_LOCAL_REASONS = frozenset({"local_stall", "key", "resources"})
+"""A blocked event loop, the caller's key provider, the limit of open files."""
+
+_WINDOW = 30  # seconds of outcomes that are counted
+_MIN_OUTCOMES = 20  # outcomes in the window for a share of failures to count
+_FAILURE_SHARE = 0.9
+_MIN_STREAK = 10  # failures in a row that open the circuit when there are fewer outcomes
+
+_PROBE_INTERVAL = 5.0  # seconds
+_PROBE_INTERVAL_GROWTH = 1.5
+_PROBE_INTERVAL_MAX = 30.0  # seconds
 
 
-def verdict(error: EzVideoError | None) -> bool | None:
-    """Tell whether the server is well (True) or in trouble (False); None when it tells neither."""
+def health_of(error: EzVideoError | None) -> bool | None:
+    """
+    Say what the outcome of a request shows of the server's health.
+
+    Args:
+        error: The error that the request ended with; None for a valid response.
+
+    Returns:
+        True if the server is healthy, False if it is not, None if the outcome shows neither.
+    """
     if error is None:
         return True
     if isinstance(error, ClosedError) or (isinstance(error, ConfigError) and error.status is None):
-        return None  # ours: the server was not heard
+        return None  # there was no response
     if isinstance(error, TransportError):
-        return None if error.reason in _OUR_OWN_REASONS else False
+        return None if error.reason in _LOCAL_REASONS else False
     if isinstance(error, ServerError):
         return error.status == _NOT_IMPLEMENTED
     if isinstance(error, BadResponseError):
@@ -54,86 +65,104 @@ def verdict(error: EzVideoError | None) -> bool | None:
 
 
 class CircuitBreaker:
-    """Closed: everything passes.  Open: one probe at a time, with growing gaps."""
+    """Decides from the outcomes of requests when the next poll may start."""
 
     def __init__(self) -> None:
-        self._seconds: deque[list[float]] = deque()  # [second, well, troubled], at most _WINDOW
-        self._in_a_row = 0
+        self._seconds: deque[list[float]] = deque()  # [second, successes, failures]
+        self._failure_streak = 0
         self._opened_at: float | None = None
         self._next_probe = -inf
-        self._gap = _PROBE_GAP
-        self._probing = False
+        self._interval = _PROBE_INTERVAL
+        self._is_probing = False
 
     @property
     def is_open(self) -> bool:
-        """True while the server is taken for out."""
+        """True during an outage, while only probes are sent."""
         return self._opened_at is not None
 
-    def probe_at(self) -> float:
-        """When the next probe may start: at once when closed, ``inf`` while one is out."""
+    def next_poll_at(self) -> float:
+        """Return when a poll may start: -inf while closed, inf while a probe is in flight."""
         if self._opened_at is None:
             return -inf
-        return inf if self._probing else self._next_probe
+        return inf if self._is_probing else self._next_probe
 
-    def started(self) -> None:
-        """Note that a poll was sent: while open, it is the probe."""
-        self._probing = self._opened_at is not None
+    def start_poll(self) -> None:
+        """Record that a poll was sent; while the circuit is open, it is the probe."""
+        self._is_probing = self._opened_at is not None
 
-    def abandoned(self, started: float) -> None:
-        """Note that a request ended without telling anything about the server."""
+    def abandon_poll(self, started: float) -> None:
+        """Record that the poll sent at *started* showed nothing of the server's health."""
         if self._opened_at is not None and started >= self._opened_at:
-            self._probing = False
-            self._next_probe = max(self._next_probe, started + self._gap / 2.0)
+            self._is_probing = False
+            self._next_probe = max(self._next_probe, started + self._interval / 2.0)
 
-    def judged(
-        self, *, well: bool, is_poll: bool, started: float, now: float, rand: float
+    def finish(
+        self, error: EzVideoError | None, *, poll: bool, started: float, now: float, rand: float
     ) -> TelemetryEvent | None:
         """
-        Take in one verdict; what it changed, mostly None.
+        Record how a request ended.
 
-        While open, a single call that went well is as good as a probe; one that did not, for
-        a bad task perhaps, tells nothing, and paces no probe.
+        While the circuit is open, requests sent before it opened are ignored.  A single call
+        that succeeds closes it, as a probe does; one that fails does not delay the next probe.
+
+        Args:
+            error: The error that the request ended with; None for a valid response.
+            poll: False for a single call.
+            started: When the request was sent.
+            now: The loop clock.
+            rand: A number in [0, 1); the only source of chance.
+
+        Returns:
+            ``CircuitOpened`` or ``CircuitClosed`` when that has happened, else None.
         """
+        is_healthy = health_of(error)
+        if is_healthy is None:
+            if poll:
+                self.abandon_poll(started)
+            return None
         if self._opened_at is not None:
-            if started < self._opened_at or not (is_poll or well):
+            if started < self._opened_at or not (poll or is_healthy):
                 return None
-            return self._judged_open(self._opened_at, well=well, now=now, rand=rand)
-        self._in_a_row = 0 if well else self._in_a_row + 1
-        self._count(well=well, now=now)
-        if well or not self._is_out():
+            return self._finish_probe(self._opened_at, is_healthy=is_healthy, now=now, rand=rand)
+        self._failure_streak = 0 if is_healthy else self._failure_streak + 1
+        self._count(is_healthy=is_healthy, now=now)
+        if is_healthy or not self._has_outage():
             return None
         self._opened_at = now
-        self._probing = False
-        self._gap = _PROBE_GAP
-        self._next_probe = now + self._gap * (0.5 + rand / 2.0)
-        return CircuitOpened(failures=self._in_a_row)
+        self._is_probing = False
+        self._interval = _PROBE_INTERVAL
+        self._schedule_probe(now, rand)
+        return CircuitOpened(failures=self._failure_streak)
 
-    def _judged_open(
-        self, opened_at: float, *, well: bool, now: float, rand: float
+    def _finish_probe(
+        self, opened_at: float, *, is_healthy: bool, now: float, rand: float
     ) -> TelemetryEvent | None:
-        self._probing = False
-        if well:
+        self._is_probing = False
+        if is_healthy:
             self._opened_at = None
-            self._in_a_row = 0
+            self._failure_streak = 0
             self._seconds.clear()
             return CircuitClosed(outage=now - opened_at)
-        self._gap = min(_PROBE_GAP_MAX, self._gap * _PROBE_GAP_GROWTH)
-        self._next_probe = now + self._gap * (0.5 + rand / 2.0)
+        self._interval = min(_PROBE_INTERVAL_MAX, self._interval * _PROBE_INTERVAL_GROWTH)
+        self._schedule_probe(now, rand)
         return None
 
-    def _count(self, *, well: bool, now: float) -> None:
+    def _schedule_probe(self, now: float, rand: float) -> None:
+        self._next_probe = now + self._interval * (0.5 + rand / 2.0)
+
+    def _count(self, *, is_healthy: bool, now: float) -> None:
         second = now // 1.0
         if not self._seconds or self._seconds[-1][0] != second:
             self._seconds.append([second, 0, 0])
-        self._seconds[-1][1 if well else 2] += 1
+        self._seconds[-1][1 if is_healthy else 2] += 1
         while self._seconds[0][0] <= second - _WINDOW:
             self._seconds.popleft()
 
-    def _is_out(self) -> bool:
-        if self._in_a_row >= _ENOUGH:
+    def _has_outage(self) -> bool:
+        if self._failure_streak >= _MIN_OUTCOMES:
             return True
-        troubled = sum(counts[2] for counts in self._seconds)
-        seen = troubled + sum(counts[1] for counts in self._seconds)
-        if seen < _ENOUGH:
-            return self._in_a_row >= _FEW
-        return troubled >= _TROUBLED * seen
+        failures = sum(counts[2] for counts in self._seconds)
+        outcomes = failures + sum(counts[1] for counts in self._seconds)
+        if outcomes < _MIN_OUTCOMES:
+            return self._failure_streak >= _MIN_STREAK
+        return failures >= _FAILURE_SHARE * outcomes

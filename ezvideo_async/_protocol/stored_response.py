@@ -21,6 +21,7 @@ from ezvideo_async._protocol.task_decoder import read_task
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ezvideo_async._domain.events import AnyFinalEvent
     from ezvideo_async._domain.task import TaskStatus
     from ezvideo_async._protocol.messages import Response
 
@@ -35,14 +36,14 @@ _PROGRESS = re.compile(rb'"progress": ?(100|[1-9]?[0-9])(?=[,}\s])')
 
 
 class StoredState(NamedTuple):
-    """A state as it is stored: calling it decodes the task."""
+    """A state as it is stored."""
 
-    content: bytes | VideoTask | FinalEvent | None
+    content: bytes | VideoTask | AnyFinalEvent | None
     task_id: str
     base_url: str | None
     request_id: str | None
 
-    def __call__(self) -> VideoTask | None:
+    def decode(self) -> VideoTask | None:
         """Return the task; None before the first response."""
         content = self.content
         if isinstance(content, bytes):
@@ -74,7 +75,7 @@ class StoredResponse:
     # A watcher has a hundred thousand of these: what is rare has no slot of its own.
 
     task_id: str
-    content: bytes | VideoTask | FinalEvent | None = field(init=False, default=None)
+    content: bytes | VideoTask | AnyFinalEvent | None = field(init=False, default=None)
     base_url: str | None = field(init=False, default=None)
     request_id: str | None = field(init=False, default=None)
     status: TaskStatus | None = field(init=False, default=None)
@@ -88,7 +89,7 @@ class StoredResponse:
     @property
     def task(self) -> VideoTask | None:
         """The last state, decoded at each access; None before the first response."""
-        return self.stored_state()
+        return self.stored_state.decode()
 
     def store(self, task: VideoTask) -> None:
         """Store a decoded state, whatever it was read from."""
@@ -149,7 +150,7 @@ class Snapshot(Mapping[str, "VideoTask | None"]):
         self._states = states
 
     def __getitem__(self, task_id: str) -> VideoTask | None:
-        return self._states[task_id]()
+        return self._states[task_id].decode()
 
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._states

@@ -31,7 +31,7 @@ from ezvideo_async.errors import EzVideoError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ezvideo_async._domain.events import Event, LossReason
+    from ezvideo_async._domain.events import AnyFinalEvent, Event, LossReason
     from ezvideo_async._domain.policies import PollPolicy
     from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._protocol.messages import Response
@@ -54,7 +54,7 @@ class Tick(NamedTuple):
         next_at: When the next tick is due, loop clock; ``inf`` for never.
     """
 
-    expired: list[tuple[TrackedTask, FinalEvent]]
+    expired: list[tuple[TrackedTask, AnyFinalEvent]]
     evicted: list[TrackedTask]
     to_poll: list[TrackedTask]
     ready: int
@@ -353,7 +353,7 @@ class Scheduler:
         now: float,
         unix_now: float,
         rand: float,
-    ) -> FinalEvent | None:
+    ) -> AnyFinalEvent | None:
         """
         Record a failed poll and schedule the next one.
 
@@ -387,12 +387,12 @@ class Scheduler:
 
     def _lose(
         self, tracked: TrackedTask, reason: LossReason, now: float, unix_now: float
-    ) -> FinalEvent:
+    ) -> AnyFinalEvent:
         event = tracked.lost(reason, now=now, unix_now=unix_now)
         self._end(tracked, event, now, unix_now)
         return event
 
-    def _end(self, tracked: TrackedTask, event: FinalEvent, now: float, unix_now: float) -> None:
+    def _end(self, tracked: TrackedTask, event: AnyFinalEvent, now: float, unix_now: float) -> None:
         self._take_out(tracked)
         tracked.end(event)
         self._pacer.end(tracked, now=now, unix_now=unix_now)

@@ -28,7 +28,7 @@ from ezvideo_async.errors import EzVideoError, WaitTimeoutError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ezvideo_async._domain.events import Event, LossReason
+    from ezvideo_async._domain.events import AnyFinalEvent, Event, LossReason
     from ezvideo_async._domain.task import TaskStatus, VideoTask
     from ezvideo_async._protocol.messages import Response
     from ezvideo_async._protocol.stored_response import StoredState
@@ -85,7 +85,7 @@ class TrackedTask(StoredResponse):
         return self.phase is not _ENDED
 
     @property
-    def final_event(self) -> FinalEvent | None:
+    def final_event(self) -> AnyFinalEvent | None:
         """The final event; None while there is none."""
         return self.content if isinstance(self.content, FinalEvent) else None
 
@@ -225,7 +225,7 @@ class TrackedTask(StoredResponse):
             self.streak = FailureStreak()
         return self.streak
 
-    def end(self, event: FinalEvent) -> None:
+    def end(self, event: AnyFinalEvent) -> None:
         """Store the final event in place of the last response."""
         self.phase = _ENDED
         self.content = event

@@ -78,7 +78,7 @@ async def test_all_endings_wait_for_a_reader_however_many_they_are():
         for task_id in ids:
             trace.added(task_id, 0.0)
         watcher.add(*ids, tag=1)
-        watcher.close()
+        watcher.finish_adding()
         await asyncio.sleep(60.0)
         trace.records.append(Unread(watcher.stats.unread, 60.0))
         await read_and_note(watcher, trace)

@@ -174,7 +174,7 @@ async def test_an_id_added_again_after_its_end_is_watched_anew():
             watcher.add("vid_0", tag="first")
             await asyncio.sleep(1)
             watcher.add("vid_0", tag="second")
-            watcher.close()
+            watcher.finish_adding()
             events = await read_all(watcher)
 
     assert [(event.kind, event.tag, event.seq) for event in events] == [
@@ -353,7 +353,7 @@ async def test_a_subscription_to_all_hears_of_later_ids_and_ends_with_the_watche
             watcher.add("vid_0")
             first = await anext(events)
             watcher.add("vid_1")
-            watcher.close()
+            watcher.finish_adding()
             rest = await read_all(events)
 
     assert first.task_id == "vid_0"
@@ -430,7 +430,7 @@ async def test_an_open_watcher_goes_on_until_it_is_closed(ids, keep_open):
             watcher.add("vid_5")
             await asyncio.sleep(60)
             assert not reading.done()
-            watcher.close()
+            watcher.finish_adding()
             events = await reading
             with pytest.raises(ClosedError, match="takes no more ids"):
                 watcher.add("vid_6")
@@ -689,8 +689,8 @@ async def test_the_callers_context_does_not_leak_into_polls():
             await asyncio.sleep(1)
             trace_span.set("request 2")
             watcher.add("vid_1")
-            watcher.refresh("vid_0")
-            watcher.feed(VideoTask.from_dict({"id": "vid_0", "status": "pending"}))
+            watcher.poll_now("vid_0")
+            watcher.apply(VideoTask.from_dict({"id": "vid_0", "status": "pending"}))
             await asyncio.sleep(20)
 
     assert set(spans) == {"none"}
@@ -704,7 +704,7 @@ async def test_what_an_observer_feeds_in_a_poll_is_overtaken_by_its_answer():
 
     def observe(signal):
         if isinstance(signal, PollSucceeded) and to_feed:
-            watcher.feed(to_feed.pop())
+            watcher.apply(to_feed.pop())
 
     async with (
         fake_client(server, observers=[observe]) as client,
@@ -748,9 +748,9 @@ def test_whoever_calls_no_context_gets_into_a_poll(calls):
                         case "add":
                             watcher.add(task_id)
                         case "refresh":
-                            watcher.refresh("vid_0")
+                            watcher.poll_now("vid_0")
                         case "feed":
-                            watcher.feed(VideoTask.from_dict({"id": "vid_0", "status": "queued"}))
+                            watcher.apply(VideoTask.from_dict({"id": "vid_0", "status": "queued"}))
                         case _:
                             with contextlib.suppress(TimeoutError):
                                 await watcher.wait(task_id, timeout=1.0)

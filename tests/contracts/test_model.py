@@ -179,7 +179,7 @@ class WatcherMachine(RuleBasedStateMachine):
             self.server.tasks[task_id] = FakeTask(status="completed")
         self.run(asyncio.sleep(700.0))
         assert self.watcher.open_ids == ()
-        self.watcher.close()
+        self.watcher.finish_adding()
         self._read_to_the_end(self.watcher, self.reader)
         if self.subscription is not None:
             self._read_to_the_end(self.subscription, self.subscribed)
@@ -251,7 +251,7 @@ class WatcherMachine(RuleBasedStateMachine):
     async def _feed(self, task_id, word):
         if task_id in self.watcher.open_ids:
             self.trace.answered(task_id, self.now(), word)
-        self.watcher.feed(VideoTask.from_dict({"id": task_id, "status": word}))
+        self.watcher.apply(VideoTask.from_dict({"id": task_id, "status": word}))
 
     # -- what the server does ---------------------------------------------------------------------
 

@@ -160,10 +160,10 @@ async def test_refresh_looks_soon_but_not_sooner_than_min_interval():
     server = server_of(1, latency=0.4)
     async with fake_client(server) as client, client.watch(ids(1), policy=STEADY) as watcher:
         await asyncio.sleep(0.2)
-        assert watcher.refresh("vid_00000")  # in flight
+        assert watcher.poll_now("vid_00000")  # in flight
         await asyncio.sleep(3.0)
-        assert watcher.refresh("vid_00000")  # waiting, long enough
-        assert not watcher.refresh("vid_00009")
+        assert watcher.poll_now("vid_00000")  # waiting, long enough
+        assert not watcher.poll_now("vid_00009")
         await asyncio.sleep(0.1)
 
     assert server.asked() == [0.0, 1.0, 3.2]
@@ -227,7 +227,7 @@ async def test_min_interval_counts_from_the_sending():
     async with fake_client(server) as client, client.watch(ids(1)) as watcher:
         loop._now += 3.0  # the caller's own code computes for long
         await asyncio.sleep(0.1)
-        watcher.refresh(ids(1)[0])
+        watcher.poll_now(ids(1)[0])
         await asyncio.sleep(2.0)
 
     assert server.asked() == [3.0, 4.0]

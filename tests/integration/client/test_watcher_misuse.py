@@ -96,9 +96,9 @@ async def test_a_watcher_is_entered_before_use():
         for call in (
             lambda: watcher.add("vid_2"),
             lambda: watcher.discard("vid_1"),
-            lambda: watcher.refresh("vid_1"),
+            lambda: watcher.poll_now("vid_1"),
             watcher.subscribe,
-            lambda: watcher.feed(VideoTask.from_dict({"id": "vid_1", "status": "failed"})),
+            lambda: watcher.apply(VideoTask.from_dict({"id": "vid_1", "status": "failed"})),
         ):
             with pytest.raises(ClosedError, match="enter the watcher first"):
                 call()
@@ -214,16 +214,16 @@ async def test_fed_states_count_as_seen():
     server = server_of(vid_1="pending")
     async with fake_client(server) as client, client.watch(["vid_1"]) as watcher:
         await anext(watcher)
-        assert watcher.feed(VideoTask.from_dict({"id": "vid_1", "status": "in_progress"}))
+        assert watcher.apply(VideoTask.from_dict({"id": "vid_1", "status": "in_progress"}))
         changed = await anext(watcher)
-        assert watcher.feed(VideoTask.from_dict({"id": "vid_1", "status": "SUCCESS"}))
+        assert watcher.apply(VideoTask.from_dict({"id": "vid_1", "status": "SUCCESS"}))
         events = await read_all(watcher)
-        assert not watcher.feed(VideoTask.from_dict({"id": "vid_1", "status": "failed"}))
-        assert not watcher.feed(VideoTask.from_dict({"id": "vid_9", "status": "failed"}))
+        assert not watcher.apply(VideoTask.from_dict({"id": "vid_1", "status": "failed"}))
+        assert not watcher.apply(VideoTask.from_dict({"id": "vid_9", "status": "failed"}))
         with pytest.raises(TypeError, match="feed\\(\\) takes a VideoTask, got dict"):
-            watcher.feed({"id": "vid_1"})
+            watcher.apply({"id": "vid_1"})
         with pytest.raises(TypeError, match="status of a VideoTask is a TaskStatus, got str"):
-            watcher.feed(VideoTask(id="vid_1", status="completed"))
+            watcher.apply(VideoTask(id="vid_1", status="completed"))
         await asyncio.sleep(60)
 
     assert changed.current == "processing"

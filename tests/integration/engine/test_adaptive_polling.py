@@ -69,7 +69,7 @@ async def watched(client, server, policy, shown, count=300):
             server.tasks[f"vid_{number:03}"] = new_task(duration=duration, shown=shown)
             watcher.add(f"vid_{number:03}")
             await asyncio.sleep(1.0)
-        watcher.close()
+        watcher.finish_adding()
         await reader
     return [late[task_id] for task_id in sorted(late)]
 

@@ -1,0 +1,47 @@
+"""Event loop timer for one due time that changes."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+
+class Timer:
+    """
+    Calls a function at a due time, once for each time it is set.
+
+    Args:
+        callback: Called with the due time, which counts as now: some loops round timers down.
+
+    Attributes:
+        at: The due time on the loop clock; inf while the timer is not set.
+    """
+
+    def __init__(self, callback: Callable[[float], None]) -> None:
+        self._callback = callback
+        self._handle: asyncio.TimerHandle | None = None
+        self.at = inf
+
+    def set(self, at: float, loop: asyncio.AbstractEventLoop) -> None:
+        """Replace the due time; inf cancels the timer."""
+        if at == self.at:
+            return
+        self.cancel()
+        self.at = at
+        if at < inf:
+            self._handle = loop.call_at(at, self._fire)
+
+    def cancel(self) -> None:
+        """Forget the due time.  Idempotent."""
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle, self.at = None, inf
+
+    def _fire(self) -> None:
+        due = self.at
+        self._handle, self.at = None, inf
+        self._callback(due)

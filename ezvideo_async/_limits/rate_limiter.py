@@ -1,0 +1,304 @@
+"""
+Rate limiter of one server (GCRA), with a shared cool-down and a rate cut after a 429.
+
+``now`` is the loop clock, in seconds.  Rules:
+
+1. At most ``burst + rate * w`` requests start in any window of w seconds.  A resend on a fresh
+   connection, or with a renewed API key, belongs to its request.
+2. A 429 stops all requests until its ``Retry-After`` has passed.  It cuts the rate to 0.7 of the
+   measured rate, which grows back linearly within a minute.
+3. During an outage polls wait for the circuit breaker.  Single calls of ``retrieve()`` do not.
+"""
+
+from __future__ import annotations
+
+from math import exp, inf, sqrt
+from typing import TYPE_CHECKING, Protocol
+
+from ezvideo_async._domain.telemetry import CircuitOpened, RateLimited
+from ezvideo_async._limits.circuit_breaker import CircuitBreaker
+from ezvideo_async._limits.retry_quota import RetryQuota
+from ezvideo_async.errors import EzVideoError, RateLimitError
+
+if TYPE_CHECKING:
+    from ezvideo_async._domain.telemetry import TelemetryEvent
+
+_BURST_SECONDS = 0.05
+"""The default burst is what the rate allows in this time."""
+
+_CUT = 0.7  # CUBIC's beta, as botocore's adaptive mode uses it
+_CUT_INTERVAL = 1.0  # seconds between two cuts: requests in flight meet the same 429
+_REGROWTH = 60.0  # seconds
+_MIN_RATE = 1.0  # requests per second that a cut leaves at least
+_COOL_DOWN_MAX = 60.0  # seconds, without a Retry-After
+_COOL_DOWN_DOUBLINGS = 10  # keeps the power of two finite
+_RETRY_AFTER_MAX = 600.0  # seconds
+
+_MIN_RELEASE = 10.0  # seconds over which delayed polls are spread at least
+
+_METER_SECONDS = 5.0  # time constant of the measured rate
+
+
+class SharingQueue(Protocol):
+    """Admission queue of one of the clients that share a rate limiter."""
+
+    @property
+    def loop(self) -> object:
+        """The event loop of the client."""
+        ...
+
+    @property
+    def has_waiters(self) -> bool:
+        """True while a request waits in this queue."""
+        ...
+
+    def serve(self, due: float) -> bool:
+        """
+        Admit the requests that may start now.
+
+        Args:
+            due: The instant a timer was set for; it counts as now when it is later.
+
+        Returns:
+            True if any was admitted.
+        """
+        ...
+
+    def handle(self, event: TelemetryEvent) -> None:
+        """Follow a change that concerns all requests."""
+        ...
+
+    def recheck_calls(self) -> None:
+        """Compare the waiting calls' limits with a new cool-down."""
+        ...
+
+
+class RateLimiter:
+    """
+    Decides when the next request to one server may start.
+
+    Args:
+        rate: Requests per second.
+        burst: Requests that may start at once after an idle time; None for what the rate allows
+            in 50 ms, at least 1.
+        max_in_flight: Requests waiting for their response at the same time.
+
+    Attributes:
+        rate: As set; changed by :meth:`set_rate` only.
+        burst: As given, or what *rate* allows.
+        max_in_flight: As given.
+        in_flight: Requests that wait for their response now.
+        pauses: How many cool-downs and outages have begun.
+        retry_quota: The quota for retries of single calls.
+        queues: The admission queues that share this limiter, served least recently first.
+    """
+
+    def __init__(self, rate: float, *, burst: float | None, max_in_flight: int) -> None:
+        self.queues: tuple[SharingQueue, ...] = ()
+        self._given_burst = burst
+        self.set_rate(rate)
+        self.max_in_flight = max_in_flight
+        self.in_flight = 0
+        self.pauses = 0
+        self.retry_quota = RetryQuota()
+        self._arrival = -inf  # theoretical arrival time of the next request (GCRA),
+        self._arrival_rate = rate  # calculated at this rate
+        self._meter = RateMeter()
+        self._cut_at = -inf
+        self._cut_to = rate
+        self._regrows_from = -inf
+        self._cool_downs_in_a_row = 0
+        self._cool_until = -inf
+        self._breaker = CircuitBreaker()
+
+    @property
+    def is_circuit_open(self) -> bool:
+        """True during an outage, while only probes are sent."""
+        return self._breaker.is_open
+
+    def set_rate(self, rate: float) -> None:
+        """Change the rate and admit the waiting requests that may start by it."""
+        self.rate = rate
+        default = max(1.0, rate * _BURST_SECONDS)
+        self.burst = default if self._given_burst is None else self._given_burst
+        self.serve()
+
+    def current_rate(self, now: float) -> float:
+        """Return the requests per second allowed at *now*; less than ``rate`` after a 429."""
+        share = (now - self._regrows_from) / _REGROWTH
+        if share >= 1.0 or self._cut_to >= self.rate:
+            return self.rate
+        return self._cut_to + (self.rate - self._cut_to) * max(0.0, share)
+
+    def cool_down_left(self, now: float) -> float:
+        """Return the seconds until the cool-down after a 429 ends; 0 without one."""
+        return max(0.0, self._cool_until - now)
+
+    def release_over(self, now: float, count: int) -> float:
+        """Return the seconds over which to spread *count* polls that a pause has delayed."""
+        return max(_MIN_RELEASE, self._seconds_for(count, max(now, self._regrows_from)))
+
+    def _seconds_for(self, count: int, now: float) -> float:
+        """Return how long *count* requests take from *now* on, while the rate grows back."""
+        # At the cut rate a thousand tasks would stay away for minutes after a 429, long after
+        # the rate has grown back.
+        slow, left = self.current_rate(now), self._regrows_from + _REGROWTH - now
+        if slow >= self.rate:
+            return count / self.rate
+        growth = (self.rate - slow) / left
+        seconds = (sqrt(slow * slow + 2.0 * growth * count) - slow) / growth
+        if seconds <= left:
+            return seconds
+        return left + (count - left * (slow + self.rate) / 2.0) / self.rate
+
+    # -- admission queues -------------------------------------------------------------------------
+
+    @property
+    def has_waiters(self) -> bool:
+        """True while a request waits in any queue; a new one must not overtake it."""
+        for queue in self.queues:  # noqa: SIM110 -- runs for each poll; any() costs a generator
+            if queue.has_waiters:
+                return True
+        return False
+
+    def add_queue(self, queue: SharingQueue) -> None:
+        """Serve *queue* from now on."""
+        self.queues = (*self.queues, queue)
+
+    def remove_queue(self, queue: SharingQueue) -> None:
+        """Stop serving *queue*.  Idempotent."""
+        self.queues = tuple(other for other in self.queues if other is not queue)
+
+    def serve(self, due: float = -inf) -> None:
+        """
+        Admit the waiting requests that may start, in all queues.
+
+        Args:
+            due: The instant a timer was set for; it counts as now when it is later.
+        """
+        for queue in self.queues:
+            if queue.has_waiters and queue.serve(due) and queue in self.queues:
+                self.remove_queue(queue)
+                self.add_queue(queue)
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def start_at(self, now: float, *, poll: bool = True) -> float:
+        """
+        Return when the next request may start.
+
+        Args:
+            now: The loop clock.
+            poll: False for a single call, which does not wait for the circuit breaker.
+
+        Returns:
+            An instant; *now* means at once, ``inf`` not before a request in flight has finished.
+        """
+        if self.in_flight >= self.max_in_flight:
+            return inf
+        if self._arrival_rate != self.rate:
+            self._convert_arrival(now)
+        # Of the full rate: in seconds, the tolerance must not grow when the rate is cut.
+        tolerance = (self.burst - 1.0) / self.rate
+        ready = max(now, self._arrival - tolerance, self._cool_until)
+        return max(ready, self._breaker.next_poll_at()) if poll else ready
+
+    def _convert_arrival(self, now: float) -> None:
+        """Keep the number of requests already sent, not their seconds, at a new rate."""
+        debt = max(0.0, self._arrival - now) * self._arrival_rate
+        self._arrival, self._arrival_rate = now + debt / self.rate, self.rate
+
+    def start(self, now: float, *, poll: bool = True) -> None:
+        """Count one request as started; call ``start_at`` first."""
+        self.in_flight += 1
+        if self._arrival_rate != self.rate:
+            self._convert_arrival(now)
+        self._arrival = max(self._arrival, now) + 1.0 / self.current_rate(now)
+        self._meter.record(now)
+        if poll:
+            self._breaker.start_poll()
+
+    def finish(
+        self,
+        error: EzVideoError | None,
+        *,
+        started: float,
+        now: float,
+        rand: float,
+        poll: bool = True,
+    ) -> tuple[TelemetryEvent, ...]:
+        """
+        Record how one request ended.
+
+        Args:
+            error: The error that it ended with; None for a valid response.
+            started: When it was sent, loop clock.
+            now: The loop clock.
+            rand: A number in [0, 1); the only source of chance.
+            poll: As it was started.
+
+        Returns:
+            What changed for all requests: a cool-down, the circuit breaker; mostly nothing.
+        """
+        self.in_flight -= 1
+        cool_down = None
+        if isinstance(error, RateLimitError):
+            cool_down = self._cool_down(error, now, rand)
+        elif error is None and started >= self._cool_until:  # not one sent before the 429
+            self._cool_downs_in_a_row = 0
+        circuit = self._breaker.finish(error, poll=poll, started=started, now=now, rand=rand)
+        if cool_down is None and circuit is None:
+            return ()
+        self.pauses += (cool_down is not None) + isinstance(circuit, CircuitOpened)
+        return tuple(event for event in (cool_down, circuit) if event is not None)
+
+    def abandon(self, *, started: float, poll: bool = True) -> None:
+        """Record that one request was cancelled or never sent."""
+        self.in_flight -= 1
+        if poll:
+            self._breaker.abandon_poll(started)
+
+    def _cool_down(self, error: RateLimitError, now: float, rand: float) -> RateLimited | None:
+        """Begin or lengthen a cool-down; return an event for the first 429 of one."""
+        is_first = now >= self._cool_until
+        self._cool_downs_in_a_row += is_first
+        seconds = self._cool_down_seconds(error.retry_after, rand)
+        if is_first and now - self._cut_at >= _CUT_INTERVAL:
+            measured = min(self._meter.rate_at(now), self.current_rate(now))
+            self._cut_to = max(min(_MIN_RATE, self.rate), _CUT * measured)
+            self._cut_at = now
+        self._cool_until = max(self._cool_until, now + seconds)
+        self._regrows_from = self._cool_until
+        return RateLimited(seconds=seconds, rate=self.current_rate(now)) if is_first else None
+
+    def _cool_down_seconds(self, retry_after: float | None, rand: float) -> float:
+        if retry_after is not None:
+            return min(retry_after, _RETRY_AFTER_MAX)
+        doubled = 2.0 ** min(self._cool_downs_in_a_row - 1, _COOL_DOWN_DOUBLINGS)
+        return min(_COOL_DOWN_MAX, (1.0 + rand) * doubled)
+
+
+class RateMeter:
+    """Recent requests per second: an exponential average, corrected for its empty beginning."""
+
+    def __init__(self) -> None:
+        self._began = inf
+        self._at = -inf
+        self._average = 0.0
+
+    def record(self, now: float) -> None:
+        """Count a request sent at *now*."""
+        if self._at == -inf:
+            self._began = now
+        else:
+            self._average *= exp(-max(0.0, now - self._at) / _METER_SECONDS)
+        self._average += 1.0 / _METER_SECONDS
+        self._at = now
+
+    def rate_at(self, now: float) -> float:
+        """Return the requests per second; ``inf`` before any time has passed."""
+        measured = max(0.0, now - self._began)
+        filled = 1.0 - exp(-measured / _METER_SECONDS)
+        if filled <= 0.0:
+            return inf
+        return self._average * exp(-max(0.0, now - self._at) / _METER_SECONDS) / filled
