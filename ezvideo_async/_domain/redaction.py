@@ -1,8 +1,4 @@
-"""
-Redaction of urls: queries, fragments and users are left out, because signed urls are keys.
-
-No await, no clock, no randomness, no I/O.
-"""
+"""Redaction of urls: without user, query and fragment, because signed urls are keys."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ _URL = re.compile(r"https?:\\?/\\?/[^\s\"'<>]*", re.IGNORECASE)
 
 
 def redact_query(url: str | None) -> str | None:
-    """Show a url without its user, query and fragment: signed urls are keys."""
+    """Return a url with its user, query and fragment redacted, and a data url cut."""
     if url is None:
         return None
     if url[:5].lower() == "data:":
@@ -23,6 +19,6 @@ def redact_query(url: str | None) -> str | None:
 
 
 def redact_queries(text: str) -> str:
-    """Cut the queries of urls in a text, JSON's escaped slashes included: signed urls are keys."""
-    # A url is taken whole, with or without a query: else "http://http://..." takes quadratic time.
+    """Return a text with the queries of its urls redacted, also of urls with escaped slashes."""
+    # Matching urls without a query too keeps "http://http://..." from taking quadratic time.
     return _URL.sub(lambda url: _QUERY.sub("?…", url[0]), text)

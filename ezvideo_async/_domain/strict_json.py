@@ -1,17 +1,15 @@
 """
-Strict JSON: bytes to values, and nothing that only looks like one.
-
-No await, no clock, no randomness, no I/O.
+Strict JSON decoder: bytes to values.
 
 Rules:
 
-1. The text is UTF-8; one byte order mark in front is dropped.
-2. A key stands once in an object; "last one wins" would let a proxy rewrite a status.
-3. ``NaN``, ``Infinity`` and numbers beyond a double are read as null, so that no value
-   here compares unequal to itself.
-4. A value is at most 100 levels deep, so that whatever holds one can be copied and pickled.
-5. Whatever is wrong, the error is a ``ValueError``: also nesting beyond the recursion limit and
-   integers of thousands of digits.
+1. The text is UTF-8; one byte order mark at the start is dropped.
+2. A key occurs once in an object; with "the last one wins" a proxy could rewrite a status.
+3. ``NaN``, ``Infinity`` and numbers beyond a double are read as null, so that every value equals
+   itself.
+4. A value has at most 100 levels, so that objects that hold it can be copied and pickled.
+5. Every error is a ``ValueError``, also for nesting beyond the recursion limit and for integers of
+   thousands of digits.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_DEPTH: Final = 100
-"""Levels; ``copy.deepcopy`` takes two frames for each, of the 1,000 that Python allows."""
+"""Levels; ``copy.deepcopy`` needs two frames for each, of the 1,000 that Python allows."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANKS = " \t\n\r"
@@ -32,11 +30,11 @@ _BLANKS = " \t\n\r"
 
 def decode_json(body: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """
-    Read one JSON value.
+    Return the JSON value in *body*.
 
     Args:
         body: The text.
-        max_depth: Levels of arrays and objects that may be within each other.
+        max_depth: Levels of nested arrays and objects at most.
 
     Raises:
         ValueError: *body* is not JSON by the rules above; nothing else.
@@ -44,11 +42,11 @@ def decode_json(body: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     text = body.removeprefix(_BYTE_ORDER_MARK).decode("utf-8").strip(_BLANKS)
     value, end = None, len(text)
     try:
-        value, end = _DECODER.raw_decode(text)  # ``decode`` takes a tenth longer
+        value, end = _DECODER.raw_decode(text)  # faster than ``decode``
     except RecursionError:
         is_too_deep = True
     else:
-        # Most answers do not open enough brackets, let alone one within the other.
+        # Most bodies have too few brackets to be nested too deeply.
         is_too_deep = text.count("{") + text.count("[") > max_depth and _is_deeper(value, max_depth)
     if is_too_deep or end != len(text):
         message = "nested too deeply" if is_too_deep else "more than one value"
@@ -59,8 +57,8 @@ def decode_json(body: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
 def _is_deeper(value: Any, max_depth: int) -> bool:
     level = [value]
     for _ in range(max_depth):
-        inner = [each for holder in level for each in _values(holder)]
-        level = [each for each in inner if isinstance(each, dict | list)]
+        inner = [item for holder in level for item in _values(holder)]
+        level = [item for item in inner if isinstance(item, dict | list)]
     return bool(level)
 
 
@@ -71,11 +69,11 @@ def _values(holder: Any) -> Iterable[Any]:
 
 
 def _object_of_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        message = "a key stands twice in one object"
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        message = "a key occurs twice in one object"
         raise ValueError(message)
-    return found
+    return unique
 
 
 def _finite_or_none(text: str) -> float | None:

@@ -1,69 +1,71 @@
-"""
-What callers give us, task ids, states, base urls and headers, checked before anything is sent.
-
-No await, no clock, no randomness, no I/O.
-"""
+"""Validation of arguments before anything is sent: tasks, base urls, headers, numbers."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
+from enum import Enum
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 from urllib.parse import urlsplit
 
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async.errors import ConfigError, InvalidTaskIdError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-MAX_ID_CHARACTERS = 512
-"""Longer ids are somebody's mistake, and slow to quote."""
+T = TypeVar("T")
 
-_LONGEST = 31_536_000.0
-"""A year, in seconds: whoever asks for more mistook the unit."""
+MAX_ID_CHARACTERS = 2_048
+"""A longer id is a mistake of the caller, and slow to percent-encode."""
 
-_LONGEST_SHOWN = 10**18
-"""Integers beyond this are not written out: Python itself refuses thousands of digits."""
+_MAX_SECONDS = 31_536_000.0
+"""A year: more is a mistake in the unit."""
+
+_MAX_SHOWN = 10**18
+"""Integers beyond this are not shown: Python refuses to write thousands of digits."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]{0,4000}\Z")
-_OUR_HEADERS = frozenset({"authorization", "host", "content-length", "transfer-encoding"})
+_OWN_HEADERS = frozenset({"authorization", "host", "content-length", "transfer-encoding"})
+
+
+class Unset(Enum):
+    """Type of ``UNSET``, the default of an argument whose None has a meaning of its own."""
+
+    UNSET = "UNSET"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+UNSET: Final = Unset.UNSET
+"""The argument was not passed."""
+
+# -- tasks ------------------------------------------------------------------------------------
 
 
 def validate_task_id(task_id: object) -> str:
     """
-    Let a usable task id pass, verbatim.
+    Return a valid task id unchanged.
 
     Raises:
-        InvalidTaskIdError: It is no text, empty or blank, ``.`` or ``..``, over 512 characters,
-            or holds control characters or lone surrogates.
+        InvalidTaskIdError: It is not a text, is empty or blank, ``.`` or ``..``, longer than 2,048
+            characters, or contains control characters or lone surrogates.
     """
     if not isinstance(task_id, str):
-        message = f"a task id must be text, got {type(task_id).__name__}"
+        message = f"expected a task id (a str) or a VideoTask, got {type(task_id).__name__}"
         raise InvalidTaskIdError(message)
-    trouble = _trouble_with_id(task_id)
-    if trouble:
-        message = f"{task_id[:80]!a} can't be a task id: it {trouble}"
+    problem = _id_problem(task_id)
+    if problem:
+        message = f"{task_id[:80]!a} can't be a task id: it {problem}"
         raise InvalidTaskIdError(message)
     return task_id
 
 
-def validate_task_ids(task_ids: Iterable[str]) -> list[str]:
-    """
-    Copy usable ids.
-
-    Raises:
-        InvalidTaskIdError: One is not usable, or *task_ids* is a single text.
-    """
-    if isinstance(task_ids, str | bytes):
-        message = "task_ids must be a list of ids, not one text: put it in brackets"
-        raise InvalidTaskIdError(message)
-    return [validate_task_id(task_id) for task_id in task_ids]
-
-
-def _trouble_with_id(task_id: str) -> str | None:
+def _id_problem(task_id: str) -> str | None:
     if len(task_id) > MAX_ID_CHARACTERS:
         return f"has {len(task_id)} characters, at most {MAX_ID_CHARACTERS} are allowed"
     if task_id.isascii() and task_id.isprintable() and task_id.strip(" .") != "":
@@ -73,62 +75,115 @@ def _trouble_with_id(task_id: str) -> str | None:
     if task_id in {".", ".."}:
         return "would change the path of the url"
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in task_id):
-        return "holds control characters or lone surrogates"
+        return "contains control characters or lone surrogates"
     return None
+
+
+def task_id_of(task: str | VideoTask) -> str:
+    """
+    Return the valid id that *task* is or has.
+
+    Raises:
+        InvalidTaskIdError: *task* is neither a valid id nor a ``VideoTask`` with one.
+    """
+    return validate_task_id(task.id if isinstance(task, VideoTask) else task)
+
+
+def validate_tasks(
+    tasks: Iterable[str | VideoTask] | Mapping[str, Any],
+) -> list[tuple[str, Any]]:
+    """
+    Return the valid ids of *tasks*, each with its tag.
+
+    Args:
+        tasks: Ids and ``VideoTask`` objects, whose tag is None; or a mapping from id to tag.
+
+    Raises:
+        InvalidTaskIdError: An id is invalid, or *tasks* is a single id or task.
+    """
+    if isinstance(tasks, str | bytes | VideoTask):
+        message = f"expected several tasks, got one {type(tasks).__name__}: put it in a list"
+        raise InvalidTaskIdError(message)
+    if isinstance(tasks, Mapping):
+        return [(task_id_of(task), tag) for task, tag in tasks.items()]
+    return [(task_id_of(task), None) for task in tasks]
+
+
+def validate_task_ids(task_ids: Iterable[str]) -> list[str]:
+    """Return the valid ids of an iterable; raises as :func:`validate_tasks`."""
+    return [task_id for task_id, _tag in validate_tasks(task_ids)]
 
 
 def validate_task(task: object) -> None:
     """
-    Refuse what is no state of a task.
+    Refuse what is not a state of a task.
 
     Raises:
-        TypeError: It is no ``VideoTask``, or its status is a plain text.
+        TypeError: It is not a ``VideoTask``, or its status is not a ``TaskStatus``.
     """
     if not isinstance(task, VideoTask):
-        message = f"feed() takes a VideoTask, got {type(task).__name__}; see VideoTask.from_dict"
+        name = type(task).__name__
+        message = f"expected a VideoTask, got {name}; VideoTask.from_dict() makes one"
         raise TypeError(message)
     status: object = task.status
     if not isinstance(status, TaskStatus):
-        message = f"the status of a VideoTask is a TaskStatus, got {type(status).__name__}"
+        message = f"the status of a VideoTask must be a TaskStatus, got {type(status).__name__}"
         raise TypeError(message)
+
+
+# -- configuration ----------------------------------------------------------------------------
+
+
+def validate_instance(name: str, value: object, kind: type[T]) -> T:
+    """
+    Return the value of an argument that must be an instance of a class.
+
+    Raises:
+        ConfigError: *value* is not an instance of *kind*.
+    """
+    if not isinstance(value, kind):
+        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        message = f"{name} must be a {kind.__name__}, got {got}"
+        raise ConfigError(message)
+    return value
 
 
 def validate_base_url(base_url: object) -> str:
     """
-    Let a usable base url pass, without its trailing slashes.
+    Return a valid base url without its trailing slashes.
 
     Raises:
-        ConfigError: It is no ``http(s)`` url with a host, or carries a user, a query or a
+        ConfigError: It is not an ``http(s)`` url with a host, or contains a user, a query or a
             fragment.
     """
     if not isinstance(base_url, str) or not base_url.strip():
         raise _bad_base_url("is empty")
     url = base_url.strip()
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise _bad_base_url("holds characters that no url may hold")
+        raise _bad_base_url("contains characters that are not allowed in a url")
     try:
         parts = urlsplit(url)
         port = parts.port
-        _read_host(parts.hostname or "")
+        _check_host(parts.hostname or "")
     except ValueError:
-        raise _bad_base_url("has a host or port that can't be read") from None
+        raise _bad_base_url("has an invalid host or port") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         raise _bad_base_url("does not begin with http:// or https:// and a host")
     if "@" in parts.netloc:
-        raise _bad_base_url("holds a user or password; pass the key as api_key")
+        raise _bad_base_url("contains a user or password; pass the API key as api_key")
     if parts.query or parts.fragment or url.endswith(("?", "#")):
-        raise _bad_base_url("holds a query or fragment")
+        raise _bad_base_url("contains a query or fragment")
     if {".", ".."} & set(parts.path.split("/")):
-        raise _bad_base_url("holds . or .. in its path")
+        raise _bad_base_url("contains . or .. in its path")
     return url.rstrip("/")
 
 
-def _read_host(host: str) -> None:
+def _check_host(host: str) -> None:
     """
-    Read a host as aiohttp and the name look-up will: what they refuse never gets a request.
+    Refuse a host to which aiohttp or the name resolution could not send a request.
 
     Raises:
-        ValueError: It is a number but no canonical address, or has a label of 0 or over 63
+        ValueError: It is a number but not a canonical address, or has a label of 0 or more than 63
             characters.
     """
     if host.replace(".", "").isdigit():
@@ -136,12 +191,12 @@ def _read_host(host: str) -> None:
     (host.rstrip(".") or host).encode("idna")
 
 
-def _bad_base_url(trouble: str) -> ConfigError:
-    return ConfigError(f"base_url {trouble}; give one like https://www.ezmodel.cloud/v1")
+def _bad_base_url(problem: str) -> ConfigError:
+    return ConfigError(f"base_url {problem}; pass one like https://www.ezmodel.cloud/v1")
 
 
 def sends_in_clear(base_url: str) -> bool:
-    """Tell whether a checked base url would send the key unencrypted over a network."""
+    """Return True if a valid base url sends the API key unencrypted over a network."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""
     is_local = host in {"localhost", "::1"} or host.startswith("127.")
@@ -150,17 +205,17 @@ def sends_in_clear(base_url: str) -> bool:
 
 def validate_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """
-    Let usable headers pass.
+    Return a copy of valid headers.
 
     Raises:
-        ConfigError: A name or value can't be sent, or is ours to set.
+        ConfigError: A name or value cannot be sent, or the client sets this header itself.
     """
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.match(name):
-            message = f"headers: {name!a} is no header name"
+            message = f"headers: {name!a} is not a header name"
             raise ConfigError(message)
-        if name.lower() in _OUR_HEADERS:
-            message = f"headers: {name} is set by the client itself; pass the key as api_key"
+        if name.lower() in _OWN_HEADERS:
+            message = f"headers: {name} is set by the client itself; pass the API key as api_key"
             raise ConfigError(message)
         if not isinstance(value, str) or not _HEADER_VALUE.match(value):
             message = f"headers: the value of {name} must be printable ASCII text"
@@ -168,31 +223,31 @@ def validate_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return dict(headers)
 
 
-# -- numbers ---
+# -- numbers ----------------------------------------------------------------------------------
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Tell a number from all else; a boolean is none."""
+    """Return True for an int or float; a boolean is not a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def describe_value(value: object) -> str:
-    """Show a refused value: a number of sane length as it is, of all else only the type."""
-    is_short = isinstance(value, float) or (is_number(value) and abs(value) < _LONGEST_SHOWN)
+    """Return a number of up to 18 digits as text, and the type's name of any other value."""
+    is_short = isinstance(value, float) or (is_number(value) and abs(value) < _MAX_SHOWN)
     return repr(value) if is_short else type(value).__name__
 
 
-def validate_seconds(name: str, value: float, *, low: float, high: float = _LONGEST) -> float:
+def validate_seconds(name: str, value: float, *, low: float, high: float = _MAX_SECONDS) -> float:
     """
-    Check a number of seconds given by the caller.
+    Return a number of seconds as float.
 
     Raises:
-        ConfigError: *value* is no number, or not within *low* and *high*.
+        ConfigError: *value* is not a number, or not between *low* and *high*.
     """
     if not is_number(value):
         message = f"{name} must be a number of seconds, got {describe_value(value)}"
         raise ConfigError(message)
-    if not low <= value <= high:  # neither is NaN
+    if not low <= value <= high:  # NaN included
         message = (
             f"{name} must be between {low:g} and {high:g} seconds, got {describe_value(value)}"
         )
@@ -202,10 +257,10 @@ def validate_seconds(name: str, value: float, *, low: float, high: float = _LONG
 
 def validate_timeout(name: str, value: float | None) -> float | None:
     """
-    Check a time limit given by the caller: seconds above 0, or None for no limit.
+    Return a timeout in seconds, or None for no limit.
 
     Raises:
-        ConfigError: It is neither.
+        ConfigError: *value* is neither None nor a number of seconds above 0.
     """
     if value is None:
         return None

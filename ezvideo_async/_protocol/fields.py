@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from ezvideo_async._domain.strict_json import MAX_DEPTH, decode_json
-from ezvideo_async._domain.task import TaskStatus, utc
+from ezvideo_async._domain.task import TaskStatus, utc_datetime
 from ezvideo_async._protocol import dialects
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def read_timestamp(value: object) -> datetime | None:
         seconds = _scaled(value)
     else:
         return None
-    return utc(int(seconds)) if 1.0 <= seconds < _MILLISECONDS_FROM else None
+    return utc_datetime(int(seconds)) if 1.0 <= seconds < _MILLISECONDS_FROM else None
 
 
 def _scaled(number: float) -> float:
