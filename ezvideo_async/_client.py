@@ -207,9 +207,7 @@ class AsyncVideoClient:
                 engine.telemetry.emit(event)
             await engine.admission.sleep(delay)
 
-    def _delay_before_retry(
-        self, error: EzVideoError, failures: int, left: float
-    ) -> float | None:
+    def _delay_before_retry(self, error: EzVideoError, failures: int, left: float) -> float | None:
         """Return the seconds until the next attempt; None to raise the error."""
         if not error.retryable or (isinstance(error, BadRequestError) and failures > 1):
             return None

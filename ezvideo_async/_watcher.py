@@ -358,9 +358,7 @@ class TaskWatcher:
             raise ClosedError("finish_adding() was called on this watcher; it takes no more ids")
         self._add(tags, timeout=limit, restart_ended=restart_ended)
 
-    def _add(
-        self, tags: Mapping[str, Any], *, timeout: float | None, restart_ended: bool
-    ) -> None:
+    def _add(self, tags: Mapping[str, Any], *, timeout: float | None, restart_ended: bool) -> None:
         now = self._now()
         rate = self._engine.limiter.current_rate(now) * _FIRST_POLLS_SHARE
         added = self._scheduler.add(
@@ -474,9 +472,7 @@ class TaskWatcher:
         self._broadcaster.fail(error)
 
 
-def _tags_of(
-    tasks: Iterable[str | VideoTask] | Mapping[str, Any], tag: Any
-) -> dict[str, Any]:
+def _tags_of(tasks: Iterable[str | VideoTask] | Mapping[str, Any], tag: Any) -> dict[str, Any]:
     """Return the tag of each id: its own in a mapping, else *tag*."""
     return {
         task_id: tag if own_tag is None else own_tag for task_id, own_tag in validate_tasks(tasks)

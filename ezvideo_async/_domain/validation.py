@@ -136,11 +136,13 @@ def validate_task(task: object) -> None:
 
 def validate_instance(name: str, value: object, kind: type[T]) -> T:
     """
-    Return the value of an argument that must be an instance of a class.
+    Return the value of an argument that must be an instance of a class; for None, a default one.
 
     Raises:
         ConfigError: *value* is not an instance of *kind*.
     """
+    if value is None:
+        return kind()
     if not isinstance(value, kind):
         got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
         message = f"{name} must be a {kind.__name__}, got {got}"

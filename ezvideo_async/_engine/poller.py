@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from ezvideo_async._domain.events import FinalEvent, TaskFailed, TaskLost
+from ezvideo_async._domain.events import TaskFailed, TaskLost
 from ezvideo_async._domain.redaction import redact_queries
 from ezvideo_async._domain.task import ErrorInfo
 from ezvideo_async._domain.telemetry import RetryScheduled
@@ -101,9 +101,7 @@ class Poller:
             publish(tracked, lost)
         elif engine.telemetry and tracked.is_open:
             delay = tracked.due - now
-            event = RetryScheduled(
-                task_id=tracked.task_id, failures=tracked.failures, delay=delay
-            )
+            event = RetryScheduled(task_id=tracked.task_id, failures=tracked.failures, delay=delay)
             engine.telemetry.emit(event)
 
     async def wait(

@@ -114,9 +114,7 @@ class StoredResponse:
         """
         if not isinstance(self.content, bytes) or response.status not in _SUCCESS:
             return None
-        return _progress_if_only_change(
-            response.body, stored=self.content, progress=self.progress
-        )
+        return _progress_if_only_change(response.body, stored=self.content, progress=self.progress)
 
     def store_progress(self, progress: int, response: Response) -> None:
         """Store a response that differs in its progress alone."""

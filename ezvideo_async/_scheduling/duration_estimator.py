@@ -110,7 +110,11 @@ class RunObservation:
     def record(self, age: float, progress: int | None) -> None:
         """Record that the task runs, at this age and with this progress."""
         before = self.progress
-        if before and progress is not None and before * (age - self.last_age) >= _MOVES * self.last_age:
+        if (
+            before
+            and progress is not None
+            and before * (age - self.last_age) >= _MOVES * self.last_age
+        ):
             self.moved += progress > before
             self.stuck += progress <= before
         self.last_age, self.progress = age, progress

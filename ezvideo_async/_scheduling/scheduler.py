@@ -337,9 +337,7 @@ class Scheduler:
             self._end(tracked, found, now, unix_now)
             return found
         hint = poll_hint(response, unix_now=unix_now)
-        due = now + self._pacer.after_response(
-            tracked, hint, now=now, unix_now=unix_now, rand=rand
-        )
+        due = now + self._pacer.after_response(tracked, hint, now=now, unix_now=unix_now, rand=rand)
         if self._poll_again and self._is_polled_again(tracked) and hint.retry_after is None:
             due = self._pacer.earliest(tracked, now)
         self._wait(tracked, due)

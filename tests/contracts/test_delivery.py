@@ -173,7 +173,7 @@ async def test_an_id_added_again_after_its_end_is_watched_anew():
         async with client.watch(policy=STEADY) as watcher:
             watcher.add("vid_0", tag="first")
             await asyncio.sleep(1)
-            watcher.add("vid_0", tag="second")
+            watcher.add("vid_0", tag="second", restart_ended=True)
             watcher.finish_adding()
             events = await read_all(watcher)
 

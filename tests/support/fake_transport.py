@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from ezvideo_async import AsyncVideoClient, RequestTimeoutError
-from ezvideo_async._engine.engine import Engine
+from ezvideo_async import RequestTimeoutError
 from ezvideo_async._protocol.messages import Response
+from tests.support.clients import make_client
 from tests.support.oracle import Asked, Trace
 from tests.support.oracle.ledger import keep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
-    from ezvideo_async import EzVideoError
+    from ezvideo_async import AsyncVideoClient, EzVideoError
     from ezvideo_async._protocol.messages import Request
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -133,20 +133,3 @@ async def fake_client(transport: FakeTransport, **options: Any) -> AsyncIterator
     options = {"base_url": "https://api.example.test/v1", **options}
     async with make_client("key", transport=transport, **options) as client:
         yield client
-
-
-def make_client(
-    *arguments: Any, transport: Any = None, rand: Callable[[], float] = lambda: 0.5, **options: Any
-) -> AsyncVideoClient:
-    """Make a client with random numbers, and maybe a transport, of the test's own."""
-    client = AsyncVideoClient(*arguments, **options)
-    engine = client._engine
-    client._engine = Engine(
-        base_url=client.base_url,
-        credentials=engine.requester._credentials,
-        transport=engine._transport if transport is None else transport,
-        budget=client.budget,
-        observers=options.get("observers", ()),
-        rand=rand,
-    )
-    return client

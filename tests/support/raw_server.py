@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from attrs import frozen
 
-from ezvideo_async import AsyncVideoClient
+from tests.support.clients import make_client
 
 if TYPE_CHECKING:
     import ssl
@@ -213,10 +213,10 @@ def _read(head: bytes, number: int) -> Seen:
     )
 
 
-def client_of(server: Any, **options: Any) -> AsyncVideoClient:
+def client_of(server: Any, **options: Any) -> Any:
     """Make a client whose chance is always one half."""
-    options = {"base_url": server.base_url, "rand": lambda: 0.5, **options}
-    return AsyncVideoClient(options.pop("api_key", KEY), **options)
+    options = {"base_url": server.base_url, **options}
+    return make_client(options.pop("api_key", KEY), **options)
 
 
 def now() -> float:
