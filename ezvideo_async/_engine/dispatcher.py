@@ -35,10 +35,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ezvideo_async")
 
 _LATE = 1.0
-"""Seconds by which the timer may be late; beyond, the process slept or the loop was blocked."""
-
-_STALL_SPREAD = 10.0
-"""The polls that came due in a stall are spread over this many times its length."""
+"""Seconds by which the timer may be late before that is logged."""
 
 
 class Dispatcher:
@@ -157,7 +154,8 @@ class Dispatcher:
             unix_now=time.time(),
             rand=self._rand,
             permit=permit,
-            release=partial(self._release_over, now, stall, self._has_paused(now)),
+            release=partial(self._release_over, now) if self._has_paused(now) else _poll_now,
+            stall=stall,
         )
         for tracked, event in tick.expired:
             self._publish(tracked, event)
@@ -167,14 +165,9 @@ class Dispatcher:
         self._set_timer(tick.next_at)
         return tick.ready
 
-    def _release_over(self, now: float, stall: float, has_paused: bool, ready: int) -> float:  # noqa: FBT001 -- bound by partial
-        """Return the seconds over which ready ids come back, 0 to poll them now."""
-        over = 0.0
-        if stall >= _LATE:
-            over = min(_STALL_SPREAD * stall, self._scheduler.policy.interval)
-        if has_paused and ready > self._limiter.burst:
-            over = max(over, self._limiter.release_over(now, ready))
-        return over
+    def _release_over(self, now: float, ready: int) -> float:
+        """Return the seconds over which ready ids come back after a pause, 0 to poll them now."""
+        return self._limiter.release_over(now, ready) if ready > self._limiter.burst else 0.0
 
     def _has_paused(self, now: float) -> bool:
         """Return True, once, after a cool-down or an outage has ended."""
@@ -273,6 +266,11 @@ class Dispatcher:
     def _publish_polled(self, tracked: TrackedTask, event: Event) -> None:
         if not self._is_stopped:
             self._publish(tracked, event)
+
+
+def _poll_now(_ready: int) -> float:
+    """Spread nothing: no pause has ended."""
+    return 0.0
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

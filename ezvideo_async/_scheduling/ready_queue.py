@@ -2,7 +2,8 @@
 FIFO queue of the ids that are due and wait for a slot, with O(1) removal.
 
 Ids are polled in the order in which they came due.  A removed id leaves a gap, which is dropped
-when the id would come next; gaps are never more than half of the queue.
+when the id would come next; gaps are never more than half of the queue.  An id that was spread
+keeps its first due time until it is polled, so that repeated pauses do not starve it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ class ReadyQueue:
 
     # With more ids than the rate serves nearly all are here: 8 bytes each in a deque.
 
-    __slots__ = ("_queue", "_removed", "deadline")
+    __slots__ = ("_first_due", "_queue", "_removed", "deadline")
 
     def __init__(self) -> None:
         self._queue: deque[TrackedTask] = deque()
         self._removed: set[TrackedTask] = set()
+        self._first_due: dict[TrackedTask, float] = {}  # of the ids that were spread
         self.deadline = inf
 
     def __len__(self) -> int:
@@ -45,6 +47,8 @@ class ReadyQueue:
         """Remove and return the id that waits longest; there must be one."""
         while (tracked := self._queue.popleft()) in self._removed:
             self._removed.remove(tracked)
+        if self._first_due:
+            self._first_due.pop(tracked, None)
         if not self._queue:
             self.deadline = inf
         return tracked
@@ -68,13 +72,28 @@ class ReadyQueue:
         self.deadline = min((tracked.deadline for tracked in self._queue), default=inf)
         return [tracked for tracked in present if tracked.deadline <= now]
 
-    def pop_all(self) -> list[TrackedTask]:
-        """Remove and return all ids, longest due first."""
-        present = sorted(self._present(), key=lambda tracked: tracked.due)
-        self._queue.clear()
+    def pop_to_spread(self, *, again: bool) -> list[TrackedTask]:
+        """
+        Remove and return the ids that are to come back later, longest due first.
+
+        Args:
+            again: False leaves the ids that were spread before and not polled since.
+        """
+        first_due = self._first_due
+        popped: list[TrackedTask] = []
+        kept: deque[TrackedTask] = deque()
+        for tracked in self._present():
+            (popped if again or tracked not in first_due else kept).append(tracked)
+        for tracked in popped:
+            first_due.setdefault(tracked, tracked.due)
+        self._queue = kept
         self._removed.clear()
-        self.deadline = inf
-        return present
+        self.deadline = min((tracked.deadline for tracked in kept), default=inf)
+        return sorted(popped, key=first_due.__getitem__)
+
+    def forget(self, tracked: TrackedTask) -> None:
+        """Forget when an id that has ended came due."""
+        self._first_due.pop(tracked, None)
 
     def _present(self) -> list[TrackedTask]:
         return [tracked for tracked in self._queue if tracked not in self._removed]

@@ -42,6 +42,13 @@ if TYPE_CHECKING:
 _WAITING, _READY, _EXPIRED, _IN_FLIGHT, _ENDED = Phase
 
 
+_STALL = 1.0
+"""Seconds by which a tick may be late."""
+
+_STALL_SPREAD = 10.0
+"""What came due in a stall is spread over this many times its length."""
+
+
 class Tick(NamedTuple):
     """
     What is to be done at one instant.
@@ -226,6 +233,7 @@ class Scheduler:
         rand: Callable[[], float],
         permit: Callable[[], bool],
         release: Callable[[int], float],
+        stall: float = 0.0,
     ) -> Tick:
         """
         Decide what is to be done now; the caller does it.
@@ -236,13 +244,18 @@ class Scheduler:
             rand: Gives a number in [0, 1); called only when ready ids are spread.
             permit: Returns True if one more poll may start, and counts it; called once per id
                 that is polled, and once more when it returns False.
-            release: Returns the seconds over which so many ready ids are spread, 0 to poll them
-                now; called only when ids are ready.
+            release: Returns the seconds over which so many ready ids come back after a pause,
+                0 to poll them now; called only when ids are ready.
+            stall: Seconds by which this tick is late: from 1 on, the process slept or the event
+                loop was blocked, and what came due meanwhile is spread.
         """
         expired, evicted = self._advance(now)
         ready = self._ready
+        if ready and stall >= _STALL:
+            over = min(_STALL_SPREAD * stall, self.policy.interval)
+            self._spread(now, over, rand(), again=False)
         if ready and (over := release(len(ready))):
-            self._spread(now, over, rand())
+            self._spread(now, over, rand(), again=True)
         to_poll: list[TrackedTask] = []
         while ready and permit():
             tracked = ready.popleft()
@@ -283,9 +296,9 @@ class Scheduler:
         if self._tracked.get(tracked.task_id) is tracked:
             del self._tracked[tracked.task_id]
 
-    def _spread(self, now: float, over: float, rand: float) -> None:
-        """Reschedule all ready ids evenly over *over* seconds, longest due first."""
-        ready = self._ready.pop_all()
+    def _spread(self, now: float, over: float, rand: float, *, again: bool) -> None:
+        """Reschedule ready ids evenly over *over* seconds, longest due first."""
+        ready = self._ready.pop_to_spread(again=again)
         for place, tracked in enumerate(ready):
             self._wait(tracked, now + over * (place + rand) / len(ready))
 
@@ -402,5 +415,6 @@ class Scheduler:
             self._due.remove(tracked)
         elif tracked.phase is _READY:
             self._ready.remove(tracked)
+        self._ready.forget(tracked)
         self._poll_again.discard(tracked)
         self._open -= 1
