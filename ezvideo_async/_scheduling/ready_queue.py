@@ -49,18 +49,14 @@ class ReadyQueue:
             self._removed.remove(tracked)
         if self._first_due:
             self._first_due.pop(tracked, None)
-        if not self._queue:
-            self.deadline = inf
+        if self._removed or not self._queue:
+            self._drop_gaps()
         return tracked
 
     def remove(self, tracked: TrackedTask) -> None:
         """Remove an id that is in the queue."""
         self._removed.add(tracked)
-        if 2 * len(self._removed) > len(self._queue):
-            self._queue = deque(self._present())
-            self._removed.clear()
-        if not self._queue:
-            self.deadline = inf
+        self._drop_gaps()
 
     def pop_expired(self, now: float) -> list[TrackedTask]:
         """Remove and return the ids whose deadline has passed by *now*, in order."""
@@ -94,6 +90,14 @@ class ReadyQueue:
     def forget(self, tracked: TrackedTask) -> None:
         """Forget when an id that has ended came due."""
         self._first_due.pop(tracked, None)
+
+    def _drop_gaps(self) -> None:
+        """Drop the gaps once they are more than half of the queue."""
+        if 2 * len(self._removed) > len(self._queue):
+            self._queue = deque(self._present())
+            self._removed.clear()
+        if not self._queue:
+            self.deadline = inf
 
     def _present(self) -> list[TrackedTask]:
         return [tracked for tracked in self._queue if tracked not in self._removed]

@@ -1,4 +1,4 @@
-"""Who is due and waits for a slot: the order, those whose time is up, those sent back to wait."""
+"""Ready queue: first come, first served, with removal and expiry anywhere."""
 
 from __future__ import annotations
 
@@ -7,95 +7,67 @@ from math import inf
 from hypothesis import given, strategies as st
 
 from ezvideo_async._scheduling.ready_queue import ReadyQueue
-from ezvideo_async._scheduling.tracked_task import Phase, TrackedTask
+from ezvideo_async._scheduling.tracked_task import TrackedTask
 
-STEPS = ["come", "come", "come", "serve", "end", "spread", "spread again", "expire"]
-
-
-def watch_due(number, *, due=0.0, deadline=inf):
-    """Give an id that has come due, as the calendar leaves it."""
-    watch = TrackedTask(f"vid_{number}", added=0.0, deadline=deadline)
-    watch.due = due
-    return watch
+STEPS = ["append", "append", "append", "pop", "remove", "expire", "pop all"]
 
 
-def earliest(waiting):
-    """Give the first deadline; never, when nobody waits."""
-    return min((watch.deadline for watch in waiting), default=inf)
+def due_id(number, *, due=0.0, deadline=inf):
+    """Give an id that has come due, as the due queue leaves it."""
+    tracked = TrackedTask(f"vid_{number}", added=0.0, deadline=deadline)
+    tracked.due = due
+    return tracked
 
 
-@given(st.lists(st.sampled_from(STEPS), max_size=60), st.data())
-def test_it_is_two_lists_of_which_one_was_spread(steps, data):
-    """However ids come, are served, end, expire and are sent back to wait."""
-    ready, spread, usual, away, since = ReadyQueue(), [], [], [], {}
+@given(st.lists(st.sampled_from(STEPS), max_size=80), st.data())
+def test_queue_equals_a_list(steps, data):
+    """However ids are appended, popped, removed and expire; gaps are at most half of it."""
+    ready, model = ReadyQueue(), []
     for now, step in enumerate(steps):
-        if step == "come":
-            came = data.draw(st.booleans()) and away
-            deadline = now + data.draw(st.sampled_from([3, 10, inf]))
-            watch = away.pop(0) if came else watch_due(now, due=now, deadline=deadline)
-            ready.append(watch)
-            (spread if watch in since else usual).append(watch)
-        elif step == "serve":
-            limit = data.draw(st.integers(0, 4))
-            served = [*spread, *usual][:limit]
-            assert ready.take(limit) == served
-            for watch in served:
-                since.pop(watch, None)
-            spread, usual = ([w for w in line if w not in served] for line in (spread, usual))
-        elif step == "end" and (waiting := [*spread, *usual, *away]):
-            ended = waiting[data.draw(st.integers(0, len(waiting) - 1))]
-            if ended in away:
-                ended.state = Phase.WAITING
-            ready.drop(ended)
-            since.pop(ended, None)
-            spread, usual, away = (
-                [w for w in line if w is not ended] for line in (spread, usual, away)
-            )
-        elif step in ("spread", "spread again"):
-            back = [*spread, *usual] if step == "spread again" else list(usual)
-            for watch in back:
-                since.setdefault(watch, watch.due)
-            back.sort(key=since.__getitem__)
-            assert ready.take_to_spread(again=step == "spread again") == back
-            away += back
-            spread, usual = ([w for w in line if w not in back] for line in (spread, usual))
+        if step == "append":
+            due = now - data.draw(st.sampled_from([0, 5]))
+            tracked = due_id(now, due=due, deadline=now + data.draw(st.sampled_from([3, 10, inf])))
+            ready.append(tracked)
+            model.append(tracked)
+        elif step == "pop" and model:
+            assert ready.popleft() is model.pop(0)
+        elif step == "remove" and model:
+            removed = model.pop(data.draw(st.integers(0, len(model) - 1)))
+            ready.remove(removed)
         elif step == "expire":
-            expired = [watch for watch in (*spread, *usual) if watch.deadline <= now]
-            assert ready.take_expired(now) == expired
-            spread, usual = ([w for w in line if w not in expired] for line in (spread, usual))
-            assert not expired or ready.deadline == earliest([*spread, *usual])
-        assert len(ready) == len(spread) + len(usual)
-        assert ready.deadline <= earliest([*spread, *usual])
-        assert bool(ready) or ready.deadline == inf
+            assert ready.pop_expired(now) == [each for each in model if each.deadline <= now]
+            model = [each for each in model if each.deadline > now]
+        elif step == "pop all":
+            assert ready.pop_all() == sorted(model, key=lambda each: each.due)
+            model = []
+        earliest = min((each.deadline for each in model), default=inf)
+        assert (len(ready), bool(ready)) == (len(model), bool(model))
+        assert ready.deadline <= earliest
+        assert model or ready.deadline == inf
+        assert step != "expire" or ready.deadline > now
+        assert len(ready._queue) <= 2 * len(model)
 
 
-def test_one_that_was_spread_is_served_first_and_once():
-    """After it was sent it queues up as any other."""
-    ready, first, second = ReadyQueue(), watch_due(1), watch_due(2)
+def test_queue_of_gaps_alone_is_empty():
+    """A removed id behind the last one keeps neither a place nor a deadline."""
+    ready, first, second = ReadyQueue(), due_id(1, deadline=5.0), due_id(2, deadline=9.0)
     ready.append(first)
-    assert ready.take_to_spread(again=False) == [first]
     ready.append(second)
-    ready.append(first)
+    ready.remove(second)
 
-    assert (first.state, ready.take(9)) == (Phase.OVERDUE, [first, second])
+    assert ready.popleft() is first
 
-    ready.append(second)
-    ready.append(first)
-    assert ready.take(9) == [second, first]
+    assert (len(ready._queue), len(ready._removed), ready.deadline) == (0, 0, inf)
 
 
-def test_those_that_were_spread_can_be_left_alone():
-    """Unless they are meant, with *again*; who waits longest comes first then, too."""
-    ready, early, late = ReadyQueue(), watch_due(1, due=1.0, deadline=50.0), watch_due(2, due=2.0)
-    ready.append(early)
-    ready.take_to_spread(again=False)
-    early.due = 9.0
-    ready.append(late)
-    ready.append(early)
+def test_removed_ids_are_forgotten():
+    """Also when all of them are removed, the last ones first."""
+    ready, ids = ReadyQueue(), [due_id(number) for number in range(1000)]
+    for tracked in ids:
+        ready.append(tracked)
 
-    assert ready.take_to_spread(again=False) == [late]
-    assert (len(ready), ready.deadline) == (1, 50.0)
-    late.due = 8.0
-    ready.append(late)
-    assert ready.take_to_spread(again=True) == [early, late]
-    assert (len(ready), ready.deadline) == (0, inf)
+    for number in reversed(range(1000)):
+        ready.remove(ids[number])
+        assert len(ready._queue) <= 2 * number
+
+    assert (len(ready), len(ready._removed)) == (0, 0)
