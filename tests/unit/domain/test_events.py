@@ -1,4 +1,4 @@
-"""What events are and what they look like as plain data."""
+"""Events: their plain data, their kinds, and the task that is decoded on demand."""
 
 from __future__ import annotations
 
@@ -14,56 +14,46 @@ from attrs.exceptions import FrozenInstanceError
 
 from ezvideo_async._domain import events
 from ezvideo_async._domain.task import ErrorInfo, TaskStatus, VideoTask
-from ezvideo_async._domain.telemetry import (
-    CircuitClosed,
-    PollSucceeded,
-    RateLimited,
-    TelemetryEvent,
-)
 from ezvideo_async.errors import TaskNotFoundError
 
-ALIVE = VideoTask(id="vid_1", status=TaskStatus.PROCESSING, progress=40)
-DONE = VideoTask(id="vid_1", status=TaskStatus.COMPLETED)
+RUNNING = VideoTask(id="vid_1", status=TaskStatus.PROCESSING, progress=40)
+COMPLETED = VideoTask(id="vid_1", status=TaskStatus.COMPLETED)
 FAILED = VideoTask(id="vid_1", status=TaskStatus.FAILED, error=ErrorInfo(code="c"))
-LOST = TaskNotFoundError("HTTP 404: no such task", task_id="vid_1", status=404)
+NOT_FOUND = TaskNotFoundError("HTTP 404: no such task", task_id="vid_1", status=404)
 
-ORDINARY = events.ProgressChanged(
-    task_id="vid_1", task=ALIVE, at=12.5, tag="t", previous=None, current=40
-)
-
-SEEN = {"task_id": "vid_1", "seq": 3, "at": 12.5}
+COMMON = {"task_id": "vid_1", "seq": 3, "at": 12.5}
 EVENTS = {
     events.StatusChanged(
-        **SEEN, task=ALIVE, previous=TaskStatus.PENDING, current=TaskStatus.PROCESSING
+        **COMMON, task=RUNNING, previous=TaskStatus.PENDING, current=TaskStatus.PROCESSING
     ): {"event": "status_changed", "previous": "pending", "current": "processing"},
-    events.StatusChanged(**SEEN, task=ALIVE, previous=None, current=TaskStatus.PROCESSING): {
+    events.StatusChanged(**COMMON, task=RUNNING, previous=None, current=TaskStatus.PROCESSING): {
         "event": "status_changed",
         "previous": None,
         "current": "processing",
     },
-    events.ProgressChanged(**SEEN, task=ALIVE, previous=None, current=40): {
+    events.ProgressChanged(**COMMON, task=RUNNING, previous=None, current=40): {
         "event": "progress_changed",
         "previous": None,
         "current": 40,
     },
-    events.TaskStalled(**SEEN, task=ALIVE, since=2.5): {"event": "task_stalled", "since": 2.5},
-    events.TaskCompleted(**SEEN, task=DONE): {"event": "task_completed", "final": True},
-    events.TaskFailed(**SEEN, task=FAILED): {"event": "task_failed", "final": True},
-    events.TaskLost(**SEEN, task=None, error=LOST, reason="not_found"): {
+    events.TaskStalled(**COMMON, task=RUNNING, since=2.5): {"event": "task_stalled", "since": 2.5},
+    events.TaskCompleted(**COMMON, task=COMPLETED): {"event": "task_completed", "final": True},
+    events.TaskFailed(**COMMON, task=FAILED): {"event": "task_failed", "final": True},
+    events.TaskLost(**COMMON, task=None, error=NOT_FOUND, reason="not_found"): {
         "event": "task_lost",
         "final": True,
         "reason": "not_found",
         "error": {"type": "TaskNotFoundError", "message": "HTTP 404: no such task"},
     },
 }
-ROWS = pytest.mark.parametrize(
+EACH_EVENT = pytest.mark.parametrize(
     ("event", "own"), EVENTS.items(), ids=[f"{n} {event.kind}" for n, event in enumerate(EVENTS)]
 )
 
 
-@ROWS
-def test_an_event_is_plain_data(event, own):
-    """The common keys and the kind's own, all of them for JSON; a tag only when there is one."""
+@EACH_EVENT
+def test_to_dict_returns_the_common_keys_and_those_of_the_kind(event, own):
+    """All of it is plain data for JSON; there is no tag unless one was given."""
     shape = {
         "task_id": "vid_1",
         "seq": 3,
@@ -76,91 +66,76 @@ def test_an_event_is_plain_data(event, own):
     assert json.loads(json.dumps(shape)) == shape
 
 
-@ROWS
-def test_an_event_is_frozen_and_travels(event, own):
-    """It may be handed to anybody, and to another process."""
+@EACH_EVENT
+def test_event_is_frozen_and_can_be_pickled(event, own):
+    """An event may be given to other code, and to another process."""
     with pytest.raises(FrozenInstanceError):
         event.seq = 4
     assert not hasattr(event, "__dict__")
     assert pickle.loads(pickle.dumps(event)) == event
 
 
-def unread(reads):
-    """Give a change of progress whose task has not been read; *reads* counts how often it is."""
-
-    def read():
-        reads.append("once")
-        return ALIVE
-
-    return events.progress_changed(
-        read, task_id="vid_1", at=12.5, tag="t", previous=None, current=40
-    )
+DECODED = events.ProgressChanged(
+    task_id="vid_1", task=RUNNING, at=12.5, tag="t", previous=None, current=40
+)
 
 
-USES = {
-    "the task": lambda event: event.task == ALIVE,
-    "equality": lambda event: event == ORDINARY,
-    "hash": lambda event: hash(event) == hash(ORDINARY),
-    "repr": lambda event: repr(event) == repr(ORDINARY),
-    "plain data": lambda event: event.to_dict() == ORDINARY.to_dict(),
-    "evolve": lambda event: evolve(event, seq=7) == evolve(ORDINARY, seq=7),
-    "copy": lambda event: copy.copy(event) == ORDINARY,
-    "a second reader": lambda event: (
-        events.numbered(events.numbered(event, 1), 2) == evolve(ORDINARY, seq=2)
-    ),
-}
-
-
-@pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_a_task_is_read_when_it_is_asked_for(use):
-    """Once, however it is; but for that the event is as any other."""
-    reads = []
-    event = unread(reads)
-    assert (event.current, event.previous, event.task_id, event.tag) == (40, None, "vid_1", "t")
-    assert (event.seq, event.is_final, event.regressed, reads) == (0, False, False, [])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda event: event.task == RUNNING,
+        lambda event: repr(event) == repr(DECODED),
+        lambda event: event.to_dict() == DECODED.to_dict(),
+    ],
+    ids=["task", "repr", "to_dict"],
+)
+def test_task_is_decoded_once_on_demand(use):
+    """Reading the event's other fields decodes nothing."""
+    calls = []
+    event = evolve(DECODED, task=lambda: calls.append("decode") or RUNNING)
+    assert (event.current, event.is_final, event.regressed, calls) == (40, False, False, [])
 
     assert use(event)
-    assert event.task is event.task is ALIVE
-    assert reads == ["once"]
+    assert event.task is event.task is RUNNING
+    assert calls == ["decode"]
 
 
-def test_an_event_with_an_unread_task_travels():
-    """It is pickled with the task, or with what to read it from."""
-    event = events.progress_changed(
-        partial(VideoTask.from_dict, {"id": "vid_1", "status": "processing", "progress": 40}),
-        task_id="vid_1", at=12.5, tag=None, previous=None, current=40,
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    "copied", [evolve, copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))]
+)
+def test_event_with_an_undecoded_task_equals_a_decoded_one(copied):
+    """Copies carry what the task is decoded from; equality and hash compare the task."""
+    decode = partial(VideoTask.from_dict, {"id": "vid_1", "status": "processing", "progress": 40})
+    event = evolve(DECODED, task=decode)
 
-    assert pickle.loads(pickle.dumps(event)).task.progress == 40
-    assert copy.deepcopy(event) == event
+    same = copied(event)
+
+    assert same == event == evolve(DECODED, task=decode())
+    assert hash(same) == hash(event)
+    assert same.task.progress == 40
+    assert event != evolve(DECODED, task=COMPLETED)
 
 
-def test_an_event_has_no_other_names():
-    """Reading on demand is for the task alone."""
-    with pytest.raises(AttributeError, match="'ProgressChanged' object has no attribute 'tusk'"):
-        _ = ORDINARY.tusk
+def test_first_reader_gets_the_event_and_others_a_numbered_copy():
+    """Each reader counts for itself."""
+    event = evolve(DECODED)
+
+    first = events.numbered(event, 7)
+    second = events.numbered(event, 1)
+
+    assert first is event
+    assert (first.seq, second.seq) == (7, 1)
+    assert second == evolve(DECODED, seq=1)
 
 
-def test_the_tag_is_handed_back():
-    """As it is, whatever it is."""
+def test_tag_is_returned_unchanged():
+    """A tag may be any object, and is not converted by to_dict()."""
     tag = {"user": 7}
 
-    event = events.TaskCompleted(task_id="vid_1", task=DONE, tag=tag)
+    event = events.TaskCompleted(task_id="vid_1", task=COMPLETED, tag=tag)
 
     assert event.tag is tag
     assert event.to_dict()["tag"] is tag
-
-
-def test_an_event_of_no_kind_tells_the_common_keys_alone():
-    """The base is for ``isinstance`` and for kinds that others add."""
-    assert events.TaskEvent(task_id="vid_1", task=None).to_dict() == {
-        "event": "task_event",
-        "task_id": "vid_1",
-        "seq": 0,
-        "at": 0.0,
-        "final": False,
-        "task": None,
-    }
 
 
 def _kinds_of(base):
@@ -169,14 +144,17 @@ def _kinds_of(base):
     return {kind for each in below for kind in _kinds_of(each)} if below else {base}
 
 
-def test_the_unions_are_complete():
-    """``match`` over the six classes is exhaustive, and three of them are final."""
-    every = set(typing.get_args(events.Event))
+def test_unions_and_literals_name_every_kind():
+    """A ``match`` over the six classes is exhaustive, and three of them are final."""
+    classes = set(typing.get_args(events.Event))
+    finals = {each for each in classes if each.is_final}
 
-    assert every == _kinds_of(events.TaskEvent)
-    assert {kind for kind in every if kind.is_final} == set(typing.get_args(events.Final))
-    assert _kinds_of(events.FinalEvent) == set(typing.get_args(events.Final))
-    assert len({kind.kind for kind in every}) == 6
+    assert classes == _kinds_of(events.TaskEvent)
+    assert finals == _kinds_of(events.FinalEvent)
+    assert {each.kind for each in finals} == set(typing.get_args(events.FinalKind))
+    kinds = {kind for each in typing.get_args(events.EventKind) for kind in typing.get_args(each)}
+    assert {each.kind for each in classes} == kinds
+    assert len(kinds) == 6
 
 
 @pytest.mark.parametrize(
@@ -188,11 +166,11 @@ def test_the_unions_are_complete():
         (None, "processing", False),
     ],
 )
-def test_a_status_regresses_from_processing_to_pending(previous, current, regressed):
-    """Requeued, or told by a stale replica."""
+def test_status_regresses_from_processing_to_pending(previous, current, regressed):
+    """A gateway may requeue a task, or a stale replica respond."""
     event = events.StatusChanged(
         task_id="vid_1",
-        task=ALIVE,
+        task=RUNNING,
         previous=previous and TaskStatus(previous),
         current=TaskStatus(current),
     )
@@ -204,18 +182,8 @@ def test_a_status_regresses_from_processing_to_pending(previous, current, regres
     ("previous", "current", "regressed"),
     [(60, 40, True), (40, 60, False), (None, 40, False), (40, None, False), (0, 0, False)],
 )
-def test_a_progress_regresses_when_it_goes_down(previous, current, regressed):
+def test_progress_regresses_when_it_goes_down(previous, current, regressed):
     """An unknown percentage is neither more nor less."""
-    event = events.ProgressChanged(task_id="v", task=ALIVE, previous=previous, current=current)
+    event = events.ProgressChanged(task_id="v", task=RUNNING, previous=previous, current=current)
 
     assert event.regressed is regressed
-
-
-def test_signals_are_frozen_records_of_one_union():
-    """An observer may keep them, compare them and match on their classes."""
-    done = PollSucceeded(task_id="vid_1", status=TaskStatus.PENDING, elapsed=0.1)
-
-    assert done == PollSucceeded(task_id="vid_1", status=TaskStatus.PENDING, elapsed=0.1)
-    assert {PollSucceeded, RateLimited, CircuitClosed} < set(typing.get_args(TelemetryEvent))
-    with pytest.raises(FrozenInstanceError):
-        done.elapsed = 0.0

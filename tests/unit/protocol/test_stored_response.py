@@ -1,32 +1,95 @@
-"""Answers that repeat the one before but for the progress: taken as such only beyond doubt."""
+"""Stored responses: states decoded again from bytes, and changes found without decoding."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from attrs import evolve
+from attrs import asdict, evolve
 from hypothesis import given, strategies as st
 
-from ezvideo_async._protocol.messages import Response
-from ezvideo_async._protocol.progress_only import ProgressUpdate, progress_if_only_change
-from ezvideo_async._protocol.responses import decode_task
-from tests.support.response_bodies import ASKED, BASE_URL, UNIX_NOW, task_of
+from ezvideo_async._domain.events import TaskCompleted
+from ezvideo_async._domain.task import VideoTask
+from ezvideo_async._protocol.stored_response import Snapshot, StoredResponse
+from tests.support.response_bodies import ASKED, outcome_of, response_of, task_of
+from tests.support.strategies import hostile_objects
 
+SAMPLES = Path(__file__).parents[2] / "samples" / "cases.jsonl"
+CASES = [json.loads(line) for line in SAMPLES.read_text("utf-8").splitlines()]
 RUNNING = '{"id":"vid_x","status":"processing","progress":%s,"model":"m"}'
 
 
-def told(body, *, known, progress, request_id=None):
-    """Give what a status request makes of an answer, when another one is known."""
-    headers = {} if request_id is None else {"x-request-id": request_id}
-    return decode_task(
-        Response(status=200, headers=headers, body=body.encode()),
-        task_id=ASKED,
-        base_url=BASE_URL,
-        unix_now=UNIX_NOW,
-        known=known.encode(),
-        progress=progress,
+def stored(task):
+    """Store a decoded task as a poll does."""
+    record = StoredResponse(task.id)
+    record.store(task)
+    record.compact()
+    return record
+
+
+def all_fields(task):
+    """Every field, also those that are not compared."""
+    return asdict(task, recurse=False), task.raw
+
+
+def assert_decoded_again(task):
+    """The stored state is the one that was stored, field by field."""
+    record = stored(task)
+
+    assert isinstance(record.content, bytes)
+    assert all_fields(record.task) == all_fields(record.stored_state()) == all_fields(task)
+    assert (record.status, record.progress) == (task.status, task.progress)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+@pytest.mark.parametrize("alias", [None, "another"])
+def test_every_case_is_decoded_again_unchanged(case, alias):
+    """Url, times, aliases, request id and raw response of every dialect are kept."""
+    outcome = outcome_of(
+        case["body"],
+        status=case["http_status"],
+        headers={**(case.get("headers") or {}), "x-request-id": "req_1"},
+        ask=case["ask"] if alias is None else alias,
+        alias=None if alias is None else case["ask"],
     )
+
+    if isinstance(outcome, VideoTask):
+        assert_decoded_again(outcome)
+    else:
+        assert case["expect"]["raises"] is not None or alias is not None
+
+
+@given(body=hostile_objects)
+def test_any_response_is_decoded_again_unchanged(body):
+    """This holds for every JSON that shows a task."""
+    outcome = outcome_of(body)
+
+    if isinstance(outcome, VideoTask):
+        assert_decoded_again(outcome)
+
+
+def test_relative_url_is_resolved_against_the_same_base():
+    """A running task may have a url already."""
+    task = task_of({"id": "vid_x", "status": "processing", "url": "/v/1.mp4"})
+
+    assert_decoded_again(task)
+    assert stored(task).task.url == "https://api.example.test/v/1.mp4"
+
+
+def test_state_without_a_response_is_stored_itself():
+    """A state built by the user has no bytes; the final event has its task."""
+    record = StoredResponse("vid_x")
+    assert (record.task, record.status, record.progress) == (None, None, None)
+    task = evolve(task_of(RUNNING % 1), progress=50)
+
+    record.store(task)
+    assert record.task is task
+    record.content = TaskCompleted(task_id="vid_x", task=task)
+    assert record.task is task
+
+
+# -- changes of progress alone ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -41,67 +104,82 @@ def told(body, *, known, progress, request_id=None):
         ('{"status":"running","progress":%s\n}', "1", "2"),
     ],
 )
-def test_another_progress_is_all_the_news(form, before, after):
-    """Whole percents, in an answer that is the same before and behind them."""
-    outcome = told(form % after, known=form % before, progress=int(before), request_id="r2")
+def test_other_progress_is_found_without_decoding(form, before, after):
+    """Whole percents are compared, in a body that is the same before and after them."""
+    record = stored(task_of(form % before))
+    response = response_of(form % after, headers={"x-request-id": "req_2"})
 
-    assert outcome == ProgressUpdate(
-        progress=int(after), body=(form % after).encode(), request_id="r2"
-    )
-    assert task_of(form % after) == evolve(task_of(form % before), progress=int(after))
+    assert record.progress_change_in(response) == int(after)
+    record.store_progress(int(after), response)
+    assert (record.content, record.progress) == (response.body, int(after))
+    assert record.task == evolve(task_of(form % before), progress=int(after), request_id="req_2")
 
 
 @pytest.mark.parametrize(
-    ("body", "known", "progress"),
+    ("body", "before"),
     [
-        (RUNNING % 43, (RUNNING % 42).replace('"m"', '"n"'), 42),  # more has changed, behind
-        (RUNNING % 43, (RUNNING % 42).replace("vid_x", "vid_y"), 42),  # or before it
-        (RUNNING % 43, (RUNNING % 42).replace("processing", "queued"), 42),
-        (RUNNING % 43, "", None),  # nothing is known
-        (RUNNING % 43, RUNNING % "null", None),
-        (RUNNING % 43, RUNNING % '"42"', 42),
-        (RUNNING % '"43"', RUNNING % 42, 42),
-        (RUNNING % "43.5", RUNNING % "42.5", 43),  # a fraction may be a share of one
-        (RUNNING % "0.2", RUNNING % "1.2", 1),
-        (RUNNING % "1e1", RUNNING % "42", 42),
-        (RUNNING % 105, RUNNING % 104, 100),
-        (RUNNING % 105, RUNNING % 42, 42),
-        (RUNNING % "-1", RUNNING % 42, 42),
-        (RUNNING % "043", RUNNING % 42, 42),  # no JSON
-        (RUNNING % "43}", RUNNING % "42,", 42),
-        ((RUNNING % 43)[:-1], (RUNNING % 42)[:-1] + " ", 42),
-        # Not the task's own progress, or not for sure.
-        ('{"status":"x","meta":{"progress":2}}', '{"status":"x","meta":{"progress":1}}', None),
-        ('{"progress":2,"meta":{"progress":1}}', '{"progress":1,"meta":{"progress":1}}', 1),
-        ('{"progress":2,"progress":1}', '{"progress":1,"progress":1}', 1),
-        (r'{"\u0070rogress":1,"m":{"progress":2}}', r'{"\u0070rogress":1,"m":{"progress":1}}', 1),
-        ('{"progress":2,"progress_text":"x"}', '{"progress":1,"progress_text":"x"}', 1),
-        (
-            '{"progress":2,"prompt":"\\"progress\\":5"}',
-            '{"progress":1,"prompt":"\\"progress\\":5"}',
-            1,
+        (RUNNING % 43, (RUNNING % 42).replace('"m"', '"n"')),  # more has changed, after it
+        (RUNNING % 43, (RUNNING % 42).replace("processing", "queued")),  # or before it
+        (RUNNING % 43, RUNNING % "null"),
+        (RUNNING % 43, RUNNING % '"42"'),
+        (RUNNING % '"43"', RUNNING % 42),
+        (RUNNING % "43.5", RUNNING % "42.5"),  # a fraction may be a share of one
+        (RUNNING % "0.2", RUNNING % "1.2"),
+        (RUNNING % "1e1", RUNNING % "42"),
+        (RUNNING % 105, RUNNING % 104),
+        (RUNNING % 105, RUNNING % 42),
+        (RUNNING % "-1", RUNNING % 42),
+        (RUNNING % "043", RUNNING % 42),  # invalid JSON
+        ((RUNNING % 43)[:-1], RUNNING % 42),
+        ((RUNNING % 43)[:-1], (RUNNING % 42)[:-1] + " }"),
+        ('{"status":"queued"}', RUNNING % 42),
+        # Not the task's own progress, or not certainly.
+        *(
+            ('{"status":"queued",' + body, '{"status":"queued",' + before)
+            for body, before in [
+                ('"metadata":{"progress":2}}', '"metadata":{"progress":1}}'),
+                ('"progress":2,"meta":{"progress":1}}', '"progress":1,"meta":{"progress":1}}'),
+                ('"progress":2,"progress":1}', '"progress":1}'),
+                (
+                    r'"\u0070rogress":1,"m":{"progress":2}}',
+                    r'"\u0070rogress":1,"m":{"progress":1}}',
+                ),
+                ('"progress":2,"progress_text":"x"}', '"progress":1,"progress_text":"x"}'),
+                (
+                    r'"progress":2,"prompt":"\"progress\":5"}',
+                    r'"progress":1,"prompt":"\"progress\":5"}',
+                ),
+            ]
         ),
     ],
-)
-def test_whatever_else_has_changed_is_read(body, known, progress):
+)  # fmt: skip
+def test_any_other_change_must_be_decoded(body, before):
     """Also where the progress is written in another way, stands elsewhere, or stands twice."""
-    assert progress_if_only_change(body.encode(), known=known.encode(), progress=progress) is None
+    assert stored(task_of(before)).progress_change_in(response_of(body)) is None
 
 
-@pytest.mark.parametrize("status", [202, 204, 304, 404, 500])
-def test_an_error_is_none_whatever_it_repeats(status):
-    """The status comes first; any success, and no other, brings news of the task."""
-    body, known = (RUNNING % 43).encode(), (RUNNING % 42).encode()
-    outcome = decode_task(
-        Response(status=status, body=body),
-        task_id=ASKED,
-        base_url=BASE_URL,
-        unix_now=UNIX_NOW,
-        known=known,
-        progress=42,
-    )
+def test_nothing_is_compared_with_a_state_that_has_no_bytes():
+    """There may be no response yet, or a state that came without one."""
+    record, response = StoredResponse("vid_x"), response_of(RUNNING % 43)
+    assert record.progress_change_in(response) is None
+    assert not record.is_repeated_by(response)
 
-    assert isinstance(outcome, ProgressUpdate) is (status == 202)
+    record.store(task_of(RUNNING % 42))
+
+    assert record.progress_change_in(response) is None
+    assert not record.is_repeated_by(response_of(RUNNING % 42))
+
+
+@pytest.mark.parametrize("status", [200, 202, 204, 205, 304, 404, 500])
+def test_only_a_success_with_a_body_is_compared(status):
+    """The status comes first, whatever body an error repeats."""
+    record = stored(task_of(RUNNING % 42))
+    is_success = status in {200, 202}
+
+    assert record.is_repeated_by(response_of(RUNNING % 42, status=status)) is is_success
+    change = record.progress_change_in(response_of(RUNNING % 43, status=status))
+    assert change == (43 if is_success else None)
+    assert not record.is_repeated_by(response_of(RUNNING % 43, status=status))
 
 
 numbers = st.integers(-2, 120) | st.sampled_from([None, "42", "42%", 0.5, 1.0, 42.5, True, [], {}])
@@ -109,7 +187,7 @@ objects = st.fixed_dictionaries(
     {},
     optional={
         "id": st.just(ASKED),
-        "status": st.sampled_from(["queued", "processing", "completed", "failed"]),
+        "status": st.sampled_from(["queued", "processing"]),
         "progress": numbers,
         "metadata": st.fixed_dictionaries({}, optional={"progress": numbers}),
         "data": st.fixed_dictionaries(
@@ -121,19 +199,39 @@ objects = st.fixed_dictionaries(
 
 
 @given(objects, numbers, st.data())
-def test_what_is_taken_for_a_repeat_reads_as_one(answer, other, data):
-    """Whatever answers hold: the state is the known one with that progress, and nothing else."""
+def test_a_change_found_without_decoding_is_the_decoded_one(body, other, data):
+    """Whatever bodies hold: the new state is the stored one with that progress, nothing else."""
     separators = data.draw(st.sampled_from([(",", ":"), (", ", ": ")]))
-    changed = {**answer, "progress": other} if data.draw(st.booleans()) else answer | {
-        "data": {**answer.get("data", {}), "progress": other}
-    }  # fmt: skip
-    body, known = (json.dumps(each, separators=separators) for each in (changed, answer))
-    before = told(known, known="", progress=None)
-    progress = getattr(before, "progress", None)
+    is_nested = data.draw(st.booleans())
+    changed = (
+        {**body, "data": {**body.get("data", {}), "progress": other}}
+        if is_nested
+        else {**body, "progress": other}
+    )
+    text, text_before = (json.dumps(each, separators=separators) for each in (changed, body))
+    before = outcome_of(text_before)
+    if not isinstance(before, VideoTask):
+        return
 
-    outcome = told(body, known=known, progress=progress)
+    progress = stored(before).progress_change_in(response_of(text))
 
-    if isinstance(outcome, ProgressUpdate):
-        assert told(body, known="", progress=None) == evolve(before, progress=outcome.progress)
-    elif outcome is not None:
-        assert repr(outcome) == repr(told(body, known="", progress=None))
+    if progress is not None:
+        assert outcome_of(text) == evolve(before, progress=progress)
+
+
+# -- snapshots --------------------------------------------------------------------------------
+
+
+def test_snapshot_is_a_mapping_that_does_not_change():
+    """A state stored later is not in it."""
+    record = stored(task_of(RUNNING % 1))
+    snapshot = Snapshot({"vid_x": record.stored_state, "new": StoredResponse("new").stored_state})
+
+    record.store(task_of(RUNNING % 50))
+
+    assert {"vid_x": task_of(RUNNING % 1), "new": None} == snapshot
+    assert list(snapshot) == ["vid_x", "new"]
+    assert ("vid_x" in snapshot, "other" in snapshot, len(snapshot)) == (True, False, 2)
+    assert repr(snapshot) == "<the states of 2 tasks>"
+    with pytest.raises(KeyError):
+        snapshot["other"]

@@ -1,4 +1,4 @@
-"""Whatever is put in, taken out and looked at: the order of a heap, and nothing left behind."""
+"""Due queue: the order of a heap, however items are inserted and removed."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import pytest
 from attrs import define
 from hypothesis import given, strategies as st
 
-from ezvideo_async._scheduling import due_queue as _calendar
+from ezvideo_async._scheduling import due_queue
 from ezvideo_async._scheduling.due_queue import DueQueue
 
 
 @define(eq=False)
 class Item:
-    """Something with a date."""
+    """Something that is due at some time."""
 
     name: int
     due: float = -inf
 
 
 def filled(*dues):
-    """A calendar with these, and its items in the order in which they were put in."""
-    calendar = DueQueue()
+    """Give a queue with items due at these instants, and the items in the same order."""
+    queue = DueQueue()
     items = [Item(place) for place in range(len(dues))]
     for item, due in zip(items, dues, strict=True):
-        calendar.put(item, due)
-    return calendar, items
+        queue.push(item, due)
+    return queue, items
 
 
 def names(items):
-    """The names in order."""
+    """Give the names in order."""
     return [item.name for item in items]
 
 
@@ -39,133 +39,105 @@ near = st.sampled_from([0.0, 0.001, 0.004, 0.0099999, 0.01, 0.0100001, 0.02, 0.5
 far = st.sampled_from([5.0, 300.0, 86_400.0, 1e12, 1e15, 1e300, inf])
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("put"), st.one_of(near, near, far)),
+        st.tuples(st.just("push"), st.one_of(near, near, far)),
         st.tuples(st.just("move"), st.integers(0, 30), st.one_of(near, far)),
         st.tuples(st.just("remove"), st.integers(0, 30)),
-        st.tuples(st.just("take"), st.one_of(near, near, st.just(400.0))),
-        st.tuples(st.just("look")),
+        st.tuples(st.just("pop"), st.one_of(near, near, st.just(400.0))),
+        st.tuples(st.just("next")),
     ),
     max_size=60,
 )
 
 
-@pytest.mark.parametrize("inserted", [0, 1, 1000])
+@pytest.mark.parametrize("moved_max", [0, 1, 1000])
 @given(steps=steps)
-def test_the_order_is_that_of_a_heap(inserted, steps):
-    """Of due, then of the put, however puts, moves, removals and looks are interleaved."""
+def test_order_is_that_of_a_heap(moved_max, steps):
+    """Items come by due time, then by insertion, however the calls are interleaved."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_calendar, "_INSERTED", inserted)
+        patch.setattr(due_queue, "_MOVED_MAX", moved_max)
         _check_against_model(steps)
 
 
 def _check_against_model(steps):
-    calendar, model, now, numbers = DueQueue(), {}, 0.0, count()
+    queue, model, now, numbers = DueQueue(), {}, 0.0, count()
     for what, *details in steps:
-        if what == "put":
+        if what == "push":
             item, due = Item(next(numbers)), now + details[0]
-            calendar.put(item, due)
+            queue.push(item, due)
             model[item] = (due, next(numbers))
         elif what in {"move", "remove"} and model:
             item = list(model)[details[0] % len(model)]
-            calendar.remove(item)
+            queue.remove(item)
             del model[item]
             if what == "move":
-                calendar.put(item, now + details[1])
+                queue.push(item, now + details[1])
                 model[item] = (now + details[1], next(numbers))
-        elif what == "take":
+        elif what == "pop":
             now += details[0]
             due = sorted((key, item.name) for item, key in model.items() if key[0] <= now)
-            assert [name for _, name in due] == names(calendar.take(now))
+            assert [name for _, name in due] == names(queue.pop_due(now))
             model = {item: key for item, key in model.items() if key[0] > now}
-        elif what == "look":
-            assert min((key[0] for key in model.values()), default=inf) == calendar.next_at()
+        elif what == "next":
+            assert min((key[0] for key in model.values()), default=inf) == queue.next_at()
     rest = sorted((key, item.name) for item, key in model.items())
-    assert [name for _, name in rest] == names(calendar.take(inf))
-    assert calendar.next_at() == inf
+    assert [name for _, name in rest] == names(queue.pop_due(inf))
+    assert (queue.next_at(), queue.pop_due(inf)) == (inf, [])
 
 
-def test_what_is_due_at_the_same_instant_comes_in_the_order_of_the_puts():
-    """Also when it is put in while its page is open."""
-    calendar, _ = filled(1.005, 1.001, 1.005, 1.001)
-    assert calendar.next_at() == 1.001
+def test_items_due_at_the_same_instant_come_in_the_order_of_insertion():
+    """Also those that are inserted into the open bucket."""
+    queue, _ = filled(1.005, 1.001, 1.005, 1.001)
+    assert queue.next_at() == 1.001
 
-    calendar.put(Item(4), 1.001)
-    calendar.put(Item(5), 1.0)
+    queue.push(Item(4), 1.001)
+    queue.push(Item(5), 1.0)
 
-    assert names(calendar.take(1.005)) == [5, 1, 3, 4, 0, 2]
-
-
-def test_a_page_is_taken_in_parts():
-    """What is due later in the same 10 ms stays."""
-    calendar, _ = filled(0.001, 0.002, 0.003)
-
-    assert names(calendar.take(0.0015)) == [0]
-    assert calendar.next_at() == 0.002
-    assert names(calendar.take(0.002)) == [1]
-    assert names(calendar.take(0.002)) == []
-    assert names(calendar.take(0.003)) == [2]
+    assert names(queue.pop_due(1.005)) == [5, 1, 3, 4, 0, 2]
 
 
-def test_what_was_put_back_to_a_page_comes_after_its_equals():
-    """To be taken out and put in is to queue up anew."""
-    calendar, items = filled(1.0, 1.0, 1.0)
+def test_removed_items_leave_nothing_behind():
+    """However often items are moved: one entry an item, and at most one bucket for 10 ms."""
+    queue, items = filled(*range(100))
 
-    calendar.remove(items[0])
-    calendar.put(items[0], 1.0)
-
-    assert names(calendar.take(1.0)) == [1, 2, 0]
-
-
-def test_nothing_is_kept_of_what_was_taken_out():
-    """However often items are moved, there is one entry for each, and a page for each 10 ms."""
-    calendar, items = filled(*range(100))
-
-    for turn in range(50):
+    for moves in range(50):
         for item in items:
-            calendar.remove(item)
-            calendar.put(item, item.due + 1.0)
-        assert sum(map(len, calendar._pages.values())) + len(calendar._open) == 100
-        assert len(calendar._numbers) == len(calendar._pages) <= 101 + turn
+            queue.remove(item)
+            queue.push(item, item.due + 1.0)
+        assert sum(map(len, queue._buckets.values())) + len(queue._open) == 100
+        assert len(queue._numbers) == len(queue._buckets) <= 101 + moves
 
 
-def test_an_open_page_far_away_does_not_slow_down_what_is_put_before_it():
-    """After the first thousand it is closed again, and the order stays."""
+def test_distant_open_bucket_is_closed_by_many_earlier_items():
+    """More than a thousand items before it would each be inserted by moving the others."""
     dues = [(place * 7919) % 5000 / 10 for place in range(5000)]
-    calendar, _ = filled(1e6, 1e6)
-    assert calendar.next_at() == 1e6
+    queue, _ = filled(1e6, 1e6)
+    assert queue.next_at() == 1e6
 
     for place, due in enumerate(dues):
-        calendar.put(Item(place), due)
+        queue.push(Item(place), due)
 
-    assert len(calendar._pages) > 3900
-    assert names(calendar.take(1e5)) == sorted(range(5000), key=lambda place: dues[place])
-    assert names(calendar.take(1e6)) == [0, 1]
+    assert len(queue._buckets) > 3900
+    assert names(queue.pop_due(1e5)) == sorted(range(5000), key=lambda place: dues[place])
+    assert names(queue.pop_due(1e6)) == [0, 1]
 
 
-def test_many_that_come_at_one_far_instant_do_not_slow_down_the_few_before_it():
-    """Their page stays open, and what comes before it is put at its end."""
-    calendar, _ = filled(*[300.0] * 5000)
-    assert calendar.next_at() == 300.0
+def test_large_open_bucket_stays_open_for_few_earlier_items():
+    """They are inserted at its end, which moves nothing."""
+    queue, _ = filled(*[300.0] * 5000)
+    assert queue.next_at() == 300.0
 
     for place in range(20):
-        calendar.put(Item(-place), 0.1 * place)
-        assert names(calendar.take(0.1 * place)) == [-place]
+        queue.push(Item(-place), 0.1 * place)
+        assert names(queue.pop_due(0.1 * place)) == [-place]
 
-    assert len(calendar._open) == 5000
-
-
-def test_never_is_a_date():
-    """What is due at no time is never next, and taken only at the end of all time."""
-    calendar, items = filled(inf, 5.0)
-
-    assert names(calendar.take(1e300)) == [1]
-    assert calendar.next_at() == inf
-    calendar.remove(items[0])
-    assert calendar.take(inf) == []
+    assert len(queue._open) == 5000
 
 
-def test_an_empty_calendar_has_nothing():
-    """And says so."""
-    calendar = DueQueue()
+def test_due_time_may_be_infinite():
+    """Such an item is never next, and popped only at ``inf``."""
+    queue, items = filled(inf, 5.0)
 
-    assert (calendar.next_at(), calendar.take(1e9)) == (inf, [])
+    assert names(queue.pop_due(1e300)) == [1]
+    assert queue.next_at() == inf
+    queue.remove(items[0])
+    assert queue.pop_due(inf) == []
