@@ -215,7 +215,7 @@ class AsyncVideoClient:
         delay = self._retry.delay(
             failures=failures,
             rand=self._engine.rand(),
-            throttled=rate_limited,
+            rate_limited=rate_limited,
             retry_after=getattr(error, "retry_after", None),
         )
         if delay is None or delay > left:
