@@ -95,7 +95,7 @@ class AsyncVideoClient:
         self._base_url = validate_base_url(
             _or_environment(base_url, "EZVIDEO_BASE_URL", DEFAULT_BASE_URL)
         )
-        self._retry = validate_instance("retry", retry, RetryPolicy)
+        self._retry = validate_instance("retry", retry, RetryPolicy) or RetryPolicy()
         transport = Transport(
             base_url=self._base_url,
             headers=validate_headers(headers or {}),
@@ -106,7 +106,7 @@ class AsyncVideoClient:
             base_url=self._base_url,
             credentials=credentials,
             transport=transport,
-            budget=validate_instance("budget", budget, RequestBudget),
+            budget=validate_instance("budget", budget, RequestBudget) or RequestBudget(),
             observers=observers,
             rand=random.random,
         )
@@ -262,7 +262,7 @@ class AsyncVideoClient:
         task_id = task_id_of(task)
         limit = validate_timeout("timeout", timeout)
         grace = validate_seconds("not_found_grace", not_found_grace, low=0.0)
-        chosen = validate_instance("policy", policy, PollPolicy)
+        chosen = validate_instance("policy", policy, PollPolicy) or PollPolicy()
         self._engine.bind()
         return await self._engine.poller.wait(
             task_id,

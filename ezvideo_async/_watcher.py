@@ -127,10 +127,10 @@ class TaskWatcher:
         tag: Any,
     ) -> None:
         self._engine = engine
-        self._first = _tags_of(tasks, tag)
+        self._first = validate_tasks(tasks, tag=tag)
         self._timeout = validate_timeout("timeout", timeout)
         self._ends_by_itself = bool(self._first) and not keep_open
-        self._policy = validate_instance("policy", policy, PollPolicy)
+        self._policy = validate_instance("policy", policy, PollPolicy) or PollPolicy()
         self._progress = progress
         self._scheduler = Scheduler(
             self._policy,
@@ -351,7 +351,7 @@ class TaskWatcher:
             ClosedError: The watcher was closed, belongs to another event loop, or
                 ``finish_adding()`` was called.
         """
-        tags = _tags_of(tasks, tag)
+        tags = validate_tasks(tasks, tag=tag)
         limit = self._timeout if timeout is UNSET else validate_timeout("timeout", timeout)
         self._check_open()
         if self._is_finishing:
@@ -470,10 +470,3 @@ class TaskWatcher:
         self._dispatcher.stop()
         self._engine.off_close(self._client_closed)
         self._broadcaster.fail(error)
-
-
-def _tags_of(tasks: Iterable[str | VideoTask] | Mapping[str, Any], tag: Any) -> dict[str, Any]:
-    """Return the tag of each id: its own in a mapping, else *tag*."""
-    return {
-        task_id: tag if own_tag is None else own_tag for task_id, own_tag in validate_tasks(tasks)
-    }

@@ -90,13 +90,14 @@ def task_id_of(task: str | VideoTask) -> str:
 
 
 def validate_tasks(
-    tasks: Iterable[str | VideoTask] | Mapping[str, Any],
-) -> list[tuple[str, Any]]:
+    tasks: Iterable[str | VideoTask] | Mapping[str, Any], *, tag: Any = None
+) -> dict[str, Any]:
     """
-    Return the valid ids of *tasks*, each with its tag.
+    Return the valid ids of *tasks*, each with its tag, in their order.
 
     Args:
-        tasks: Ids and ``VideoTask`` objects, whose tag is None; or a mapping from id to tag.
+        tasks: Ids and ``VideoTask`` objects, or a mapping from id to tag.
+        tag: The tag of ids that are not in a mapping.
 
     Raises:
         InvalidTaskIdError: An id is invalid, or *tasks* is a single id or task.
@@ -105,13 +106,8 @@ def validate_tasks(
         message = f"expected several tasks, got one {type(tasks).__name__}: put it in a list"
         raise InvalidTaskIdError(message)
     if isinstance(tasks, Mapping):
-        return [(task_id_of(task), tag) for task, tag in tasks.items()]
-    return [(task_id_of(task), None) for task in tasks]
-
-
-def validate_task_ids(task_ids: Iterable[str]) -> list[str]:
-    """Return the valid ids of an iterable; raises as :func:`validate_tasks`."""
-    return [task_id for task_id, _tag in validate_tasks(task_ids)]
+        return {task_id_of(task): own_tag for task, own_tag in tasks.items()}
+    return {task_id_of(task): tag for task in tasks}
 
 
 def validate_task(task: object) -> None:
@@ -134,20 +130,18 @@ def validate_task(task: object) -> None:
 # -- configuration ----------------------------------------------------------------------------
 
 
-def validate_instance(name: str, value: object, kind: type[T]) -> T:
+def validate_instance(name: str, value: T | None, kind: type[T]) -> T | None:
     """
-    Return the value of an argument that must be an instance of a class; for None, a default one.
+    Return the value of an argument that must be None or an instance of a class.
 
     Raises:
-        ConfigError: *value* is not an instance of *kind*.
+        ConfigError: *value* is neither.
     """
-    if value is None:
-        return kind()
-    if not isinstance(value, kind):
-        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-        message = f"{name} must be a {kind.__name__}, got {got}"
-        raise ConfigError(message)
-    return value
+    if value is None or isinstance(value, kind):
+        return value
+    got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+    message = f"{name} must be a {kind.__name__}, got {got}"
+    raise ConfigError(message)
 
 
 def validate_base_url(base_url: object) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 EXCERPT_CHARACTERS = 500
 
+_SUCCESS = frozenset(range(200, 300)) - {204, 205}
+
 
 @frozen(kw_only=True)
 class Request:
@@ -45,6 +47,11 @@ class Response:
     status: int
     headers: Mapping[str, str] = field(factory=dict)
     body: bytes = field(default=b"", repr=False)
+
+    @property
+    def is_success(self) -> bool:
+        """True if the status is a success with a body."""
+        return self.status in _SUCCESS
 
     @property
     def request_id(self) -> str | None:

@@ -36,7 +36,6 @@ _NOT_FOUND = "the server has no task with this id"
 _KEY_REFUSED = "the API key was refused"
 _RATE_LIMITED = "too many requests"
 
-_HTTP_OK = range(200, 300)
 _REDIRECTS = range(300, 400)
 _ERRORS = range(400, 600)
 _WITHOUT_BODY = frozenset({204, 205, 304})
@@ -67,11 +66,6 @@ def _milliseconds(text: str | None) -> float | None:
     return int(found[0]) / 1000.0 if found else None
 
 
-def is_success(response: Response) -> bool:
-    """Return True if the status is a success with a body."""
-    return response.status in _HTTP_OK and response.status not in _WITHOUT_BODY
-
-
 def decode_task(
     response: Response,
     *,
@@ -94,7 +88,7 @@ def decode_task(
     Source:
         FAULTS.md tables H and J; the status code is checked first.
     """
-    if is_success(response):
+    if response.is_success:
         outcome = _decode_success(response, task_id, base_url, alias)
     else:
         outcome = _decode_error(response, task_id)

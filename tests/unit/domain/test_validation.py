@@ -75,17 +75,17 @@ def test_task_stands_for_its_id():
 
 
 @pytest.mark.parametrize(
-    ("tasks", "pairs"),
+    ("tasks", "tags"),
     [
-        ((), []),
-        (["b", TASK, "b"], [("b", None), ("vid_1", None), ("b", None)]),
-        (iter("ab"), [("a", None), ("b", None)]),
-        ({"b": 7, TASK: None}, [("b", 7), ("vid_1", None)]),
+        ((), {}),
+        (["b", TASK, "b"], {"b": "tag", "vid_1": "tag"}),
+        (iter("ba"), {"b": "tag", "a": "tag"}),
+        ({"b": 7, TASK: None}, {"b": 7, "vid_1": None}),
     ],
 )
-def test_tasks_are_pairs_of_id_and_tag(tasks, pairs):
-    """Of an iterable every tag is None; a mapping gives the tags."""
-    assert validate_tasks(tasks) == pairs
+def test_every_task_has_a_tag(tasks, tags):
+    """A mapping has its own tags; the ids of an iterable have the same one."""
+    assert list(validate_tasks(tasks, tag="tag").items()) == list(tags.items())
 
 
 @pytest.mark.parametrize("tasks", ["vid_1", b"vid_1", TASK], ids=type)
@@ -222,6 +222,7 @@ def test_argument_of_another_class_is_refused(value, got):
     with pytest.raises(ConfigError, match=f"^retry must be a RetryPolicy, got {got}"):
         validate_instance("retry", value, RetryPolicy)
     assert validate_instance("retry", RetryPolicy(), RetryPolicy) == RetryPolicy()
+    assert validate_instance("retry", None, RetryPolicy) is None
 
 
 def test_unset_shows_its_name():
