@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from attrs import frozen
 
-from tests.support.clients import make_client
+from ezvideo_async import AsyncVideoClient
 
 if TYPE_CHECKING:
     import ssl
@@ -63,8 +63,8 @@ Step = Any
 Script = list[Step]
 
 
-def response(body: bytes | dict[str, Any], *headers: str, status: str = "200 OK") -> bytes:
-    """Build one whole HTTP response."""
+def answer(body: bytes | dict[str, Any], *headers: str, status: str = "200 OK") -> bytes:
+    """One whole HTTP answer."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + content
@@ -77,12 +77,12 @@ def task(task_id: str, status: str = "completed", **fields: Any) -> dict[str, An
 
 def done(seen: Seen) -> bytes:
     """Answer that the asked task is completed."""
-    return response(task(seen.task_id))
+    return answer(task(seen.task_id))
 
 
 def running(seen: Seen) -> bytes:
     """Answer that the asked task is being processed."""
-    return response(task(seen.task_id, "processing"))
+    return answer(task(seen.task_id, "processing"))
 
 
 def replying(*replies: Any) -> Script:
@@ -213,10 +213,10 @@ def _read(head: bytes, number: int) -> Seen:
     )
 
 
-def client_of(server: Any, **options: Any) -> Any:
+def client_of(server: Any, **options: Any) -> AsyncVideoClient:
     """Make a client whose chance is always one half."""
-    options = {"base_url": server.base_url, **options}
-    return make_client(options.pop("api_key", KEY), **options)
+    options = {"base_url": server.base_url, "rand": lambda: 0.5, **options}
+    return AsyncVideoClient(options.pop("api_key", KEY), **options)
 
 
 def now() -> float:
