@@ -1,8 +1,8 @@
 """
-What carries requests: one interface, and what its two kinds share.
+HTTP backend interface, and the checks that its two implementations share.
 
-The kinds are lines of our own, and a session of aiohttp: a borrowed one, or our own where lines
-cannot be had.  Both raise what aiohttp raises; the transport makes our errors of it.
+The implementations are a connection pool of our own, and an aiohttp session.  Both raise the
+exceptions of aiohttp; the transport maps them to ours.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ezvideo_async._transport.credentials import ApiKey
 
 MAX_BODY_BYTES: Final = 1 << 20
-CONNECT_TIMEOUT: Final = 5.0  # seconds, as openai-python: a black hole shows by then
+CONNECT_TIMEOUT: Final = 5.0  # seconds, as openai-python; a host that drops packets shows by then
 KEEP_ALIVE: Final = 15.0  # seconds; servers close idle connections from about then on
-DNS_CACHE: Final = 10  # seconds until a failover is seen
+DNS_CACHE: Final = 10  # seconds until a failover is noticed
 PROXY_LOGIN: Final = 407
 
 RawResponse = tuple[int, "Mapping[str, str]", bytes]
@@ -34,62 +34,62 @@ RawResponse = tuple[int, "Mapping[str, str]", bytes]
 
 class Connection(Protocol):
     """
-    The connection that one request goes over.
+    The connection that one request is sent on.
 
     Attributes:
-        was_used: It has carried a request before, so that its end may be old news.
+        was_used: True if it has served a request before; the server may have closed it since.
     """
 
     was_used: bool
 
     def close(self) -> None:
-        """Close the connection, so that nobody gets what is left in it."""
+        """Close the connection, so that no later request reads what is left in it."""
 
 
 class HttpBackend(Protocol):
     """
-    Carries requests to one origin.
+    Sends requests to one origin.
 
     Attributes:
-        sends: Requests that were written.
+        sends: Number of requests written.
     """
 
     sends: int
 
-    async def take(self, *, fresh: bool) -> Any:
-        """Give a line to send one request on; *fresh*: one that was never used."""
+    async def acquire(self, *, fresh: bool) -> Any:
+        """Return a connection for one request; *fresh* requires a new one."""
 
-    async def carry(self, request: Request, secret: ApiKey, line: Any) -> RawResponse:
-        """Send a request on a line of ``take``, and read its answer."""
+    async def send(self, request: Request, api_key: ApiKey, connection: Any) -> RawResponse:
+        """Send a request on an acquired connection and read the response."""
         ...
 
     @property
-    def is_lost(self) -> bool:
-        """True when somebody else has closed its connections."""
+    def is_closed_by_owner(self) -> bool:
+        """True if the owner of a borrowed session has closed it."""
         ...
 
     @property
-    def connections(self) -> Sequence[asyncio.Transport]:
-        """Its open connections, to be aborted when they can't be closed."""
+    def open_transports(self) -> Sequence[asyncio.Transport]:
+        """The transports to abort when they cannot be closed."""
         ...
 
-    async def close(self) -> None:
-        """Close its connections; requests in flight fail."""
+    async def aclose(self) -> None:
+        """Close the backend's own connections; requests in flight fail."""
 
 
 class ProxyLoginError(aiohttp.ClientError):
-    """A proxy wants a login; of a plain http request the answer is all that tells so."""
+    """Response 407 to a plain http request, which aiohttp does not report as an error."""
 
     status = PROXY_LOGIN
 
 
 def check_head(status: int, headers: Any) -> None:
     """
-    Refuse an answer that is not the server's, or that two could read in two ways.
+    Refuse a response that comes from a proxy or has an ambiguous length.
 
     Raises:
-        ProxyLoginError: Only a proxy says 407, and not about the task.
-        HttpProcessingError: It has two lengths; aiohttp's parser in Python takes the first.
+        ProxyLoginError: The status is 407, which only a proxy sends.
+        HttpProcessingError: There are two lengths; aiohttp's Python parser accepts the first.
     """
     if status == PROXY_LOGIN:
         raise ProxyLoginError("407 Proxy Authentication Required")
@@ -102,16 +102,16 @@ async def read_body(stream: Any, request: Request, *, status: int) -> bytes:
     Read a whole body.
 
     Raises:
-        BadResponseError: It is larger than 1 MiB; no more than that is kept of it.
+        BadResponseError: It is larger than 1 MiB; the rest is not read.
     """
     if stream.is_eof() and stream.total_bytes <= MAX_BODY_BYTES:
         return bytes(stream.read_nowait(-1))
     parts: list[bytes] = []
-    room = MAX_BODY_BYTES
+    remaining = MAX_BODY_BYTES
     async for part in stream.iter_any():
-        room -= len(part)
-        if room < 0:
-            message = f"the answer is larger than {MAX_BODY_BYTES} bytes"
+        remaining -= len(part)
+        if remaining < 0:
+            message = f"the response body is larger than {MAX_BODY_BYTES} bytes"
             raise BadResponseError(
                 message, task_id=request.task_id, reason="too_large", status=status
             )

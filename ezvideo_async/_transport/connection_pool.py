@@ -1,15 +1,15 @@
 """
-Connections of our own to one origin, and what is said on them: below aiohttp's session.
+Connection pool for one origin, on aiohttp's connector and parser, without its session.
 
-aiohttp opens the connections (names, addresses, TLS) and parses the answers; its session, request
-and response objects between the two, which cost twice as much as all the rest of a request, are
-left out.  What is used here of aiohttp is not all documented: ``IS_SUPPORTED`` tells whether this
-aiohttp has it, and the transport uses a session where it has not.  Rules of this room:
+aiohttp opens the connections (names, addresses, TLS) and parses the responses.  Its session,
+request and response objects, which take two thirds of a request's CPU time, are not used.  Some
+of what is used of aiohttp is not documented: ``IS_SUPPORTED`` is False where this aiohttp lacks
+it, and the transport then uses a session.  Rules:
 
-1. A line carries one request at a time; whatever ends badly, a cancellation too, closes it.
-2. A line is kept for 15 s.  One on which something arrived meanwhile is closed, not used: a stray
-   answer would be taken for the next one.
-3. No object here holds the key; it is written, and that is all.
+1. A connection serves one request at a time.  An error or a cancellation closes it.
+2. An idle connection is kept for 15 s.  If data arrives while it is idle, it is closed, as the
+   data would be taken for the next response.
+3. No object here holds the API key.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 _RECEIVE_BYTES: Final = 1 << 16
 """
-Read so much at once.  asyncio's 256 KiB are beyond what malloc keeps at hand: with an unlucky heap
-each read costs two page faults, a fifth of a request.
+Bytes per read.  asyncio's 256 KiB exceed what malloc keeps for reuse: each read may then cost two
+page faults.
 """
 
 
@@ -69,46 +69,46 @@ IS_SUPPORTED: Final = _is_supported()
 
 class PooledConnection:
     """
-    The connection that one request goes over.
+    One connection of the pool.
 
     Attributes:
-        was_used: It has carried a request before, so that its end may be old news.
+        was_used: True if it has served a request before; the server may have closed it since.
         kept_until: When it has been idle for too long, loop clock.
     """
 
     __slots__ = ("__weakref__", "_connection", "_open", "kept_until", "protocol", "was_used")
 
-    def __init__(self, connection: Any, open_lines: WeakSet[PooledConnection]) -> None:
+    def __init__(self, connection: Any, open_connections: WeakSet[PooledConnection]) -> None:
         self._connection = connection
-        self._open = open_lines
+        self._open = open_connections
         self._open.add(self)
         self.protocol: Any = connection.protocol
         self.was_used = False
         self.kept_until = 0.0
 
     def close(self) -> None:
-        """Close the connection, so that nobody gets what is left in it."""
+        """Close the connection, so that no later request reads what is left in it."""
         self._open.discard(self)
         with suppress(RuntimeError):  # its event loop is closed
-            self.protocol.abort()  # a peer's goodbye in TLS may not come: 30 s of waiting, unseen
+            self.protocol.abort()  # asyncio waits up to 30 s for the peer to end TLS
         self._connection.close()
 
     @property
-    def is_clean(self) -> bool:
-        """True when it is open, and nothing has come that nobody asked for."""
+    def is_reusable(self) -> bool:
+        """True if it is open and no unsolicited data has arrived."""
         return self.protocol.is_connected() and not self.protocol.should_close
 
 
 class PoolBackend:
     """
-    Carries requests to one origin; its connections are opened when they are needed.
+    Sends requests to one origin on pooled connections, opened when needed.
 
     Args:
         base_url: Any url of the origin.
-        headers: Sent with every request, the key's aside.
+        headers: Sent with every request, besides ``Host`` and ``Authorization``.
 
     Attributes:
-        sends: Requests that were written.
+        sends: Number of requests written.
     """
 
     def __init__(self, *, base_url: str, headers: CIMultiDict[str]) -> None:
@@ -116,93 +116,94 @@ class PoolBackend:
         self._head = _head(self._url, headers)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
         self._connector: aiohttp.TCPConnector | None = None
-        # Weakly, as the timer holds these lines: those of a forgotten client are closed at once,
-        # by aiohttp's connection, without the collector of garbage.
+        # Weak, as is the timer's reference to the pool: the connections of a client that was not
+        # closed are closed by aiohttp as soon as the client is freed, without garbage collection.
         self._open: WeakSet[PooledConnection] = WeakSet()
-        self._idle: deque[PooledConnection] = (
-            deque()
-        )  # the one used last is at the end, and used next
+        self._idle: deque[PooledConnection] = deque()  # reused from the end, the last used first
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         self.sends = 0
 
     # -- one request ------------------------------------------------------------------------------
 
-    async def carry(self, request: Request, secret: ApiKey, line: PooledConnection) -> RawResponse:
-        """Send a request on a line, read its answer, and keep or close the line."""
+    async def send(
+        self, request: Request, api_key: ApiKey, connection: PooledConnection
+    ) -> RawResponse:
+        """Send a request, read the response, and release or close the connection."""
         try:
-            status, headers, stream = await self._ask(request, secret, line)
+            status, headers, stream = await self._exchange(request, api_key, connection)
             check_head(status, headers)
             body = await read_body(stream, request, status=status)
         except BaseException:
-            line.close()
+            connection.close()
             raise
-        self._give_back(line)
+        self._release(connection)
         return status, headers, body
 
-    async def _ask(
-        self, request: Request, secret: ApiKey, line: PooledConnection
+    async def _exchange(
+        self, request: Request, api_key: ApiKey, connection: PooledConnection
     ) -> tuple[int, Any, Any]:
-        line.protocol.set_response_params(read_until_eof=True, auto_decompress=True)
-        self._write(request, secret, line)
+        connection.protocol.set_response_params(read_until_eof=True, auto_decompress=True)
+        self._write(request, api_key, connection)
         while True:
-            message, stream = await line.protocol.read()
+            message, stream = await connection.protocol.read()
             if not _is_interim(message.code):
                 return message.code, message.headers, stream
 
-    def _write(self, request: Request, secret: ApiKey, line: PooledConnection) -> None:
-        # No local variable holds the key.
+    def _write(self, request: Request, api_key: ApiKey, connection: PooledConnection) -> None:
+        # No local variable holds the API key.
         path = request.url[request.url.index("/", len("https://")) :]
         start = f"{request.method} {path}{self._head}"
-        line.protocol.transport.write(f"{start}{secret.authorization()}\r\n\r\n".encode())
+        connection.protocol.transport.write(f"{start}{api_key.authorization()}\r\n\r\n".encode())
         self.sends += 1
 
     # -- connections ------------------------------------------------------------------------------
 
-    async def take(self, *, fresh: bool) -> PooledConnection:
-        """Give a line to send one request on; *fresh*: one that was never used."""
+    async def acquire(self, *, fresh: bool) -> PooledConnection:
+        """Return a connection for one request; *fresh* requires a new one."""
         now = asyncio.get_running_loop().time()
         while self._idle and not fresh:
-            line = self._idle.pop()
-            if line.is_clean and now < line.kept_until:
-                return line
-            line.close()
-        async with asyncio.timeout(CONNECT_TIMEOUT):  # looking up the name included
-            return await self._opened()
+            connection = self._idle.pop()
+            if connection.is_reusable and now < connection.kept_until:
+                return connection
+            connection.close()
+        async with asyncio.timeout(CONNECT_TIMEOUT):  # includes the DNS lookup
+            return await self._connect()
 
-    async def _opened(self) -> PooledConnection:
+    async def _connect(self) -> PooledConnection:
         if self._connector is None:
             self._connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE)
-        # Tells the connector where to connect, and is never sent.
+        # Names the host to the connector; it is never sent.
         loop = asyncio.get_running_loop()
         destination = aiohttp.ClientRequest("GET", self._url, loop=loop)
-        connection = await self._connector.connect(destination, [], self._timeout)
-        line = PooledConnection(connection, self._open)
+        connection = PooledConnection(
+            await self._connector.connect(destination, [], self._timeout), self._open
+        )
         # Not public; where it is missing, as with TLS, the reads are small already.
-        if hasattr(line.protocol.transport, "max_size"):
-            line.protocol.transport.max_size = _RECEIVE_BYTES
-        return line
+        if hasattr(connection.protocol.transport, "max_size"):
+            connection.protocol.transport.max_size = _RECEIVE_BYTES
+        return connection
 
-    def _give_back(self, line: PooledConnection) -> None:
-        """Keep a line for the next request, if it can carry one."""
-        if self._is_closed or not line.is_clean:
-            line.close()
+    def _release(self, connection: PooledConnection) -> None:
+        """Keep a connection for the next request if it is reusable, else close it."""
+        if self._is_closed or not connection.is_reusable:
+            connection.close()
             return
-        # Not public.  A parser left there would take in all that is pushed meanwhile, and keep 24
-        # bytes for each; without one, reading stops at 64 KiB.
-        line.protocol._parser = None  # noqa: SLF001 -- no other way
-        line.was_used = True
-        line.kept_until = asyncio.get_running_loop().time() + KEEP_ALIVE
-        self._idle.append(line)
+        # Not public.  With a parser, everything that a server sends unasked would be parsed and
+        # kept; without one, reading stops at 64 KiB.
+        connection.protocol._parser = None  # noqa: SLF001 -- no other way
+        connection.was_used = True
+        connection.kept_until = asyncio.get_running_loop().time() + KEEP_ALIVE
+        self._idle.append(connection)
         if self._timer is None:
-            self._set_timer(line.kept_until)
+            self._set_timer(connection.kept_until)
 
     def _set_timer(self, at: float) -> None:
-        self._timer = asyncio.get_running_loop().call_at(at, _close_old, ref(self), at)
+        self._timer = asyncio.get_running_loop().call_at(at, _close_expired, ref(self), at)
 
-    def close_old(self, due: float) -> None:
-        """Close what has been idle for too long by *due*."""
-        # Some loops round timers down: what was set for now is due now.
+    def close_expired(self, due: float) -> None:
+        """Close the connections that have been idle for too long by *due*."""
+        # Some loops call timers early, as they round times down: what was set for *due* is due.
         now = max(due, asyncio.get_running_loop().time())
         self._timer = None
         while self._idle and self._idle[0].kept_until <= now:
@@ -211,17 +212,17 @@ class PoolBackend:
             self._set_timer(self._idle[0].kept_until)
 
     @property
-    def is_lost(self) -> bool:
-        """False: nobody else can close these connections."""
+    def is_closed_by_owner(self) -> bool:
+        """False: these connections are the pool's own."""
         return False
 
     @property
-    def connections(self) -> list[asyncio.Transport]:
-        """The open lines' transports."""
-        return [line.protocol.transport for line in self._open if line.protocol.transport]
+    def open_transports(self) -> list[asyncio.Transport]:
+        """The transports of the open connections."""
+        return [each.protocol.transport for each in self._open if each.protocol.transport]
 
-    async def close(self) -> None:
-        """Close all lines, those in use too."""
+    async def aclose(self) -> None:
+        """Close all connections, including those in use."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -229,21 +230,21 @@ class PoolBackend:
             if self._connector is not None:
                 await self._connector.close()
         finally:
-            for line in tuple(self._open):
-                line.close()
+            for connection in tuple(self._open):
+                connection.close()
             self._idle.clear()
 
 
-def _close_old(lines: Callable[[], PoolBackend | None], due: float) -> None:
-    if (kept := lines()) is not None:
-        kept.close_old(due)
+def _close_expired(pool: Callable[[], PoolBackend | None], due: float) -> None:
+    if (alive := pool()) is not None:
+        alive.close_expired(due)
 
 
 def _head(url: URL, headers: CIMultiDict[str]) -> str:
-    """Everything between the path and the key, in the order that aiohttp sends it."""
-    fixed = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f" HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{fixed}Authorization: "
+    """Build everything between the path and the API key, in the order of aiohttp."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f" HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{lines}Authorization: "
 
 
 def _is_interim(status: int) -> bool:
-    return 100 <= status < 200 and status != 101  # noqa: PLR2004 -- no answer follows a 101
+    return 100 <= status < 200 and status != 101  # noqa: PLR2004 -- no response follows a 101

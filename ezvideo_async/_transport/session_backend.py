@@ -1,13 +1,13 @@
 """
-Requests over a session of aiohttp, by its public means alone: the way of a borrowed session.
+HTTP backend over an aiohttp session, by public means only; used for borrowed sessions.
 
 Promises:
 
-1. The server sees each request once: aiohttp's own hidden second send of a failed GET is off.
-2. The key is put on in a middleware, for the API's own origin only, so that no frame, request
+1. The server sees each request once: aiohttp's hidden second send of a failed GET is off.
+2. The API key is set in a middleware, for the API's own origin only, so that no frame, request
    record or exception of aiohttp holds it.
-3. Redirects are not followed; what a borrowed session would add (its own key, raising for a
-   status) is taken back.
+3. Redirects are not followed.  A borrowed session's own key and its ``raise_for_status`` are
+   overridden.
 """
 
 from __future__ import annotations
@@ -38,48 +38,47 @@ if TYPE_CHECKING:
     from ezvideo_async._transport.credentials import ApiKey
 
 
-_LIMITS_IN_QUEUE: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
-_LIMITS: Final = aiohttp.ClientTimeout(
+_TIMEOUT_WITHOUT_POOL: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
+_TIMEOUT: Final = aiohttp.ClientTimeout(
     total=None, connect=CONNECT_TIMEOUT, sock_connect=CONNECT_TIMEOUT
 )
 
 
 class DisconnectedError(aiohttp.ClientError):
-    """Stands in for the two errors on which aiohttp would resend."""
+    """Replaces the two errors after which aiohttp would resend."""
 
 
-class _UsedLineError(Exception):
-    """The pool gave a used connection that will not do; nothing was sent."""
+class _UsedConnectionError(Exception):
+    """The pool gave a used connection that is not acceptable; nothing was sent."""
 
 
 class SessionConnection:
     """The connection that aiohttp's pool gave to one request."""
 
-    __slots__ = ("is_to_be_fresh", "protocol", "was_used")
+    __slots__ = ("must_be_fresh", "protocol", "was_used")
 
-    def __init__(self, *, is_to_be_fresh: bool) -> None:
-        self.is_to_be_fresh = is_to_be_fresh
+    def __init__(self, *, must_be_fresh: bool) -> None:
+        self.must_be_fresh = must_be_fresh
         self.protocol: Any = None
         self.was_used = False
 
     def close(self) -> None:
-        """Close the connection, so that nobody gets what is left in it."""
+        """Close the connection, so that no later request reads what is left in it."""
         if self.protocol is not None:
             self.protocol.close()
 
 
 class SessionBackend:
     """
-    Carries requests to one origin over a session.
+    Sends requests to one origin over an aiohttp session.
 
     Args:
-        base_url: Says which origin gets the key.
+        base_url: Any url of the origin, the only one that gets the API key.
         headers: Sent with every request.
-        session: A session to borrow; it is never closed here.  None makes one at the first
-            request.
+        session: A borrowed session, never closed here.  None makes one at the first request.
 
     Attributes:
-        sends: Requests that were written.
+        sends: Number of requests written.
     """
 
     def __init__(
@@ -93,96 +92,101 @@ class SessionBackend:
         self._headers = headers
         self._session = session
         self._owns_session = session is None
-        self._under_way = 0
+        self._in_flight = 0
         self._used: WeakSet[Any] = WeakSet()
         self.sends = 0
 
-    async def take(self, *, fresh: bool) -> SessionConnection:
-        """Give a line to send one request on; *fresh*: one that was never used."""
-        return SessionConnection(is_to_be_fresh=fresh)
+    async def acquire(self, *, fresh: bool) -> SessionConnection:
+        """Return a placeholder for the connection that aiohttp's pool will choose."""
+        return SessionConnection(must_be_fresh=fresh)
 
-    async def carry(self, request: Request, secret: ApiKey, line: SessionConnection) -> RawResponse:
-        """Send a request, and read its answer; aiohttp's pool has the connections."""
+    async def send(
+        self, request: Request, api_key: ApiKey, connection: SessionConnection
+    ) -> RawResponse:
+        """Send a request and read the response."""
 
         async def send_once(
             outgoing: aiohttp.ClientRequest, handler: ClientHandlerType
         ) -> aiohttp.ClientResponse:
-            # A borrowed session may hold a default key: ours, or none for a foreign origin.
+            # A borrowed session may have a default key: ours replaces it, on our origin only.
             outgoing.headers.pop(hdrs.AUTHORIZATION, None)
             if outgoing.url.origin() == self._origin:
-                outgoing.headers[hdrs.AUTHORIZATION] = secret.authorization()
-            self._follow(outgoing, line)
+                outgoing.headers[hdrs.AUTHORIZATION] = api_key.authorization()
+            self._record_connection(outgoing, connection)
             while True:
                 try:
                     return await handler(outgoing)
-                except _UsedLineError:
-                    continue  # aiohttp has closed it; the pool gives another one, or none
+                except _UsedConnectionError:
+                    continue  # aiohttp has closed it; its pool gives the next one, or opens one
                 except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
                     if isinstance(error, aiohttp.ClientConnectorError):
-                        raise  # never sent, never resent
+                        raise  # nothing was sent, so aiohttp does not resend
                     text = str(error)
-                # Of these two alone aiohttp would send the request again: hide them from it.
+                # aiohttp would resend after these two errors, so they are replaced.
                 raise DisconnectedError(text)
 
-        self._under_way += 1
+        self._in_flight += 1
         try:
-            return await self._ask(request, send_once)
+            return await self._exchange(request, send_once)
         finally:
-            self._under_way -= 1
+            self._in_flight -= 1
 
-    async def _ask(self, request: Request, send_once: ClientMiddlewareType) -> RawResponse:
-        session = self._opened()
+    async def _exchange(self, request: Request, send_once: ClientMiddlewareType) -> RawResponse:
+        session = self._open_session()
         async with session.request(
             request.method,
             URL(request.url, encoded=True),
             headers=self._headers,
             allow_redirects=False,
-            raise_for_status=False,  # a borrowed session may say otherwise
+            raise_for_status=False,  # a borrowed session may have it on
             auto_decompress=True,
-            timeout=self._limits(session.connector),
+            timeout=self._timeout(session.connector),
             middlewares=(send_once,),
-        ) as answer:
+        ) as response:
             try:
-                check_head(answer.status, answer.headers)
-                body = await read_body(answer.content, request, status=answer.status)
+                check_head(response.status, response.headers)
+                body = await read_body(response.content, request, status=response.status)
             except BaseException:
-                answer.close()
+                response.close()
                 raise
-        return answer.status, answer.headers, body
+        return response.status, response.headers, body
 
-    def _limits(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientTimeout:
+    def _timeout(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientTimeout:
         """
-        Limit the connect, from the name look-up on.
+        Limit the connect, DNS lookup included.
 
-        aiohttp counts the wait for a place in the pool too.  So there is no such limit when a
-        borrowed pool has fewer places than we have requests under way: the whole try's is enough.
+        aiohttp counts waiting for the pool as connecting.  So when a borrowed pool has fewer
+        connections than there are requests in flight, only the attempt's own timeout counts.
         """
-        places = (connector.limit, connector.limit_per_host) if connector is not None else ()
-        has_place = self._under_way <= min(filter(None, places), default=self._under_way)
-        return _LIMITS if has_place else _LIMITS_IN_QUEUE
+        limits = (connector.limit, connector.limit_per_host) if connector is not None else ()
+        has_connection = self._in_flight <= min(filter(None, limits), default=self._in_flight)
+        return _TIMEOUT if has_connection else _TIMEOUT_WITHOUT_POOL
 
-    def _follow(self, outgoing: aiohttp.ClientRequest, line: SessionConnection) -> None:
-        """Note the connection that the request is given, and whether it was used before."""
+    def _record_connection(
+        self, outgoing: aiohttp.ClientRequest, connection: SessionConnection
+    ) -> None:
+        """Note which connection aiohttp gives to the request, and whether it was used before."""
         send = outgoing.send
 
-        async def noted_send(connection: Any) -> aiohttp.ClientResponse:
-            line.protocol = connection.protocol
-            line.was_used = line.protocol in self._used
-            # What lies in a connection before we have asked is no answer to us.
-            if line.was_used and (line.is_to_be_fresh or line.protocol.should_close):
-                raise _UsedLineError
-            self._used.add(line.protocol)
+        async def recording_send(given: Any) -> aiohttp.ClientResponse:
+            connection.protocol = given.protocol
+            connection.was_used = connection.protocol in self._used
+            is_dirty = connection.must_be_fresh or connection.protocol.should_close
+            # Data that arrived before the request is not its response.
+            if connection.was_used and is_dirty:
+                raise _UsedConnectionError
+            self._used.add(connection.protocol)
             self.sends += 1
-            return await send(connection)
+            return await send(given)
 
-        # No public hook tells a request's connection; this holds for borrowed sessions too.
-        outgoing.send = noted_send  # type: ignore[assignment,method-assign]
+        # No public hook gives a request's connection; this one works for borrowed sessions too.
+        outgoing.send = recording_send  # type: ignore[assignment,method-assign]
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=0,  # the budget's gate is the limit
+                    limit=0,  # the request budget is the limit
                     keepalive_timeout=KEEP_ALIVE,
                     ttl_dns_cache=DNS_CACHE,
                 ),
@@ -192,17 +196,17 @@ class SessionBackend:
         return self._session
 
     @property
-    def is_lost(self) -> bool:
-        """True when the session was closed by its owner."""
+    def is_closed_by_owner(self) -> bool:
+        """True if the owner of a borrowed session has closed it."""
         return self._session is not None and self._session.closed
 
     @property
-    def connections(self) -> list[asyncio.Transport]:
+    def open_transports(self) -> list[asyncio.Transport]:
         """The transports of a session of our own."""
         used = self._used if self._owns_session else ()
         return [protocol.transport for protocol in used if protocol.transport]
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close a session of our own."""
         if self._session is not None and self._owns_session:
             await self._session.close()

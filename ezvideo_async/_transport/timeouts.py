@@ -1,8 +1,8 @@
 """
-Time limits of many tries on one timer.
+Timeouts of concurrent attempts that share one event loop timer.
 
-``asyncio.timeout`` sets and cancels a timer for each request, which costs more than the rest of
-our bookkeeping together; of requests with one and the same limit, only the oldest needs one.
+``asyncio.timeout`` sets and cancels a timer for each attempt, which costs more than the rest of
+the client's work on it; as all attempts have the same timeout, only the oldest needs a timer.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 class SharedTimeout:
     """
-    Gives each try the same time, in seconds: ``with patience.limit(): ...``.
+    Gives each attempt the same timeout: ``with shared_timeout.new(): ...``.
 
-    Belongs to one event loop, the one in which a limit is first used.
+    Belongs to the event loop in which its first timeout is entered.
+
+    Args:
+        seconds: Seconds for each attempt.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -27,56 +30,60 @@ class SharedTimeout:
         self._running: dict[Timeout, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def limit(self) -> Timeout:
-        """Make the limit of one try."""
+    def new(self) -> Timeout:
+        """Make the timeout of one attempt; it starts when it is entered."""
         return Timeout(self)
 
-    def begin(self, limit: Timeout) -> None:
-        """Watch a limit; it is the latest of all."""
-        self._running[limit] = None
+    def start(self, timeout: Timeout) -> None:
+        """Watch a timeout, whose deadline is the latest of all."""
+        self._running[timeout] = None
         if self._timer is None:
-            self._set_timer(limit.deadline)
+            self._set_timer(timeout.deadline)
 
-    def end(self, limit: Timeout) -> None:
-        """Watch it no more."""
-        self._running.pop(limit, None)
+    def stop(self, timeout: Timeout) -> None:
+        """Stop watching a timeout."""
+        self._running.pop(timeout, None)
         if not self._running and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def end_all(self) -> None:
-        """Let the time of all tries that run be up now."""
+    def expire_all(self) -> None:
+        """Expire all running timeouts now."""
         if self._timer is not None:
             self._timer.cancel()
-        self._fired(inf)
+        self._expire_due(inf)
 
     def _set_timer(self, at: float) -> None:
-        self._timer = asyncio.get_running_loop().call_at(at, self._fired, at)
+        self._timer = asyncio.get_running_loop().call_at(at, self._expire_due, at)
 
-    def _fired(self, at: float) -> None:
-        # Some loops round timers down: what was set for now is over now.
-        now = max(at, asyncio.get_running_loop().time())
+    def _expire_due(self, due: float) -> None:
+        # Some loops call timers early, as they round times down: what was set for *due* is due.
+        now = max(due, asyncio.get_running_loop().time())
         self._timer = None
-        for limit in [limit for limit in self._running if limit.deadline <= now]:
-            del self._running[limit]
-            limit.interrupt()
+        for timeout in [timeout for timeout in self._running if timeout.deadline <= now]:
+            del self._running[timeout]
+            timeout.expire()
         if self._running:
             self._set_timer(next(iter(self._running)).deadline)
 
 
 class Timeout:
     """
-    The time limit of what runs inside ``with``.
+    The timeout of one ``with`` block, as ``asyncio.timeout``.
 
     Raises:
-        TimeoutError: Its time was up, on leaving; as of ``asyncio.timeout``.
+        TimeoutError: It expired; raised on leaving the block.
+
+    Attributes:
+        started: When the block was entered, loop clock.
+        deadline: When it expires, loop clock.
     """
 
-    __slots__ = ("_cancelling", "_is_over", "_patience", "_task", "began", "deadline")
+    __slots__ = ("_cancelling", "_is_expired", "_shared", "_task", "deadline", "started")
 
-    def __init__(self, patience: SharedTimeout) -> None:
-        self._patience = patience
-        self._is_over = False
+    def __init__(self, shared: SharedTimeout) -> None:
+        self._shared = shared
+        self._is_expired = False
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -84,9 +91,9 @@ class Timeout:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self.began = loop.time()
-        self.deadline = self.began + self._patience.seconds
-        self._patience.begin(self)
+        self.started = loop.time()
+        self.deadline = self.started + self._shared.seconds
+        self._shared.start(self)
         return self
 
     def __exit__(
@@ -95,14 +102,14 @@ class Timeout:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._is_over:
-            self._patience.end(self)
-        # A cancellation that the caller asked for as well is the caller's.
+        if not self._is_expired:
+            self._shared.stop(self)
+        # If the caller cancelled as well, the cancellation is the caller's.
         elif self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
-    def interrupt(self) -> None:
-        """Cancel what runs: its time is up."""
-        self._is_over = True
-        if not self._task.get_loop().is_closed():  # else it never goes on
+    def expire(self) -> None:
+        """Cancel the running block."""
+        self._is_expired = True
+        if not self._task.get_loop().is_closed():  # else the task never runs again
             self._task.cancel()

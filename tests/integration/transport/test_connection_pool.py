@@ -1,4 +1,4 @@
-"""Connections of our own: kept, let go, closed; and a session where aiohttp does not allow them."""
+"""Connection pool: keep-alive, reuse, closing, TLS; the session it falls back to; timeouts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from ezvideo_async import AsyncVideoClient, RetryPolicy
-from ezvideo_async._transport import connection_pool as _line
+from ezvideo_async._transport import connection_pool
 from ezvideo_async.errors import TransportError
 from tests.support.raw_server import (
     CLOSE,
@@ -34,8 +34,8 @@ from tests.support.raw_server import (
 ONCE = RetryPolicy(attempts=1)
 
 
-async def test_a_connection_is_kept_for_fifteen_seconds() -> None:
-    """A moment before it is used again, at fifteen seconds it is closed."""
+async def test_idle_connection_is_kept_for_fifteen_seconds() -> None:
+    """Just before 15 s it is reused; at 15 s it is closed."""
     async with RawServer(DONE) as server, client_of(server) as client:
         await client.retrieve("t")
         await asyncio.sleep(14.999)
@@ -49,8 +49,8 @@ async def test_a_connection_is_kept_for_fifteen_seconds() -> None:
         assert server.connections == 2
 
 
-async def test_the_connection_used_last_is_used_next() -> None:
-    """So that those which few requests do not need grow old and are closed."""
+async def test_connection_used_last_is_reused_first() -> None:
+    """Connections that are not needed any more stay idle and are closed."""
     script = [READ, 1.0, *DONE[1:]]
     async with RawServer(script) as server, client_of(server) as client:
         await asyncio.gather(*(client.retrieve(name) for name in "abc"))
@@ -63,8 +63,8 @@ async def test_the_connection_used_last_is_used_next() -> None:
         assert len({seen.connection for seen in server.requests[3:]}) == 1
 
 
-async def test_a_connection_that_says_close_is_not_kept() -> None:
-    """``Connection: close`` is believed, also when the server leaves it open."""
+async def test_connection_is_not_kept_after_connection_close() -> None:
+    """``Connection: close`` counts, also if the server leaves the connection open."""
     reply = response(task("t"), "Connection: close")
     async with RawServer([READ, reply, STALL], DONE) as server, client_of(server) as client:
         await client.retrieve("t")
@@ -74,20 +74,8 @@ async def test_a_connection_that_says_close_is_not_kept() -> None:
         assert client.requests_sent == 2
 
 
-async def test_a_connection_with_a_stray_answer_is_not_used() -> None:
-    """What comes on an idle connection closes it; nothing is sent on it."""
-    script = [READ, done, 0.5, response(task("EVIL")), READ, CLOSE]
-    async with RawServer(script, DONE) as server, client_of(server, retry=ONCE) as client:
-        await client.retrieve("a")
-        await asyncio.sleep(1.0)
-        found = await client.retrieve("b")
-
-        assert "EVIL" not in str(found.raw)
-        assert [seen.connection for seen in server.requests] == [0, 1]
-
-
-async def test_a_flood_of_stray_answers_takes_little_memory() -> None:
-    """What is pushed on an idle connection is neither read on nor parsed."""
+async def test_data_on_an_idle_connection_takes_little_memory() -> None:
+    """Unsolicited responses are not parsed, and reading stops."""
     flood = [b"HTTP/1.1 204 No\r\n\r\n" * 3000] * 40
     async with RawServer([READ, done, 0.5, *flood, STALL], DONE) as server:
         async with client_of(server, retry=ONCE) as client:
@@ -102,8 +90,8 @@ async def test_a_flood_of_stray_answers_takes_little_memory() -> None:
         assert [seen.connection for seen in server.requests] == [0, 1]
 
 
-async def test_leaving_closes_idle_connections_and_their_timer() -> None:
-    """After ``async with`` neither a connection nor a timer is left."""
+async def test_aclose_closes_idle_connections_and_their_timer() -> None:
+    """After ``async with`` no connection and no timer is left."""
     loop: Any = asyncio.get_running_loop()
     async with RawServer(DONE) as server:
         async with client_of(server) as client:
@@ -116,11 +104,11 @@ async def test_leaving_closes_idle_connections_and_their_timer() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-async def test_the_connections_of_a_forgotten_client_are_closed_at_once() -> None:
-    """Also where garbage is never collected; aiohttp tells the loop of each."""
-    told: list[str] = []
+async def test_connections_of_an_unclosed_client_are_closed_when_it_is_freed() -> None:
+    """No garbage collection is needed; aiohttp reports each to the event loop."""
+    messages: list[str] = []
     asyncio.get_running_loop().set_exception_handler(
-        lambda _, context: told.append(context["message"])
+        lambda _, context: messages.append(context["message"])
     )
     gc.collect()
     gc.disable()
@@ -135,11 +123,11 @@ async def test_the_connections_of_a_forgotten_client_are_closed_at_once() -> Non
             assert server.open_connections == 0
     finally:
         gc.enable()
-    assert told == ["Unclosed connection"] * 3
+    assert messages == ["Unclosed connection"] * 3
 
 
-async def test_headers_of_the_caller_take_the_place_of_ours() -> None:
-    """A name stands once in a request, whatever its case."""
+async def test_headers_of_the_caller_replace_ours() -> None:
+    """Each name is sent once, whatever its case."""
     async with (
         RawServer(DONE) as server,
         client_of(server, headers={"accept": "text/json", "X-Team": "a"}) as client,
@@ -155,8 +143,8 @@ async def test_headers_of_the_caller_take_the_place_of_ours() -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1", "", "/a/b%20c"])
-async def test_the_path_of_the_base_url_is_sent_as_it_is(path: str) -> None:
-    """Whatever stands before ``/videos`` comes first."""
+async def test_path_of_the_base_url_is_sent_unchanged(path: str) -> None:
+    """It comes before ``/videos``."""
     async with RawServer(DONE) as server:
         base_url = f"http://127.0.0.1:{server.port}{path}"
         async with client_of(server, base_url=base_url) as client:
@@ -165,9 +153,11 @@ async def test_the_path_of_the_base_url_is_sent_as_it_is(path: str) -> None:
         assert server.requests[0].target == f"{path}/videos/t%201"
 
 
-async def test_another_aiohttp_is_gone_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where aiohttp has not what lines are made of, a session of our own serves as well."""
-    monkeypatch.setattr(_line, "IS_SUPPORTED", False)
+async def test_session_is_used_with_an_unsupported_aiohttp(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If aiohttp lacks what the pool needs, the client uses a session of its own."""
+    monkeypatch.setattr(connection_pool, "IS_SUPPORTED", False)
     async with (
         RawServer([READ, done, READ, CLOSE], DONE) as server,
         client_of(server, retry=ONCE) as client,
@@ -176,14 +166,14 @@ async def test_another_aiohttp_is_gone_round(monkeypatch: pytest.MonkeyPatch) ->
             assert (await client.retrieve("t")).succeeded
 
         assert client.requests_sent == len(server.requests) == 4
-        assert client._transport._carrier.__class__.__name__ == "SessionBackend"
+        assert client._transport._backend.__class__.__name__ == "SessionBackend"
     await asyncio.sleep(0.001)
     assert server.open_connections == 0
 
 
-def test_this_aiohttp_is_supported() -> None:
-    """With the versions of aiohttp that we know, lines are made."""
-    assert _line.IS_SUPPORTED
+def test_installed_aiohttp_is_supported() -> None:
+    """With the tested versions of aiohttp the pool is used."""
+    assert connection_pool.IS_SUPPORTED
 
 
 class _LaterRequest:
@@ -197,13 +187,13 @@ class _LaterConnector:
 @pytest.mark.parametrize(
     ("name", "later"), [("ClientRequest", _LaterRequest), ("BaseConnector", _LaterConnector)]
 )
-def test_an_aiohttp_that_asks_for_more_is_not(
+def test_changed_aiohttp_is_not_supported(
     name: str, later: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A class that takes other arguments, or lacks a method, is told at import, not in use."""
+    """Other arguments or a missing method are detected at import."""
     monkeypatch.setattr(aiohttp, name, later)
 
-    assert not _line._is_supported()
+    assert not connection_pool._is_supported()
 
 
 # -- with TLS -------------------------------------------------------------------------------------
@@ -220,8 +210,8 @@ def certified(monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     return context
 
 
-async def test_with_tls_a_connection_is_kept_too(certified: ssl.SSLContext) -> None:
-    """Requests one after another share a handshake; a closed connection is resent on once."""
+async def test_tls_connection_is_kept(certified: ssl.SSLContext) -> None:
+    """Consecutive requests share a handshake; on a stale connection the request is resent."""
     script = [*replying(done, done, done), READ, CLOSE]
     async with RawServer(script, DONE, tls=certified) as server, client_of(server) as client:
         for _call in range(4):
@@ -231,8 +221,8 @@ async def test_with_tls_a_connection_is_kept_too(certified: ssl.SSLContext) -> N
         assert client.requests_sent == 5
 
 
-class _Deaf(asyncio.Protocol):
-    """Takes one request, and hears nothing any more."""
+class _NotReading(asyncio.Protocol):
+    """Reads one request and nothing more."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -241,10 +231,10 @@ class _Deaf(asyncio.Protocol):
         self.transport.pause_reading()
 
 
-async def test_a_peer_that_says_no_goodbye_is_not_waited_for(certified: ssl.SSLContext) -> None:
-    """A TLS connection whose peer has gone leaves no timer, and so no socket, behind."""
+async def test_close_does_not_wait_for_the_end_of_tls(certified: ssl.SSLContext) -> None:
+    """A TLS connection whose peer stopped reading leaves no timer and no socket."""
     loop: Any = asyncio.get_running_loop()
-    peer = _Deaf()
+    peer = _NotReading()
     server = await loop.create_server(lambda: peer, "127.0.0.1", 0, ssl=certified)
     base_url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     async with AsyncVideoClient(KEY, base_url=base_url, retry=ONCE, request_timeout=2.0) as client:
@@ -257,11 +247,11 @@ async def test_a_peer_that_says_no_goodbye_is_not_waited_for(certified: ssl.SSLC
     server.close()
 
 
-# -- one timer for all tries ----------------------------------------------------------------------
+# -- timeouts on one timer ------------------------------------------------------------------------
 
 
-async def test_each_try_has_its_own_limit() -> None:
-    """Tries that began one after another end one after another, on one timer."""
+async def test_each_attempt_has_its_own_timeout() -> None:
+    """Attempts that started one after another time out one after another, on one timer."""
     loop: Any = asyncio.get_running_loop()
     ends: dict[str, float] = {}
     async with RawServer([READ, STALL]) as server:
@@ -277,15 +267,15 @@ async def test_each_try_has_its_own_limit() -> None:
             calls = [asyncio.create_task(one(f"t{k}", k * 0.5)) for k in range(10)]
             await asyncio.sleep(3.0)
             timers = [timer for timer in loop._scheduled if not timer.cancelled()]
-            limits = [timer for timer in timers if timer._callback.__name__ == "_fired"]
-            assert [timer.when() for timer in limits] == [4.0]
+            timeouts = [timer for timer in timers if timer._callback.__name__ == "_expire_due"]
+            assert [timer.when() for timer in timeouts] == [4.0]
             await asyncio.gather(*calls)
 
         assert ends == {f"t{k}": 4.0 + k * 0.5 for k in range(10)}
 
 
-async def test_a_callers_cancellation_at_the_very_end_of_a_limit_is_the_callers() -> None:
-    """Cancelled in the moment in which the time is up, a call is cancelled, not timed out."""
+async def test_cancellation_at_the_deadline_is_the_callers() -> None:
+    """A call that is cancelled when its timeout expires is cancelled, not timed out."""
     loop = asyncio.get_running_loop()
     async with (
         RawServer([READ, STALL]) as server,
