@@ -1,14 +1,13 @@
 """
-The key: checked once, shown never, renewed at most once for everybody who was refused.
+API key: validation, masking where a server echoes it, and renewal after a 401.
 
-Nothing here does network I/O of its own; a key may come from the caller's async callable.
+No network I/O here; the caller's async callable may do its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from inspect import isawaitable
@@ -17,36 +16,34 @@ from typing import NoReturn
 from ezvideo_async.errors import ConfigError, RequestTimeoutError
 
 KeySource = str | Callable[[], Awaitable[str]]
-"""A key, or an async callable that gives one and is asked again once after a 401."""
+"""
+Source of the API key: a text, or an async callable without arguments that returns one.
+
+The callable is called at the first request, and once more after a 401, for keys that expire.
+Concurrent requests share one call; its exceptions reach them unchanged.
+"""
 
 _MASK = "***"
-_SHORTEST_SECRET = 8
-"""Characters; a local server's "x" or "test" is no secret, and masking it would break answers."""
+_SHORTEST_MASKED = 8
+"""Characters.  A local server's "x" or "test" is not secret; masking it would garble responses."""
 
-_MATCHED = 64
-"""Characters of a key that are looked for escaped; what follows them counts as the key's rest."""
-
-_STARTING = 12
-"""Characters by which a body is searched first: a pattern of a whole key takes 30 ms to compile."""
-
-_AMBIGUOUS = 4
-"""Backslashes and percent signs, which no key has; each doubles the ways to read a text."""
+_ESCAPED = re.compile(r'\\(?:u00([2-7][0-9A-Fa-f])|(["\\/]))|%([2-7][0-9A-Fa-f])')
+"""One character of a key as JSON or percent-encoding may escape it."""
 
 
 class ApiKey:
-    """A key that no ``repr``, log, pickle or traceback shows."""
+    """An API key that no ``repr``, log, pickle or traceback shows."""
 
-    __slots__ = ("_echoes", "_key", "_marks", "_starts")
+    __slots__ = ("_encoded", "_escaped", "_key")
 
     def __init__(self, key: object) -> None:
-        trouble = _trouble_with_key(key)
-        self._key = "" if trouble else str(key).strip()
-        self._echoes: re.Pattern[str] | None = None
-        self._starts: re.Pattern[bytes] | None = None
-        self._marks = _marks_of(self._key[:_STARTING])
-        del key  # no traceback shows it, not even a refused one
-        if trouble:
-            raise ConfigError(trouble)
+        problem = _problem_with_key(key)
+        self._key = "" if problem else str(key).strip()
+        self._encoded = self._key.encode("ascii")
+        self._escaped: re.Pattern[str] | None = None
+        del key  # no traceback shows it, even if it was refused
+        if problem:
+            raise ConfigError(problem)
 
     def __repr__(self) -> str:
         return f"ApiKey({_MASK!r})"
@@ -58,102 +55,68 @@ class ApiKey:
         return hash(self._key)
 
     def __reduce__(self) -> NoReturn:
-        message = "a key is not pickled or copied"
+        message = "an API key is not pickled or copied"
         raise TypeError(message)
 
     def authorization(self) -> str:
-        """Give the value of the ``Authorization`` header; let no local variable hold it."""
+        """Return the value of the ``Authorization`` header; keep it in no local variable."""
         return f"Bearer {self._key}"
 
-    def scrub(self, text: str) -> str:
-        """Mask the key wherever *text* echoes it: as it is, escaped, or in Base64."""
-        is_suspect = self._may_be_in(text.encode("utf-8", "surrogatepass"))
-        return self._masked(text) if is_suspect else text
+    def mask(self, text: str) -> str:
+        r"""
+        Mask the key in a text, verbatim or with any of its characters escaped once.
 
-    def scrub_body(self, body: bytes) -> bytes:
-        """Mask the key wherever *body* echoes it."""
-        if not self._has_mark(body) or not self._may_be_in(body):
+        Escapes are those of JSON (such as ``\u0041`` and ``\/``) and of urls (``%41``).
+        """
+        if len(self._key) < _SHORTEST_MASKED:
+            return text
+        if ("\\" in text or "%" in text) and self._key in _ESCAPED.sub(_unescape, text):
+            if self._escaped is None:
+                self._escaped = _escaped_pattern(self._key)
+            text = self._escaped.sub(lambda found: found["backslash"] or _MASK, text)
+        return text.replace(self._key, _MASK)
+
+    def mask_body(self, body: bytes) -> bytes:
+        """Mask the key in a body."""
+        if body.find(self._encoded) < 0 and body.find(b"\\") < 0 and body.find(b"%") < 0:
             return body
-        return self._masked(body.decode("latin-1")).encode("latin-1")
+        text = body.decode("latin-1")
+        masked = self.mask(text)
+        return body if masked == text else masked.encode("latin-1")
 
-    def _may_be_in(self, body: bytes) -> bool:
-        if len(self._key) < _SHORTEST_SECRET:
-            return False
-        if self._starts is None:
-            self._starts = re.compile(_echoes_of(self._key[:_STARTING]).encode())
-        # A search in bytes takes half the time of one in text, and nearly always it is all.
-        return self._starts.search(body) is not None
-
-    def _has_mark(self, body: bytes) -> bool:
-        """Pass by most bodies in half the time of a search for the pattern, 2.5 us."""
-        for mark in self._marks:  # noqa: SIM110 -- a generator takes 0.7 us more
-            if body.find(mark) >= 0:  # ``in`` tries first whether the mark is a number
-                return True
-        return False
-
-    def _masked(self, text: str) -> str:
-        if self._echoes is None:
-            self._echoes = re.compile(_echoes_of(self._key))
-        return self._echoes.sub(_MASK, text.replace(self._key, _MASK))
-
-    def scrub_torn(self, text: str) -> str:
-        """Mask also where *text* begins or ends within the key: somebody else has cut it."""
-        text = self.scrub(text)
-        for length in range(len(self._key) - 1, _SHORTEST_SECRET - 1, -1):
+    def mask_torn(self, text: str) -> str:
+        """Mask the key also where *text* was cut within it; a piece of 8 characters counts."""
+        text = self.mask(text)
+        for length in range(len(self._key) - 1, _SHORTEST_MASKED - 1, -1):
             text = text.replace(self._key[:length], _MASK).replace(self._key[-length:], _MASK)
         return text
 
 
-def _echoes_of(key: str) -> str:
+def _unescape(found: re.Match[str]) -> str:
+    code = found[1] or found[3]
+    return chr(int(code, 16)) if code else found[2]
+
+
+def _escaped_pattern(key: str) -> re.Pattern[str]:
+    r"""
+    Match a key with any of its characters escaped, or else an escaped backslash.
+
+    A backslash that is escaped itself starts no escape: ``\\u0041`` is no "A" in JSON.  The
+    groups are atomic, so that a search takes linear time.
     """
-    Write the pattern of everything that a server may make of the key when it quotes it.
-
-    Characters may be escaped, one by one, for JSON (also JSON within JSON), urls or HTML; or the
-    header was put into Base64, where the key begins at any of three places.  All alternatives
-    begin with a plain character: so a search skips what can't be one as fast as it reads.
-    """
-    if len(re.findall(r"[\\%]", key)) > _AMBIGUOUS:
-        return re.escape(key)
-    start, rest = key[0], "".join(f"(?:{'|'.join(_forms(each))})" for each in key[1:_MATCHED])
-    more = r"[^\s\"'<>]*+" if len(key) > _MATCHED else ""
-    plain = [f"{form}{rest}{more}" for form in _forms(start)]
-    packed = [_packed(key[:_MATCHED], before) for before in range(3)]
-    more = r"[\w+/=-]*+" if len(key) > _MATCHED else ""
-    return "|".join([*plain, *(f"{each}{more}" for each in packed)])
-
-
-def _marks_of(key: str) -> tuple[bytes, ...]:
-    """List the texts of which at least one is in everything that ``_echoes_of`` matches."""
-    packed = (re.match(r"[A-Za-z0-9]*", _packed(key, before)) for before in range(3))
-    return (key.encode(), *_ESCAPES, *(found[0].encode() for found in packed if found))
-
-
-_ESCAPES = (b"\\", b"%", b"&#")
-"""What the forms of a character begin with, but the character itself."""
+    characters = (f"(?>{'|'.join(_forms(character))})" for character in key)
+    return re.compile(rf"{''.join(characters)}|(?P<backslash>\\\\)")
 
 
 def _forms(character: str) -> list[str]:
-    code, itself = f"{ord(character):02x}", re.escape(character)
-    escaped = [
-        # From the first backslash of a row on: half an escape left over would break the JSON.
-        rf"\\(?<!\\\\)\\*+(?:{itself}|(?i:u00{code}))",
-        rf"%(?:25)?(?i:{code})",
-        rf"&#(?:{ord(character)}|(?i:x{code}));",
-    ]
-    if character == "\\":
-        escaped[0] = r"\\(?:\\*(?i:u005c)|\\{1,3})"
+    code, itself = f"(?i:{ord(character):02x})", re.escape(character)
+    escaped = [rf"\\u00{code}", f"%{code}"]
+    if character in '"\\/':
+        escaped.append(rf"\\{itself}")
     return [*escaped, itself]
 
 
-def _packed(key: str, before: int) -> str:
-    """Write the Base64 that *key* gives after *before* bytes, but for what its neighbours give."""
-    text = b64encode(b"\0" * before + key.encode()).decode()
-    own = text[(0, 2, 3)[before] : (before + len(key)) * 8 // 6]
-    odd = {"+": "(?:[+-]|%2[Bb])", "/": r"(?:[/_]|\\/|%2[Ff])"}  # the alphabet of urls, and escapes
-    return "".join(odd.get(character, character) for character in own)
-
-
-def _trouble_with_key(key: object) -> str | None:
+def _problem_with_key(key: object) -> str | None:
     if key is None:
         return "no API key; pass api_key=... or set EZVIDEO_API_KEY"
     if not isinstance(key, str):
@@ -162,84 +125,91 @@ def _trouble_with_key(key: object) -> str | None:
     if not text:
         return "the api_key is empty; pass api_key=... or set EZVIDEO_API_KEY"
     if not text.isascii() or not text.isprintable() or " " in text:
-        return "the api_key holds characters that no key has (only printable ASCII, no blanks)"
+        return "the api_key may hold only printable ASCII without blanks; check how it is read"
     return None
 
 
 class Credentials:
     """
-    Where the key of each request comes from.
+    Gives the API key of each request, and renews it after a 401.
 
     Args:
-        source: A text, checked here and now, or an async callable, asked at the first request.
-
-    Attributes:
-        patience: Seconds the callable gets for an answer.
+        source: A text, validated at once, or an async callable, called at the first request.
+        timeout: Seconds that a request waits for the callable.
 
     Raises:
-        ConfigError: There is no usable key.
+        ConfigError: There is no usable API key.
     """
 
-    def __init__(self, source: KeySource | None) -> None:
-        self.patience = 15.0
+    def __init__(self, source: KeySource | None, *, timeout: float) -> None:
+        self._timeout = timeout
         self._provider = source if callable(source) else None
-        self._asking = asyncio.Lock()
+        self._lock = asyncio.Lock()
         try:
-            self._secret = None if callable(source) else ApiKey(source)
+            self._api_key = None if callable(source) else ApiKey(source)
         finally:
             del source  # no traceback shows it
 
-    async def secret(self) -> ApiKey:
-        """Give the key to send; the callable is asked once, however many wait."""
-        if self._secret is None:
-            async with self._turn():
-                if self._secret is None:
-                    self._secret = await self._asked()
-        return self._secret
+    async def api_key(self) -> ApiKey:
+        """
+        Return the API key to send; concurrent first requests share one call of the callable.
+
+        Raises:
+            RequestTimeoutError: The callable returned no key in time.
+            ConfigError: The callable returned no usable key.
+        """
+        if self._api_key is None:
+            async with self._exclusive():
+                if self._api_key is None:
+                    self._api_key = await self._call_provider()
+        return self._api_key
 
     async def renewed(self, refused: ApiKey) -> ApiKey | None:
         """
-        Give another key than the one the server refused, or None when there is none.
+        Return another key than the one that the server refused, or None if there is none.
 
-        Among many refused at once, one asks the callable and all get its answer.
+        Concurrent requests share one call of the callable.  Raises as :meth:`api_key`.
         """
         if self._provider is None:
             return None
-        async with self._turn():
-            if self._secret is refused:
-                self._secret = await self._asked()
-            return None if self._secret == refused else self._secret
+        async with self._exclusive():
+            if self._api_key is refused:
+                self._api_key = await self._call_provider()
+            return None if self._api_key == refused else self._api_key
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _exclusive(self) -> AsyncIterator[None]:
         """
-        Let one at a time ask the callable, and nobody wait for longer than *patience*.
+        Let one request at a time call the callable, each within the timeout.
 
         Raises:
-            RequestTimeoutError: The callable, or those in front, took too long.
+            RequestTimeoutError: The callable, or waiting for it, took longer than the timeout.
         """
-        patience = asyncio.timeout(self.patience)
+        timeout = asyncio.timeout(self._timeout)
         try:
-            async with patience, self._asking:
+            async with timeout, self._lock:
                 yield
         except TimeoutError:
-            if not patience.expired():
+            if not timeout.expired():
                 raise
-        if not patience.expired():
+        if not timeout.expired():
             return
-        message = f"the api_key callable gave no key within {self.patience:g} s"
+        message = (
+            f"the api_key callable returned no key within {self._timeout:g} s; "
+            "make it faster or increase request_timeout"
+        )
         raise RequestTimeoutError(message, reason="key")
 
-    async def _asked(self) -> ApiKey:
-        """Ask the callable; what it raises leaves as it is, but for ``StopAsyncIteration``."""
+    async def _call_provider(self) -> ApiKey:
+        """Call the callable; its exceptions propagate unchanged, except ``StopAsyncIteration``."""
         assert self._provider is not None
-        giving: object = self._provider()
-        if not isawaitable(giving):
+        result: object = self._provider()
+        if not isawaitable(result):
             message = "the api_key callable must be async: async def api_key(): ..."
             raise ConfigError(message)
         try:
-            return ApiKey(await giving)
+            return ApiKey(await result)
         except StopAsyncIteration:
-            pass  # would end the caller's ``async for`` without a word
-        message = "the api_key callable raised StopAsyncIteration"
+            pass  # it would silently end the caller's ``async for``
+        message = "the api_key callable raised StopAsyncIteration; raise another exception"
         raise ConfigError(message)

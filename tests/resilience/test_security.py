@@ -399,8 +399,8 @@ def parsed(text: str) -> list[Any]:
     fields = dict.fromkeys(("url", "progress", "created_at", "seconds", "size", "model"), text)
     made = VideoTask(id="t", status=TaskStatus.COMPLETED, seconds=text, size=text, url=text)
     return [
-        ApiKey(KEY).scrub(text),
-        ApiKey(KEY).scrub_body(body),
+        ApiKey(KEY).mask(text),
+        ApiKey(KEY).mask_body(body),
         body_excerpt(body),
         clean(text),
         read_url(text, base_url="https://api.test/v1"),

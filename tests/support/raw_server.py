@@ -213,6 +213,27 @@ def _read(head: bytes, number: int) -> Seen:
     )
 
 
+class KeyProvider:
+    """
+    An async ``api_key`` callable that returns its keys one after another, the last for ever.
+
+    Attributes:
+        calls: Number of calls so far.
+    """
+
+    def __init__(self, *keys: Any) -> None:
+        self._keys = keys
+        self.calls = 0
+
+    async def __call__(self) -> str:
+        key = self._keys[min(self.calls, len(self._keys) - 1)]
+        self.calls += 1
+        await asyncio.sleep(1.0)
+        if isinstance(key, BaseException):
+            raise key
+        return key
+
+
 def client_of(server: Any, **options: Any) -> AsyncVideoClient:
     """Make a client whose chance is always one half."""
     options = {"base_url": server.base_url, "rand": lambda: 0.5, **options}
