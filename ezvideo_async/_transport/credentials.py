@@ -76,13 +76,20 @@ class ApiKey:
             text = self._escaped.sub(lambda found: found["backslash"] or _MASK, text)
         return text.replace(self._key, _MASK)
 
-    def mask_body(self, body: bytes) -> bytes:
-        """Mask the key in a body."""
+    def mask_body(self, body: bytes, *, task_id: str) -> bytes:
+        """
+        Mask the key in a body, unless the task's id contains the key.
+
+        Such an id is not secret: it is in the url, the errors and the logs.  With the id masked,
+        the response would seem to be about another task.
+        """
         if body.find(self._encoded) < 0 and body.find(b"\\") < 0 and body.find(b"%") < 0:
             return body
         text = body.decode("latin-1")
         masked = self.mask(text)
-        return body if masked == text else masked.encode("latin-1")
+        if masked == text or self.mask(task_id) != task_id:
+            return body
+        return masked.encode("latin-1")
 
     def mask_torn(self, text: str) -> str:
         """Mask the key also where *text* was cut within it; a piece of 8 characters counts."""

@@ -153,7 +153,7 @@ class Transport:
         return Response(
             status=status,
             headers=_Headers(headers, api_key),
-            body=api_key.mask_body(body),
+            body=api_key.mask_body(body, task_id=request.task_id),
         ), connection
 
     def _mapped(

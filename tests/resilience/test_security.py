@@ -400,7 +400,7 @@ def parsed(text: str) -> list[Any]:
     made = VideoTask(id="t", status=TaskStatus.COMPLETED, seconds=text, size=text, url=text)
     return [
         ApiKey(KEY).mask(text),
-        ApiKey(KEY).mask_body(body),
+        ApiKey(KEY).mask_body(body, task_id="t"),
         body_excerpt(body),
         clean(text),
         read_url(text, base_url="https://api.test/v1"),

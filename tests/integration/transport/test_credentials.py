@@ -14,6 +14,7 @@ from ezvideo_async._transport.credentials import ApiKey
 from ezvideo_async.errors import APIStatusError, AuthenticationError, ConfigError
 from tests.support.key_leaks import has_key
 from tests.support.raw_server import (
+    DONE,
     KEY,
     READ,
     STALL,
@@ -176,7 +177,7 @@ def test_masking_changes_nothing_else(key: str) -> None:
     for text in forms:
         assert api_key.mask(f"before {text} after") == "before *** after"
     shape = {"a": key, key: [f"\\{key}", f'"{key}"', "\\" * 3 + key], "z": "\\\\ \\u0073 %73"}
-    body = api_key.mask_body(json.dumps(shape).encode())
+    body = api_key.mask_body(json.dumps(shape).encode(), task_id="t")
     masked = json.loads(body)
     assert masked["z"] == shape["z"]
     assert masked["***"] == ["\\***", '"***"', "\\\\\\***"]
@@ -189,7 +190,7 @@ def test_key_with_one_escaped_character_is_masked(escape: str, place: int) -> No
     """A body without the key's text is searched for escapes."""
     echo = f"{KEY[:place]}{escape.format(ord(KEY[place]))}{KEY[place + 1 :]}"
 
-    assert ApiKey(KEY).mask_body(f'{{"a": "{echo}"}}'.encode()) == b'{"a": "***"}'
+    assert ApiKey(KEY).mask_body(f'{{"a": "{echo}"}}'.encode(), task_id="t") == b'{"a": "***"}'
 
 
 @pytest.mark.fault("X22")
@@ -197,7 +198,7 @@ def test_escaped_backslash_starts_no_escape() -> None:
     """In JSON ``\\\\u0073`` is a backslash and a text; the body stays JSON."""
     shape = {"a": f"\\u0073{KEY[1:]} {KEY}"}
 
-    masked = json.loads(ApiKey(KEY).mask_body(json.dumps(shape).encode()))
+    masked = json.loads(ApiKey(KEY).mask_body(json.dumps(shape).encode(), task_id="t"))
     assert masked == {"a": f"\\u0073{KEY[1:]} ***"}
 
 
@@ -217,7 +218,7 @@ def test_text_that_starts_like_the_key_is_not_masked() -> None:
     text = f'{{"a": "{KEY[:-1]}X \\u0073{KEY[1:-1]}"}}'
 
     assert ApiKey(KEY).mask(text) == text
-    assert ApiKey(KEY).mask_body(text.encode()) == text.encode()
+    assert ApiKey(KEY).mask_body(text.encode(), task_id="t") == text.encode()
 
 
 @pytest.mark.parametrize("key", ["e", "id", "t", "status"])
@@ -227,6 +228,25 @@ async def test_short_key_is_not_masked(key: str) -> None:
         found = await client.retrieve("status")
 
         assert found.raw == task("status")
+
+
+@pytest.mark.parametrize(
+    ("key", "task_id"),
+    [
+        (KEY, KEY),
+        (KEY, f"vid-{KEY}"),
+        (ODD_KEY, ODD_KEY),
+        (KEY, f"%73{KEY[1:]}"),
+        (f"sk-vid_0123{KEY}", "vid_0123"),
+    ],
+)
+async def test_task_id_is_compared_unmasked(key: str, task_id: str) -> None:
+    """A task whose id contains the key, or is contained in it, costs one request."""
+    async with RawServer(DONE) as server, client_of(server, api_key=key) as client:
+        found = await client.retrieve(task_id)
+
+        assert (found.id, found.raw["id"]) == (task_id, task_id)
+        assert len(server.requests) == 1
 
 
 @pytest.mark.fault("X1")
