@@ -1,7 +1,7 @@
 """
-The faults of the network, on real sockets, each over an own and over a borrowed session.
+Network faults (rows N) on real sockets, over the connection pool and over a borrowed session.
 
-Virtual time; what needs the real one, or a network of its own, is played elsewhere.
+Time is virtual; faults that need real time or a network namespace are tested elsewhere.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """Every test of this module runs on a loop with a network of its own."""
+    """Run every test of this module on a loop that resolves names itself and counts connects."""
     return "asyncio", {"loop_factory": WiredLoop}
 
 
 SESSIONS = pytest.mark.parametrize("owner", ["own", "lent"])
-TROUBLES = pytest.mark.parametrize(
+FAULTS = pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=pytest.mark.fault(each.row)) for name, each in NETWORK.items()],
 )
@@ -82,68 +82,68 @@ TROUBLES = pytest.mark.parametrize(
 
 
 def arrived(server: RawServer, script: Script, plays: int) -> int:
-    """How many requests the server was sent, those too that it closed upon without reading."""
+    """Count the requests sent to the server, including those that it closed on without reading."""
     return len(server.requests) + (0 if READ in script else min(plays, server.connections))
 
 
 @SESSIONS
-@TROUBLES
-async def test_retrieve_tells_what_happened(name: str, owner: str) -> None:
-    """One attempt is one request, in its limit, with the right error; the next call works."""
-    trouble = NETWORK[name]
+@FAULTS
+async def test_retrieve_raises_the_error_of_the_fault(name: str, owner: str) -> None:
+    """One attempt is one request, within its timeout; the next call works."""
+    fault = NETWORK[name]
     async with (
-        RawServer(trouble.script, DONE) as server,
+        RawServer(fault.script, DONE) as server,
         client_for(server.base_url, owner, retry=ONCE) as client,
     ):
         raised = await failed(client)
 
-        assert type(raised) is trouble.kind
-        assert raised.reason == trouble.reason
+        assert type(raised) is fault.kind
+        assert raised.reason == fault.reason
         assert raised.retryable
         assert str(raised).isprintable()
-        assert client.requests_sent == arrived(server, trouble.script, 1) == 1
-        assert now() == 15.0 if trouble.reason == "timeout" else now() < 1.0
+        assert client.requests_sent == arrived(server, fault.script, 1) == 1
+        assert now() == 15.0 if fault.reason == "timeout" else now() < 1.0
         assert client.budget.in_flight == 0
 
         assert (await client.retrieve("t")).succeeded
-        assert client.requests_sent == arrived(server, trouble.script, 1) == 2
+        assert client.requests_sent == arrived(server, fault.script, 1) == 2
 
 
 @SESSIONS
-@TROUBLES
-async def test_a_kept_connection_meets_it_too(name: str, owner: str) -> None:
-    """On a kept connection an end without an answer costs one resend, other trouble the try."""
-    trouble = NETWORK[name]
-    script = [READ, running, *trouble.script]
+@FAULTS
+async def test_fault_on_a_kept_connection_is_resent_if_stale(name: str, owner: str) -> None:
+    """An end without a response costs one resend; any other fault fails the attempt."""
+    fault = NETWORK[name]
+    script = [READ, running, *fault.script]
     async with (
         RawServer(script, DONE) as server,
         client_for(server.base_url, owner, retry=ONCE) as client,
     ):
         await client.retrieve("t")
-        if trouble.reason == "disconnected":
+        if fault.reason == "disconnected":
             assert (await client.retrieve("t")).succeeded
         else:
             raised = await failed(client)
 
-            assert (type(raised), raised.reason) == (trouble.kind, trouble.reason)
-        assert client.requests_sent == len(server.requests) + (READ not in trouble.script)
+            assert (type(raised), raised.reason) == (fault.kind, fault.reason)
+        assert client.requests_sent == len(server.requests) + (READ not in fault.script)
         assert client.requests_sent <= 3
         assert (await client.retrieve("t")).succeeded
 
 
 @SESSIONS
-@TROUBLES
-async def test_a_watcher_asks_again(name: str, owner: str) -> None:
-    """Three ids meet the trouble at their first look: each ends once, no request is hidden."""
-    trouble = NETWORK[name]
+@FAULTS
+async def test_watcher_polls_again_after_the_fault(name: str, owner: str) -> None:
+    """Three ids meet the fault at their first poll: each ends once, every request is counted."""
+    fault = NETWORK[name]
     async with (
-        RawServer(*[trouble.script] * 3, DONE) as server,
+        RawServer(*[fault.script] * 3, DONE) as server,
         client_for(server.base_url, owner) as client,
     ):
         assert await completed(client) == list(IDS)
-        assert client.requests_sent == arrived(server, trouble.script, 3) == 6
-        looks = Counter(seen.task_id for seen in server.requests)
-        assert looks == dict.fromkeys(IDS, 2 if READ in trouble.script else 1)
+        assert client.requests_sent == arrived(server, fault.script, 3) == 6
+        polls = Counter(seen.task_id for seen in server.requests)
+        assert polls == dict.fromkeys(IDS, 2 if READ in fault.script else 1)
 
 
 @pytest.mark.fault("N10")
@@ -152,8 +152,10 @@ async def test_a_watcher_asks_again(name: str, owner: str) -> None:
 @pytest.mark.parametrize(
     "start", [b"HTTP/1.1 200 \x1b[31m\xff\x00", b"HTTP/1.1 200 OK\r\nX-\x1b]0;owned\x07: \x9b1"]
 )
-async def test_bytes_of_a_broken_head_are_escaped(start: bytes, end: object, owner: str) -> None:
-    """What a server sends before it ends cannot write on a terminal."""
+async def test_quoted_bytes_of_a_broken_head_are_escaped(
+    start: bytes, end: object, owner: str
+) -> None:
+    """An error that quotes a server contains no terminal escapes."""
     async with (
         RawServer([READ, start, 0.1, end]) as server,
         client_for(server.base_url, owner, retry=ONCE) as client,
@@ -161,20 +163,20 @@ async def test_bytes_of_a_broken_head_are_escaped(start: bytes, end: object, own
         raised = await failed(client)
 
         assert type(raised) is TransportError
-        assert raised.reason in {"disconnected", "protocol"}  # as soon as the parser looks
+        assert raised.reason in {"disconnected", "protocol"}  # by the aiohttp parser in use
         assert raised.retryable
         assert str(raised).isascii()
         assert str(raised).isprintable()
         assert client.requests_sent == len(server.requests) == 1
 
 
-# -- names (N1-N3) --------------------------------------------------------------------------------
+# -- DNS (N1, N2) ---------------------------------------------------------------------------------
 
 
 @pytest.mark.fault("N1")
 @SESSIONS
-async def test_a_name_that_does_not_exist_is_told(owner: str) -> None:
-    """The first call of a client shows the name that was not found; nothing is sent."""
+async def test_unknown_host_name_is_in_the_error(owner: str) -> None:
+    """``retrieve`` fails after three attempts, and nothing is sent."""
     async with client_for("http://no-such-host.invalid/v1", owner) as client:
         raised = await failed(client)
 
@@ -187,8 +189,8 @@ async def test_a_name_that_does_not_exist_is_told(owner: str) -> None:
 
 @pytest.mark.fault("N1")
 @SESSIONS
-async def test_a_name_may_come_into_being(owner: str) -> None:
-    """Watched ids outlive a name server's trouble."""
+async def test_watcher_outlives_a_dns_outage(owner: str) -> None:
+    """When the name exists again, each id gets its final event."""
     async with RawServer(DONE) as server, client_for("http://api.test/v1", owner) as client:
         wires().call_later(60.0, wires().names.update, {"api.test": [("127.0.0.1", server.port)]})
 
@@ -199,8 +201,8 @@ async def test_a_name_may_come_into_being(owner: str) -> None:
 
 @pytest.mark.fault("N2")
 @SESSIONS
-async def test_a_name_server_that_hangs_is_left_after_the_connects_limit(owner: str) -> None:
-    """A look-up of 30 s ends the try after 5, and keeps nobody else waiting."""
+async def test_hanging_dns_lookup_times_out_after_five_seconds(owner: str) -> None:
+    """The attempt ends after 5 s, and other clients are not delayed."""
     wires().patience = 30.0
     async with (
         RawServer(DONE) as server,
@@ -221,8 +223,8 @@ async def test_a_name_server_that_hangs_is_left_after_the_connects_limit(owner: 
 
 @pytest.mark.fault("N2")
 @SESSIONS
-async def test_a_late_answer_of_the_name_server_is_used(owner: str) -> None:
-    """A look-up that takes longer than a try is not begun anew by the next one."""
+async def test_result_of_a_slow_dns_lookup_is_used(owner: str) -> None:
+    """A lookup that takes longer than an attempt is not started again by the next one."""
     wires().patience = 30.0
     async with RawServer(DONE) as server, client_for("http://api.test/v1", owner) as client:
         wires().names["api.test"] = [("127.0.0.1", server.port)]
@@ -232,8 +234,8 @@ async def test_a_late_answer_of_the_name_server_is_used(owner: str) -> None:
         assert client.requests_sent == len(server.requests) == 3
 
 
-async def test_a_small_pool_may_keep_requests_waiting_longer() -> None:
-    """The wait for a place in a lent session's pool is not taken for a connect that hangs."""
+async def test_waiting_for_a_small_pool_is_no_connect() -> None:
+    """The connect timeout does not count the wait for a borrowed session's pool."""
     slow = [READ, 4.0, done] * 3
     async with (
         RawServer(slow) as server,
@@ -251,8 +253,8 @@ async def test_a_small_pool_may_keep_requests_waiting_longer() -> None:
 
 @pytest.mark.fault("N4")
 @SESSIONS
-async def test_a_refused_connect_is_one_connect_an_attempt(owner: str) -> None:
-    """Nothing listens: three attempts are three connects, and nothing is sent."""
+async def test_refused_connection_costs_one_connect_per_attempt(owner: str) -> None:
+    """Three attempts are three connects, and nothing is sent."""
     async with RawServer(DONE) as server:
         pass
     async with client_for(server.base_url, owner) as client:
@@ -267,8 +269,8 @@ async def test_a_refused_connect_is_one_connect_an_attempt(owner: str) -> None:
 
 @pytest.mark.fault("N4")
 @SESSIONS
-async def test_a_server_that_begins_late_is_found(owner: str) -> None:
-    """Watched ids outlive a server that is not there yet."""
+async def test_watcher_waits_for_a_server_that_starts_late(owner: str) -> None:
+    """Each id gets its final event from a server that starts 30 s later."""
     async with RawServer(DONE) as server:
         pass
     async with client_for(server.base_url, owner) as client, client.watch(IDS) as watcher:
@@ -283,12 +285,12 @@ async def test_a_server_that_begins_late_is_found(owner: str) -> None:
 
 
 @pytest.mark.fault("N5")
-async def test_a_black_hole_is_left_after_five_seconds() -> None:
-    """A host that answers no connect ends the try at its limit of 5 s, whoever has the session."""
+async def test_black_hole_times_out_after_five_seconds() -> None:
+    """A host that accepts no connection ends the attempt after 5 s."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
         with contextlib.ExitStack() as crowd:
-            for _place in range(2):  # of 0: Linux has room for one more
+            for _connection in range(2):  # with a backlog of 0, Linux accepts one
                 waiting = crowd.enter_context(socket.socket())
                 waiting.settimeout(0.0)
                 waiting.connect_ex(address)
@@ -312,8 +314,8 @@ async def test_a_black_hole_is_left_after_five_seconds() -> None:
 @pytest.mark.fault("N15")
 @SESSIONS
 @pytest.mark.parametrize("end", [CLOSE, RESET], ids=["fin", "rst"])
-async def test_a_connection_that_ended_while_idle_costs_nothing(end: object, owner: str) -> None:
-    """A server that hangs up between requests is connected to anew; it sees each request once."""
+async def test_connection_closed_while_idle_costs_nothing(end: object, owner: str) -> None:
+    """The client connects again without a resend; the server sees each request once."""
     async with (
         RawServer([READ, done, 0.5, end], DONE) as server,
         client_for(server.base_url, owner, retry=ONCE) as client,
@@ -331,27 +333,25 @@ async def test_a_connection_that_ended_while_idle_costs_nothing(end: object, own
 @SESSIONS
 @pytest.mark.parametrize("end", [CLOSE, RESET], ids=["fin", "rst"])
 @pytest.mark.parametrize("resends", [0, 1], ids=["idle", "at reuse"])
-async def test_a_watcher_does_not_feel_stale_connections(
-    resends: int, end: object, owner: str
-) -> None:
-    """Three connections end between two rounds, or as the second begins: no id waits for it."""
-    # One resend serves all: its fresh connection is the one that the next ids are given.
+async def test_watcher_survives_stale_connections(resends: int, end: object, owner: str) -> None:
+    """Connections that end between two rounds, or when reused, cause no failed poll."""
+    # One resend is enough: its fresh connection serves the other ids too.
     stale = [READ, 1.0, running, *([READ] if resends else []), end]
-    trouble: list[object] = []
+    telemetry: list[object] = []
     async with (
         RawServer(*[stale] * 3, DONE) as server,
-        client_for(server.base_url, owner, observers=[trouble.append]) as client,
+        client_for(server.base_url, owner, observers=[telemetry.append]) as client,
     ):
         assert await completed(client) == list(IDS)
         assert client.requests_sent == len(server.requests) == 6 + resends
-        assert not [signal for signal in trouble if isinstance(signal, PollFailed)]
+        assert not any(isinstance(event, PollFailed) for event in telemetry)
 
 
 @pytest.mark.fault("N16")
 @SESSIONS
 @pytest.mark.parametrize("end", [CLOSE, RESET], ids=["fin", "rst"])
-async def test_a_connection_that_ends_at_reuse_is_resent_on_once(end: object, owner: str) -> None:
-    """The server sees the request twice at most: the second end is the attempt's."""
+async def test_request_is_resent_once(end: object, owner: str) -> None:
+    """When the fresh connection ends too, the attempt has failed."""
     script = [READ, done, READ, end]
     async with (
         RawServer(script, [READ, end], DONE) as server,
@@ -381,9 +381,9 @@ STRAYS: dict[str, bytes] = {
     "cool-down": response(b"{}", "Retry-After: 600", status="429 Many"),
     "elsewhere": response(b"", "Location: https://evil.test/", status="302 Found"),
     "idle too long": response(b"", "Connection: close", status="408 Request Timeout"),
-    "half an answer": b"HTTP/1.1 401 No\r\nContent-Length: 99\r\n\r\n{",
-    "half a head": b"HTTP/1.1 401 No\r\nContent-Le",
-    "an interim answer": b"HTTP/1.1 103 Hints\r\n\r\n",
+    "part of a response": b"HTTP/1.1 401 No\r\nContent-Length: 99\r\n\r\n{",
+    "part of a head": b"HTTP/1.1 401 No\r\nContent-Le",
+    "an interim response": b"HTTP/1.1 103 Hints\r\n\r\n",
     "garbage": b"\x00\xff garbage\r\n\r\n",
     "line ends": b"\r\n\r\n",
 }
@@ -393,23 +393,23 @@ NO_HTTP = {"garbage", "line ends"}
 @pytest.mark.fault("N17")
 @SESSIONS
 @pytest.mark.parametrize(
-    ("kind", "pause"),
+    ("kind", "delay"),
     [
         *[pytest.param(kind, [0.5], id=f"{kind}, later") for kind in STRAYS],
-        # what is no HTTP right behind an answer spoils it for one of aiohttp's parsers
+        # what is no HTTP right behind a response spoils it for one of aiohttp's parsers
         *[pytest.param(kind, [], id=kind) for kind in STRAYS if kind not in NO_HTTP],
     ],
 )
-async def test_what_lies_in_an_idle_connection_is_nobodys_answer(
-    kind: str, pause: Script, owner: str
+async def test_data_on_an_idle_connection_is_no_response(
+    kind: str, delay: Script, owner: str
 ) -> None:
-    """Bytes that were there before the request are not taken for its answer."""
-    script = [READ, running, *pause, STRAYS[kind], READ, running, READ, running]
+    """Bytes that arrived before the request are discarded with their connection."""
+    script = [READ, running, *delay, STRAYS[kind], READ, running, READ, running]
     async with (
         RawServer(script, replying(running, running)) as server,
         client_for(server.base_url, owner, retry=ONCE) as client,
     ):
-        for _look in range(3):
+        for _poll in range(3):
             found = await client.retrieve("a")
             await asyncio.sleep(1.0)
 
@@ -421,8 +421,8 @@ async def test_what_lies_in_an_idle_connection_is_nobodys_answer(
 @pytest.mark.fault("N17")
 @SESSIONS
 @pytest.mark.parametrize("kind", STRAYS)
-async def test_no_watch_ends_by_a_stray_answer(kind: str, owner: str) -> None:
-    """Pushed on three idle connections: no id is lost, nobody is stopped, nothing is resent."""
+async def test_stray_responses_end_no_watch(kind: str, owner: str) -> None:
+    """On three idle connections: no id is lost, no poll delayed, no request resent."""
     script = [READ, 1.0, running, 1.0, STRAYS[kind], READ, done]
     async with (
         RawServer(*[script] * 3, DONE) as server,
@@ -438,12 +438,12 @@ async def test_no_watch_ends_by_a_stray_answer(kind: str, owner: str) -> None:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """A certificate authority that only lent sessions may trust."""
+    """A certificate authority that only borrowed sessions trust."""
     return trustme.CA()
 
 
 def certified(authority: trustme.CA, host: str, **options: Any) -> ssl.SSLContext:
-    """The server's side of TLS with a certificate for a host."""
+    """Return a server's TLS context with a certificate for a host."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert(host, **options).configure_cert(context)
     return context
@@ -453,7 +453,7 @@ def certified(authority: trustme.CA, host: str, **options: Any) -> ssl.SSLContex
 async def trusting(
     base_url: str, authority: trustme.CA, *, session: dict[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[AsyncVideoClient]:
-    """Enter a client with a lent session that trusts the authority."""
+    """Enter a client with a borrowed session that trusts the authority."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     connector = aiohttp.TCPConnector(ssl=context, resolver=Resolver(), use_dns_cache=False)
@@ -472,10 +472,10 @@ BAD_CERTIFICATES: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @asynccontextmanager
-async def mistrusting(
+async def with_bad_certificate(
     kind: str, authority: trustme.CA
 ) -> AsyncIterator[tuple[RawServer, AsyncVideoClient, str]]:
-    """Enter a server with a bad certificate, and a client; tell what is wrong, too."""
+    """Enter a server with a bad certificate, and a client; give a word of the error too."""
     host, options, word = BAD_CERTIFICATES.get(
         kind, ("127.0.0.1", {}, "unable to get local issuer")
     )
@@ -493,9 +493,9 @@ async def mistrusting(
 @pytest.mark.parametrize(
     "kind", [*BAD_CERTIFICATES, "unknown authority, own", "unknown authority, lent"]
 )
-async def test_a_bad_certificate_is_final(kind: str, use: Any, authority: trustme.CA) -> None:
-    """One connect, no request; the error says why, a watcher ends with its open ids."""
-    async with mistrusting(kind, authority) as (server, client, word):
+async def test_bad_certificate_is_fatal(kind: str, use: Any, authority: trustme.CA) -> None:
+    """One connect, no request; the error says why, and a watcher ends with its open ids."""
+    async with with_bad_certificate(kind, authority) as (server, client, word):
         raised = await use(client)
 
         assert type(raised) is TLSError
@@ -507,8 +507,8 @@ async def test_a_bad_certificate_is_final(kind: str, use: Any, authority: trustm
 
 @pytest.mark.fault("N19")
 @SESSIONS
-async def test_a_handshake_that_stalls_is_left_at_the_connects_limit(owner: str) -> None:
-    """A TLS handshake that never comes passes: three tries of 5 s."""
+async def test_stalled_tls_handshake_times_out_after_five_seconds(owner: str) -> None:
+    """``retrieve`` makes three attempts of 5 s."""
     async with RawServer([STALL]) as server:
         base_url = server.base_url.replace("http", "https")
         async with client_for(base_url, owner) as client:
@@ -522,8 +522,8 @@ async def test_a_handshake_that_stalls_is_left_at_the_connects_limit(owner: str)
 
 
 @pytest.mark.fault("N19")
-async def test_a_watcher_outlives_a_handshake_that_stalls(authority: trustme.CA) -> None:
-    """When the name leads to a working server again, each id gets its ending."""
+async def test_watcher_outlives_a_stalled_tls_handshake(authority: trustme.CA) -> None:
+    """When the name leads to a working server again, each id gets its final event."""
     async with (
         RawServer([STALL]) as stalling,
         RawServer(DONE, tls=certified(authority, "api.test")) as working,
@@ -541,8 +541,8 @@ async def test_a_watcher_outlives_a_handshake_that_stalls(authority: trustme.CA)
 @pytest.mark.fault("N19")
 @SESSIONS
 @pytest.mark.parametrize("use", [failed, refused])
-async def test_plain_http_on_the_tls_port_is_final(use: Any, owner: str) -> None:
-    """A scheme that does not fit the port is a wrong set-up: one connect, and the end."""
+async def test_plain_http_on_the_tls_port_is_fatal(use: Any, owner: str) -> None:
+    """A wrong scheme is a configuration error: one connect, no retry."""
     async with RawServer([b"HTTP/1.1 400 Bad\r\n\r\n", STALL]) as server:
         base_url = server.base_url.replace("http", "https")
         async with client_for(base_url, owner) as client:
@@ -571,8 +571,8 @@ TLS_CUTS: dict[str, tuple[list[bytes], type[EzVideoError], str]] = {
 
 @pytest.mark.fault("N20")
 @pytest.mark.parametrize("kind", TLS_CUTS)
-async def test_a_tls_connection_that_is_cut_passes(kind: str, authority: trustme.CA) -> None:
-    """TLS that ends without saying so gives no task, one request an attempt, and is outlived."""
+async def test_cut_tls_connection_is_retried(kind: str, authority: trustme.CA) -> None:
+    """TLS that ends without close_notify gives an error, and a watcher polls again."""
     parts, error, reason = TLS_CUTS[kind]
     script = [READ, *parts, 0.1, CUT]
     async with (
@@ -594,7 +594,7 @@ async def test_a_tls_connection_that_is_cut_passes(kind: str, authority: trustme
 
 @asynccontextmanager
 async def tunnel(port: int, *refusals: bytes) -> AsyncIterator[str]:
-    """Run a proxy that first refuses, then connects to a local port; give its url."""
+    """Run a proxy that first refuses, then connects to a local port; yield its url."""
     waiting = list(refusals)
     piping: list[asyncio.Task[None]] = []
 
@@ -626,7 +626,7 @@ async def tunnel(port: int, *refusals: bytes) -> AsyncIterator[str]:
 async def behind(
     proxy: str, base_url: str = "https://api.test/v1", **options: Any
 ) -> AsyncIterator[AsyncVideoClient]:
-    """Enter a client whose lent session goes through a proxy."""
+    """Enter a client whose borrowed session uses a proxy."""
     async with (
         aiohttp.ClientSession(proxy=proxy) as session,
         client_at(base_url, session=session, **options) as client,
@@ -640,8 +640,8 @@ LOGIN = response(b"", "Proxy-Authenticate: Basic", status="407 Login")
 
 @pytest.mark.fault("N21")
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_proxy_that_is_not_there_is_tried_again(scheme: str) -> None:
-    """A refused connect to the proxy passes: one connect an attempt, nothing sent."""
+async def test_refused_connection_to_a_proxy_is_retried(scheme: str) -> None:
+    """One connect per attempt, and nothing is sent."""
     async with RawServer(DONE) as server:
         pass
     async with behind(
@@ -657,38 +657,27 @@ async def test_a_proxy_that_is_not_there_is_tried_again(scheme: str) -> None:
 
 @pytest.mark.fault("N21")
 @pytest.mark.parametrize("use", [failed, refused])
-async def test_a_tunnel_that_wants_a_login_is_final(use: Any) -> None:
-    """A 407 on CONNECT: one connect, no key shown to the proxy, a watcher ends."""
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_proxy_that_requires_a_login_is_fatal(scheme: str, use: Any) -> None:
+    """A 407 to CONNECT, which shows the proxy no key, or to a plain request: no retry."""
     async with (
-        RawServer([READ, LOGIN]) as proxy,
-        behind(f"http://127.0.0.1:{proxy.port}") as client,
+        RawServer(replying(LOGIN)) as proxy,
+        behind(f"http://127.0.0.1:{proxy.port}", base_url=f"{scheme}://api.test/v1") as client,
     ):
         raised = await use(client)
 
         assert type(raised) is TransportError
         assert (raised.reason, raised.retryable) == ("proxy", False)
         assert proxy.connections == len(proxy.requests) == 1
-        assert "authorization" not in proxy.requests[0].headers
-        assert client.requests_sent == 0
+        if scheme == "https":
+            assert proxy.requests[0].target == "api.test:443"
+            assert "authorization" not in proxy.requests[0].headers
+        assert client.requests_sent == (scheme == "http")
 
 
 @pytest.mark.fault("N21")
-@pytest.mark.parametrize("use", [failed, refused])
-async def test_a_proxy_for_plain_http_that_wants_a_login_is_final(use: Any) -> None:
-    """A 407 in the place of the answer: one request, a watcher ends."""
-    async with (
-        RawServer(replying(LOGIN)) as proxy,
-        behind(f"http://127.0.0.1:{proxy.port}", base_url="http://api.test/v1") as client,
-    ):
-        raised = await use(client)
-
-        assert not raised.retryable
-        assert client.requests_sent == len(proxy.requests) == 1
-
-
-@pytest.mark.fault("N21")
-async def test_a_tunnel_that_fails_is_tried_again(authority: trustme.CA) -> None:
-    """A 502 on CONNECT passes: a watcher gets its endings through the tunnel afterwards."""
+async def test_502_to_connect_is_retried(authority: trustme.CA) -> None:
+    """A watcher gets its final events through the tunnel afterwards."""
     async with (
         RawServer(DONE, tls=certified(authority, "127.0.0.1")) as server,
         tunnel(server.port, *[BAD_GATEWAY] * 4) as proxy,
@@ -705,8 +694,8 @@ async def test_a_tunnel_that_fails_is_tried_again(authority: trustme.CA) -> None
 
 
 @pytest.mark.fault("N21")
-async def test_a_proxy_for_plain_http_that_fails_is_tried_again() -> None:
-    """A 502 in the place of the answer is trouble of some server on the way."""
+async def test_502_of_a_proxy_for_plain_http_is_a_server_error() -> None:
+    """It looks as if the server had sent it, and is retried."""
     script = [READ, BAD_GATEWAY]
     async with (
         RawServer(*[script] * 4, DONE) as proxy,
@@ -721,10 +710,10 @@ async def test_a_proxy_for_plain_http_that_fails_is_tried_again() -> None:
 @pytest.mark.parametrize("use", [failed, refused])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("kind", ["certificate", "plain"])
-async def test_bad_tls_to_the_proxy_is_final(
+async def test_bad_tls_to_the_proxy_is_fatal(
     kind: str, scheme: str, use: Any, authority: trustme.CA
 ) -> None:
-    """A proxy that cannot be trusted, or speaks no TLS, is a wrong set-up: one connect."""
+    """A proxy with a bad certificate, or without TLS, is a configuration error: one connect."""
     tls = certified(authority, "127.0.0.1") if kind == "certificate" else None
     script = DONE if tls is not None else [b"HTTP/1.1 400 Bad\r\n\r\n", STALL]
     async with (

@@ -269,7 +269,9 @@ PLACES: dict[str, Callable[[Seen, str], bytes]] = {
     "the status value": echo_fields(status=f"status of {ECHO}"),
     "a failure": echo_fields(status="failed", **ERROR),
     "a failure's text": echo_fields(status="failed", error=f"no {ECHO}"),
-    "urls": echo_fields(status="completed", url=f"https://cdn.test/{ECHO}?k={ECHO}", video_url=ECHO),
+    "urls": echo_fields(
+        status="completed", url=f"https://cdn.test/{ECHO}?k={ECHO}", video_url=ECHO
+    ),
     "all other fields": echo_fields(
         model=ECHO, size=ECHO, seconds=ECHO, created_at=ECHO, progress=ECHO,
         metadata={ECHO: [ECHO, {"deep": ECHO}]}, **{ECHO: ECHO},
