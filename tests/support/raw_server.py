@@ -1,11 +1,10 @@
 """
-A server that plays scripts of bytes, one script per connection, and counts what it was sent.
+Scripted TCP server: plays one script of bytes per connection and records requests.
 
-A script is a list of steps.  Bytes are sent as they are, a number is a pause in seconds, a
-function is called with the request read last and gives bytes to send; ``READ``, ``CLOSE``,
-``CUT``, ``RESET`` and ``STALL`` are below.  After the last step the connection is closed.  What
-is left of a script when the client lets its connection go after a long idle time is played to the
-next one.
+A script is a list of steps.  Bytes are sent, a number is a delay in seconds, a function is called
+with the last request and returns the bytes to send; ``READ``, ``CLOSE``, ``CUT``, ``RESET`` and
+``STALL`` are below.  After the last step the connection is closed.  If the client closes a
+connection after a long idle time, the next connection continues its script.
 """
 
 from __future__ import annotations
@@ -20,33 +19,35 @@ from urllib.parse import unquote
 
 from attrs import frozen
 
-from ezvideo_async import AsyncVideoClient
+from tests.support.clients import make_client
 
 if TYPE_CHECKING:
     import ssl
 
+    from ezvideo_async import AsyncVideoClient
+
 KEY = "sk-canary-0123456789abcdef"
-"""The key of all tests: long enough to be masked, and nowhere else in the texts."""
+"""The API key of all tests: long enough to be masked, and part of no other text."""
 
 READ = object()
-"""Wait for one whole request."""
+"""Read one whole request."""
 CLOSE = object()
-"""Say FIN."""
+"""Send FIN."""
 CUT = object()
-"""Say FIN without the end of TLS, its close_notify."""
+"""Send FIN without the close_notify of TLS."""
 RESET = object()
-"""Say RST."""
+"""Send RST."""
 STALL = object()
-"""Say nothing more until the server ends."""
+"""Send nothing until the server is closed."""
 
-LONG_IDLE = 15.0  # seconds; clients that keep a connection for longer find it closed too often
+LONG_IDLE = 15.0  # seconds; the client closes connections that are idle for longer
 
 _RST = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds
 
 
 @frozen(kw_only=True)
 class Seen:
-    """One request as it arrived."""
+    """One request as the server received it."""
 
     target: str
     headers: dict[str, str]
@@ -71,22 +72,22 @@ def answer(body: bytes | dict[str, Any], *headers: str, status: str = "200 OK") 
 
 
 def task(task_id: str, status: str = "completed", **fields: Any) -> dict[str, Any]:
-    """One task in the API document's shape."""
+    """Build a task in the API document's shape."""
     return {"id": task_id, "status": status, **fields}
 
 
 def done(seen: Seen) -> bytes:
-    """Answer that the asked task is completed."""
-    return answer(task(seen.task_id))
+    """Respond that the requested task is completed."""
+    return response(task(seen.task_id))
 
 
 def running(seen: Seen) -> bytes:
-    """Answer that the asked task is being processed."""
-    return answer(task(seen.task_id, "processing"))
+    """Respond that the requested task is processing."""
+    return response(task(seen.task_id, "processing"))
 
 
 def replying(*replies: Any) -> Script:
-    """Read a request before each of the replies, on one connection."""
+    """Make a script that reads a request before each of the replies."""
     return [step for reply in replies for step in (READ, reply)]
 
 
@@ -96,11 +97,11 @@ DONE: Script = replying(*[done] * 1000)
 
 class RawServer:
     """
-    Plays one script per connection; the last one is played for all further connections.
+    Plays one script per connection; further connections get the last one.
 
     Attributes:
-        connections: How many were accepted.
-        requests: Whole requests that were read.
+        connections: Number of accepted connections.
+        requests: The requests read so far.
     """
 
     def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
@@ -130,8 +131,8 @@ class RawServer:
         asyncio.get_running_loop().set_exception_handler(self._handler)
 
     def _handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Hand on what the loop tells, but for handshakes that clients broke off."""
-        if "transport creation" not in context["message"]:  # told in debug mode only
+        """Pass on what the loop reports, except handshakes that clients ended."""
+        if "transport creation" not in context["message"]:  # reported in debug mode only
             handle = self._handler or type(loop).default_exception_handler
             handle(loop, context)
 
@@ -141,7 +142,7 @@ class RawServer:
 
     @property
     def open_connections(self) -> int:
-        """How many connections neither side has closed."""
+        """Number of connections that neither side has closed."""
         return len(self._playing)
 
     @property
@@ -159,16 +160,16 @@ class RawServer:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await self._play(script, number, reader, writer)
         except asyncio.CancelledError:
-            pass  # the stream protocol would tell it to the loop as an error
+            pass  # the stream protocol would report it to the loop as an error
         finally:
             writer.transport.abort() if playing.cancelling() else writer.close()
 
     async def _play(
         self, script: Script, number: int, reader: asyncio.StreamReader, writer: Any
     ) -> None:
-        for place, step in enumerate(script):
+        for index, step in enumerate(script):
             if step is READ:
-                seen = await self._seen(reader, number, script, place)
+                seen = await self._read_request(reader, number, script, index)
                 self.requests.append(seen)
             elif step is STALL:
                 await asyncio.Event().wait()
@@ -182,26 +183,26 @@ class RawServer:
                 writer.transport.abort()
             elif isinstance(step, float):
                 await asyncio.sleep(step)
-            elif not writer.is_closing():  # uvloop refuses to write to nobody
+            elif not writer.is_closing():  # uvloop refuses to write to a closed transport
                 writer.write(step(seen) if callable(step) else step)
                 await writer.drain()
 
-    async def _seen(
-        self, reader: asyncio.StreamReader, number: int, script: Script, place: int
+    async def _read_request(
+        self, reader: asyncio.StreamReader, number: int, script: Script, index: int
     ) -> Seen:
         loop = asyncio.get_running_loop()
         idle_since = loop.time()
         try:
-            return _read(await reader.readuntil(b"\r\n\r\n"), number)
+            return _parse(await reader.readuntil(b"\r\n\r\n"), number)
         except asyncio.IncompleteReadError:
             if loop.time() - idle_since >= LONG_IDLE and isinstance(script, list):
-                self._scripts.insert(0, script[place:])
+                self._scripts.insert(0, script[index:])
             raise
 
 
-def _read(head: bytes, number: int) -> Seen:
+def _parse(head: bytes, number: int) -> Seen:
     start, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-    # Blanks around a value are no part of it (RFC 9110, 5.5).
+    # Whitespace around a value is not part of it (RFC 9110, 5.5).
     named = (line.partition(":") for line in lines)
     headers = {name.lower(): value.strip(" \t") for name, _, value in named}
     return Seen(
@@ -235,11 +236,11 @@ class KeyProvider:
 
 
 def client_of(server: Any, **options: Any) -> AsyncVideoClient:
-    """Make a client whose chance is always one half."""
-    options = {"base_url": server.base_url, "rand": lambda: 0.5, **options}
-    return AsyncVideoClient(options.pop("api_key", KEY), **options)
+    """Make a client whose random numbers are all 0.5."""
+    options = {"base_url": server.base_url, **options}
+    return make_client(options.pop("api_key", KEY), **options)
 
 
 def now() -> float:
-    """Virtual seconds since the test began."""
+    """Return the virtual seconds since the test started."""
     return asyncio.get_running_loop().time()
