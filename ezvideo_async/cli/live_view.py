@@ -18,7 +18,6 @@ from rich.live import Live
 from rich.text import Text
 
 from ezvideo_async import ProgressChanged
-from ezvideo_async._limits.budget import rate_limiter_of
 from ezvideo_async.cli import frame as _frame
 from ezvideo_async.cli.formatting import event_line
 
@@ -139,10 +138,10 @@ class View:
 
     def _pace(self) -> str:
         """Say how fast requests go out, or what holds them back."""
-        limiter, now = rate_limiter_of(self._client.budget), self._now()
-        if limiter.is_circuit_open:
+        budget, now = self._client.budget, self._now()
+        if budget.is_server_out:
             return "the server is out, probing"
-        cool_down = limiter.cool_down_left(now)
+        cool_down = budget.cool_down_left(now)
         if cool_down > 0:
             return f"the server asks to pause, {cool_down:.0f} s"
         (since, sent_then), (_, sent) = self._samples[0], self._samples[-1]

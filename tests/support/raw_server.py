@@ -64,7 +64,7 @@ Step = Any
 Script = list[Step]
 
 
-def answer(body: bytes | dict[str, Any], *headers: str, status: str = "200 OK") -> bytes:
+def response(body: bytes | dict[str, Any], *headers: str, status: str = "200 OK") -> bytes:
     """One whole HTTP answer."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", *headers, "", ""]
