@@ -1,8 +1,8 @@
 """
 The ``ezvideo`` command: data on stdout, everything else on stderr.
 
-Importing this package, and asking for help, loads neither aiohttp nor asyncio nor rich: the
-module of a command is loaded when the command is run.
+Importing this package and printing help load neither aiohttp nor asyncio nor rich: the module
+of a command is imported when that command runs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
-from ezvideo_async.cli.arguments import parsed
-from ezvideo_async.cli.clean import clean
+from ezvideo_async.cli.arguments import parse_arguments
 from ezvideo_async.cli.exit_codes import (
     INTERRUPTED,
     NOT_ALL_COMPLETED,
@@ -23,7 +22,6 @@ from ezvideo_async.cli.exit_codes import (
     USAGE,
     UsageError,
     exit_code_of,
-    say,
 )
 from ezvideo_async.errors import EzVideoError
 
@@ -38,44 +36,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run the ``ezvideo`` command.
 
     Args:
-        argv: The arguments without the program's name; None takes the process's own.
+        argv: The arguments without the program's name; None means those of the process.
 
     Returns:
-        The exit code: 0 all completed, 1 some failed or lost, 2 usage or set-up, 3 key refused,
-        4 some still open, 141 nobody reads stdout any more, 128 + n ended by signal n.
+        The exit code: 0 all completed, 1 some failed or lost, 2 usage or configuration, 3 API
+        key refused, 4 some still open, 141 stdout was closed, 128 + n ended by signal n.
     """
-    _print_anything()
+    _escape_unencodable_output()
     try:
         code = _exit_code(argv)
     except BrokenPipeError:
         code = PIPE_BROKEN
     except KeyboardInterrupt:
         code = INTERRUPTED
-    _let_go_of_broken_streams()
+    _redirect_broken_streams()
     return code
 
 
 def _exit_code(argv: Sequence[str] | None) -> int:
     try:
-        return _done(argv)
+        return _run_command(argv)
     except UsageError as error:
-        say(f"ezvideo: {clean(str(error))}")
-        return USAGE
+        return _report(str(error), USAGE)
     except EzVideoError as error:
-        say(f"ezvideo: {clean(str(error))}")
-        return exit_code_of(error)
+        return _report(str(error), exit_code_of(error))
     except BrokenPipeError:
         raise
     except OSError as error:
-        say(f"ezvideo: stdout can't be written: {error.strerror}")
-        return NOT_ALL_COMPLETED
+        return _report(f"cannot write to stdout: {error.strerror}", NOT_ALL_COMPLETED)
 
 
-def _done(argv: Sequence[str] | None) -> int:
+def _run_command(argv: Sequence[str] | None) -> int:
     try:
-        args = parsed(argv)
-    except SystemExit as helped:
-        code = int(helped.code or 0)
+        args = parse_arguments(argv)
+    except SystemExit as exited:
+        code = int(exited.code or 0)
     else:
         code = import_module(f"{__name__}.{args.module}").command(args)
     if sys.stdout is not None:
@@ -83,15 +78,22 @@ def _done(argv: Sequence[str] | None) -> int:
     return code
 
 
-def _print_anything() -> None:
-    """Let no character that a stream can't encode end the command."""
+def _report(message: str, code: int) -> int:
+    from ezvideo_async.cli.output import print_error  # noqa: PLC0415 -- imports attrs
+
+    print_error(message)
+    return code
+
+
+def _escape_unencodable_output() -> None:
+    """Escape characters that a stream cannot encode, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _let_go_of_broken_streams() -> None:
-    """Point streams whose reader has left to nowhere: the interpreter flushes them at its end."""
+def _redirect_broken_streams() -> None:
+    """Redirect closed pipes to the null device, because the interpreter flushes them at exit."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()

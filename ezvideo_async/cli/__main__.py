@@ -1,4 +1,4 @@
-"""``python -m ezvideo_async.cli`` is the ``ezvideo`` command."""
+"""Entry point of ``python -m ezvideo_async.cli``, the same as the ``ezvideo`` command."""
 
 from __future__ import annotations
 

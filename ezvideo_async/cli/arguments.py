@@ -1,7 +1,7 @@
 """
-The command line: what may be typed.
+Argument parser of the ``ezvideo`` command and its help texts.
 
-Nothing heavier than argparse is imported here, so that ``--help`` is quick.
+It imports nothing heavier than argparse, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -17,88 +17,90 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INTERVAL, TIMEOUT, RATE = 5.0, 86_400.0, 100.0
-"""The library's own defaults, which it would take long to import."""
+"""The library's own defaults, repeated because importing them is slow."""
 
-_EXITS = """\
+_EXIT_CODES = """\
 exit codes:
-  0  all tasks are completed
+  0  all tasks completed
   1  some tasks failed or were lost
-  2  wrong usage or set-up: no key, a bad base URL, a bad id, an unknown option
-  3  the key was refused
-  4  tasks are still open: the time limit was reached
-  130, 143, 129  interrupted, terminated, hung up
+  2  wrong usage or configuration: no API key, unusable base URL or task id,
+     unknown option
+  3  the server refused the API key
+  4  none failed, but some are not finished: timeout reached (watch), or still
+     running (status)
+  130, 143, 129  stopped by Ctrl-C, SIGTERM, SIGHUP
 """
 
-_KEY_IS_NO_ARGUMENT = (
-    "the key is never taken as an argument, because every user of this machine can read "
-    "arguments; set EZVIDEO_API_KEY or give --api-key-file FILE"
+_API_KEY_REFUSED = (
+    "--api-key does not exist, because every user of this machine can read the arguments; "
+    "set EZVIDEO_API_KEY or give --api-key-file FILE"
 )
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser of whole words whose complaints are one sentence."""
+    """Parser without abbreviations that raises UsageError instead of exiting."""
 
     def __init__(self, **options: Any) -> None:
         options["formatter_class"] = argparse.RawDescriptionHelpFormatter
         super().__init__(allow_abbrev=False, **options)
-        self.add_argument("--api-key", nargs="?", action=_RefuseKey, help=argparse.SUPPRESS)
+        self.add_argument("--api-key", nargs="?", action=_RefuseApiKey, help=argparse.SUPPRESS)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-class _RefuseKey(argparse.Action):
+class _RefuseApiKey(argparse.Action):
     def __call__(self, *_: object, **__: object) -> NoReturn:
-        raise UsageError(_KEY_IS_NO_ARGUMENT)
+        raise UsageError(_API_KEY_REFUSED)
 
 
 class _PrintCompletion(argparse.Action):
     def __call__(
         self,
         parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,  # noqa: ARG002 -- the base class names it
+        namespace: argparse.Namespace,  # noqa: ARG002 -- passed by name
         values: object,
         option_string: str | None = None,  # noqa: ARG002 -- likewise
     ) -> NoReturn:
         try:
-            import shtab  # noqa: PLC0415 -- in the extra "cli", and rarely needed
+            import shtab  # noqa: PLC0415 -- optional, and rarely needed
         except ModuleNotFoundError:
-            raise UsageError("completion needs shtab: pip install 'ezvideo_async[cli]'") from None
+            raise UsageError("completion needs shtab; pip install 'ezvideo_async[cli]'") from None
         print(shtab.complete(parser, shell=str(values)))
         parser.exit()
 
 
-def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """
-    Read the arguments; None reads the process's own.
+    Parse the arguments; None means those of the process.
 
     Raises:
-        UsageError: They make no sense.
-        SystemExit: Help, the version or a completion was asked for, and has been printed.
+        UsageError: The arguments are invalid.
+        SystemExit: Help, the version or a completion script has been printed.
     """
     args, unknown = _parser().parse_known_args(argv)
     if args.command is None:
-        raise UsageError("say what to do, as in: ezvideo demo; ezvideo --help lists all commands")
+        raise UsageError("no command; try ezvideo demo, or ezvideo --help for a list of commands")
     if unknown:
-        # Only the option's name is told: what follows it may be a secret.
-        words = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-        what = f"unknown option {words[0]}" if words else "an argument too many"
-        raise UsageError(f"{what}; see ezvideo {args.command} --help")
+        # Only the name of the option is printed: its value may be an API key.
+        options = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        problem = f"unknown option {options[0]}" if options else "too many arguments"
+        raise UsageError(f"{problem}; see ezvideo {args.command} --help")
     return args
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="ezvideo",
-        description="Know, soon and cheaply, when each video-generation task ends.",
-        epilog=_EXITS,
+        description="Track video-generation tasks to completion, with few requests.",
+        epilog=_EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"ezvideo {__version__}")
     parser.add_argument(
         "--print-completion",
         action=_PrintCompletion,
         choices=("bash", "zsh"),
-        help="print a completion script for a shell, and end",
+        help="print a shell completion script and exit",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for add in (_add_demo, _add_status, _add_watch, _add_serve_fake):
@@ -106,15 +108,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = Any  # argparse's own name for it is private.
+Commands = Any  # The class is private in argparse.
 
 
 def _add_demo(commands: Commands) -> None:
     demo = commands.add_parser(
         "demo",
-        help="watch tasks of a fake server; needs no account",
-        description="Start a fake server in this process and watch its tasks, some of which "
-        "fail;\none gets lost.  Needs no account and no network.",
+        help="watch the tasks of a fake server; needs no account",
+        description="Start a fake server in this process and watch its tasks.  Most complete,\n"
+        "some fail, and one is lost.  Needs no account and no network.",
     )
     demo.set_defaults(module="commands.demo")
     _add_count(demo, default=200)
@@ -123,7 +125,7 @@ def _add_demo(commands: Commands) -> None:
         type=_positive,
         default=28.0,
         metavar="S",
-        help="seconds until the last task ends (default: %(default)g)",
+        help="seconds until the last task finishes (default: %(default)g)",
     )
     _add_verbose(demo)
 
@@ -131,66 +133,66 @@ def _add_demo(commands: Commands) -> None:
 def _add_status(commands: Commands) -> None:
     status = commands.add_parser(
         "status",
-        help="ask once for each task",
-        description="Ask once for each task and print one line for it, in the order given.\n"
-        "Exit code 4 says that none failed and some are still open.",
+        help="print the current status of each task",
+        description="Request the status of each task once and print one line per task, in the\n"
+        "order given.",
     )
     status.set_defaults(module="commands.status")
     _add_ids(status)
-    _add_json(status, "one JSON object a line, in the shape of the API document")
+    _add_json(status, "one JSON object per line, in the format of the API")
     _add_connection(status)
 
 
 def _add_watch(commands: Commands) -> None:
     watch = commands.add_parser(
         "watch",
-        help="follow tasks until each has ended",
-        description="Follow tasks until each has ended, and print one line for every change of\n"
-        "status.  Ctrl-C stops and says how to go on; the tasks themselves go on anyway.",
+        help="watch tasks until each one has finished",
+        description="Poll tasks until each one has completed or failed, and print one line per\n"
+        "status change.  Ctrl-C stops polling, not the tasks, and prints a command to\n"
+        "continue.",
     )
     watch.set_defaults(module="commands.watch")
     _add_ids(watch)
-    _add_json(watch, "one JSON object a line for every event")
+    _add_json(watch, "one JSON object per event, each on its own line")
     watch.add_argument(
         "--interval",
         type=_positive,
         default=INTERVAL,
         metavar="S",
-        help="seconds between two looks at one task (default: %(default)g)",
+        help="seconds between status requests per task (default: %(default)g)",
     )
     watch.add_argument(
         "--timeout",
         type=_positive,
         default=TIMEOUT,
         metavar="S",
-        help="seconds until a task is given up (default: %(default)g, a day)",
+        help="stop polling a task after S seconds; it counts as lost (default: %(default)g, "
+        "one day)",
     )
-    watch.add_argument(
-        "--progress", action="store_true", help="print changes of progress alone, too"
-    )
+    watch.add_argument("--progress", action="store_true", help="also print changes of progress")
     _add_connection(watch)
 
 
 def _add_serve_fake(commands: Commands) -> None:
     serve = commands.add_parser(
         "serve-fake",
-        help="run a fake server to try things on",
-        description="Run a fake server on this machine until Ctrl-C, and print what to type into\n"
-        "another terminal.",
+        help="run a fake server for experiments",
+        description="Run a fake server on this machine until Ctrl-C, and print commands that\n"
+        "watch its tasks from another terminal.",
     )
     serve.set_defaults(module="commands.serve_fake")
     serve.add_argument(
         "--dialect",
         default="ezmodel",
         metavar="NAME",
-        help="how it speaks; an unknown name lists all (default: %(default)s)",
+        help="format of the responses; an unknown name lists all (default: %(default)s)",
     )
     serve.add_argument(
         "--port",
         type=_port,
         default=0,
         metavar="N",
-        help="where it listens; 0 takes a free port (default: %(default)s)",
+        help="port to listen on; 0 means any free port (default: %(default)s)",
     )
     _add_count(serve, default=5)
     _add_verbose(serve)
@@ -198,13 +200,13 @@ def _add_serve_fake(commands: Commands) -> None:
 
 def _add_ids(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "ids", nargs="*", metavar="ID", help="task ids; - reads them from stdin, one a line"
+        "ids", nargs="*", metavar="ID", help="task ids; - reads them from stdin, one per line"
     )
     parser.add_argument(
         "--from",
         dest="file",
         metavar="FILE",
-        help="read ids from a file, one a line; blank lines and # comments are skipped",
+        help="read task ids from a file, one per line; skips blank lines and # comments",
     )
 
 
@@ -218,25 +220,29 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
         type=_positive,
         default=RATE,
         metavar="N",
-        help="requests a second at most, for all tasks together (default: %(default)g)",
+        help="maximum requests per second, all tasks together (default: %(default)g)",
     )
     parser.add_argument(
         "--base-url",
         metavar="URL",
-        help="the server, up to and including /v1 (default: EZVIDEO_BASE_URL, else "
+        help="server URL, up to and including /v1 (default: EZVIDEO_BASE_URL, else "
         "https://www.ezmodel.cloud/v1)",
     )
     parser.add_argument(
         "--api-key-file",
         metavar="FILE",
-        help="a file whose first line is the key (default: EZVIDEO_API_KEY)",
+        help="file with the API key in its first line (default: EZVIDEO_API_KEY)",
     )
     _add_verbose(parser)
 
 
 def _add_verbose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-v", "--verbose", action="count", default=0, help="log to stderr; -vv logs every request"
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="log to stderr; -vv also logs every request",
     )
 
 
@@ -246,7 +252,7 @@ def _add_count(parser: argparse.ArgumentParser, *, default: int) -> None:
         type=_count,
         default=default,
         metavar="N",
-        help="how many tasks there are (default: %(default)s)",
+        help="number of tasks (default: %(default)s)",
     )
 
 
@@ -265,16 +271,14 @@ _MAX_PORT = 65_535
 
 
 def _count(text: str) -> int:
-    return _whole(text, low=1, high=_MAX_TASKS)
+    return _integer(text, low=1, high=_MAX_TASKS)
 
 
 def _port(text: str) -> int:
-    return _whole(text, low=0, high=_MAX_PORT)
+    return _integer(text, low=0, high=_MAX_PORT)
 
 
-def _whole(text: str, *, low: int, high: int) -> int:
+def _integer(text: str, *, low: int, high: int) -> int:
     if not (text.isascii() and text.isdecimal() and low <= int(text[:9]) <= high):
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number from {low} to {high}, got {text!a}"
-        )
+        raise argparse.ArgumentTypeError(f"must be an integer from {low} to {high}, got {text!a}")
     return int(text)

@@ -1,4 +1,4 @@
-"""From options to a client: the key, the server, the rate."""
+"""Client construction from command-line options: API key, server, rate."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ezvideo_async import (
     ServerError,
     TransportError,
 )
-from ezvideo_async.cli.clean import clean
-from ezvideo_async.cli.exit_codes import UsageError, say
+from ezvideo_async.cli.exit_codes import UsageError
+from ezvideo_async.cli.output import print_error
 from ezvideo_async.instrumentation import PollFailed
 
 if TYPE_CHECKING:
@@ -25,64 +25,65 @@ if TYPE_CHECKING:
 
     from ezvideo_async.instrumentation import Observer, TelemetryEvent
 
-_LONGEST_KEY = 10_000  # characters
-_SAY_EVERY = 60.0  # seconds
-_OF_THE_SERVER = (TransportError, ServerError, BadResponseError)
+_MAX_KEY_LENGTH = 10_000  # characters
+_REPORT_INTERVAL = 60.0  # seconds
+_SERVER_ERRORS = (TransportError, ServerError, BadResponseError)
 
 
-class FailureStreak:
+class FailureReporter:
     """
-    An observer that says why no answers come: the first failure, then one a minute.
+    Observer that prints the first failed poll at once, then at most one a minute.
 
-    A mistyped host must not look like a task that takes long.
+    Without it, a mistyped host name would look like a slow task.  Failures that concern a
+    single task are not printed.
     """
 
     def __init__(self) -> None:
-        self._said_at = -inf
+        self._reported_at = -inf
 
-    def __call__(self, signal: TelemetryEvent) -> None:
-        """Hear of one thing that happened."""
-        if not isinstance(signal, PollFailed) or not isinstance(signal.error, _OF_THE_SERVER):
+    def __call__(self, event: TelemetryEvent) -> None:
+        """Print the error of a failed poll unless one was printed less than a minute ago."""
+        if not isinstance(event, PollFailed) or not isinstance(event.error, _SERVER_ERRORS):
             return
         now = asyncio.get_running_loop().time()
-        if now - self._said_at >= _SAY_EVERY:
-            self._said_at = now
-            say(f"ezvideo: {clean(str(signal.error))}; still trying")
+        if now - self._reported_at >= _REPORT_INTERVAL:
+            self._reported_at = now
+            print_error(f"{event.error}; polling continues")
 
 
-def client_of(args: Namespace, *, observers: Sequence[Observer] = ()) -> AsyncVideoClient:
+def make_client(args: Namespace, *, observers: Sequence[Observer] = ()) -> AsyncVideoClient:
     """
-    Make the client that the options ask for.
+    Make a client from the command-line options.
 
     Raises:
-        UsageError: There is no key.
-        ConfigError: The key, the base url or the rate can't be used.
+        UsageError: There is no API key.
+        ConfigError: The API key, the base URL or the rate is invalid.
     """
     if args.base_url is not None and not args.base_url.strip():
-        raise UsageError("--base-url is empty; give one like https://www.ezmodel.cloud/v1")
+        raise UsageError("--base-url is empty; give a URL like https://www.ezmodel.cloud/v1")
     return AsyncVideoClient(
-        _key(args.api_key_file),
+        _api_key(args.api_key_file),
         base_url=args.base_url,
         budget=RequestBudget(rate=args.rate),
         observers=observers,
     )
 
 
-def _key(file: str | None) -> str:
+def _api_key(file: str | None) -> str:
     if file is not None:
         return _first_line(Path(file))
     key = os.environ.get("EZVIDEO_API_KEY", "").strip()
     if not key:
-        raise UsageError("there is no API key; set EZVIDEO_API_KEY or give --api-key-file FILE")
+        raise UsageError("no API key; set EZVIDEO_API_KEY or give --api-key-file FILE")
     return key
 
 
 def _first_line(path: Path) -> str:
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
-            key = file.readline(_LONGEST_KEY).strip()
+            key = file.readline(_MAX_KEY_LENGTH).strip()
     except OSError as error:
-        raise UsageError(f"the key file {path} can't be read: {error.strerror}") from None
+        raise UsageError(f"cannot read the API key file {path}: {error.strerror}") from None
     if not key:
-        raise UsageError(f"the first line of {path} is empty; write the key there")
+        raise UsageError(f"the first line of {path} is empty; write the API key there")
     return key

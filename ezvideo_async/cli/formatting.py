@@ -1,50 +1,81 @@
 """
-Tasks and events as lines for people.
+Formatting of tasks and events as lines of text.
 
-No await, no clock, no randomness, no I/O.  Everything a server said is cleaned here.
+Everything that a server sent passes ``clean()`` here before it reaches a terminal.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ezvideo_async import TaskLost, TaskStalled, TaskStatus
-from ezvideo_async.cli.clean import clean
 
 if TYPE_CHECKING:
     from ezvideo_async import Event, VideoTask
 
-_LONGEST = 500  # characters of what a server says
+_MAX_REASON = 500  # characters of a server's text
 _MINUTE, _HOUR = 60, 3600
-_TIME = len("09:15:00")
+_TIME_LENGTH = len("09:15:00")
 
-_LOST = {
-    "not_found": "the server does not know this task",
-    "vanished": "the server no longer knows this task",
-    "deadline": "it had not ended when the time was up",
+_LOSS_REASONS = {
+    "not_found": "the server has no task with this id",
+    "vanished": "the server no longer has this task",
+    "deadline": "not finished before the timeout",
 }
-"""By ``TaskLost.reason``; for other reasons the error itself says it best."""
+"""By ``TaskLost.reason``; for other reasons the text of the error is shown."""
+
+_INVISIBLE = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
+    + "".join(map(chr, range(0xE0100, 0xE01F0)))
+)
+"""Letters and marks without a glyph, which ``str.isprintable()`` accepts."""
+
+
+def clean(text: str) -> str:
+    r"""
+    Escape characters that a terminal would execute or hide, as ``\x1b`` or ``\u202e``.
+
+    Escaped are C0, C1 and DEL, bidi and other format characters, line separators, lone
+    surrogates, private and unassigned code points, and letters without a glyph.  All else is
+    kept: CJK, emoji, combining marks, spaces of any width.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_escape_unless_visible, text))
+
+
+def _escape_unless_visible(character: str) -> str:
+    is_visible = character.isprintable() or unicodedata.category(character) == "Zs"
+    if is_visible and character not in _INVISIBLE:
+        return character
+    # ascii() also escapes what str.isprintable() accepts, because none of it is ASCII.
+    return ascii(character)[1:-1]
 
 
 def event_line(event: Event, *, with_date: bool = True) -> str:
-    """Write an event as ``2026-01-31 09:15:00 vid_1 processing 42%``, in local time."""
-    at = f"{datetime.fromtimestamp(event.at, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
-    when = at if with_date else at[-_TIME:]
-    return _joined(when, clean(event.task_id), word_of(event), detail_of(event))
+    """Format an event as ``2026-01-31 09:15:00 vid_1 processing 42%``, in local time."""
+    at = _local_time(event.at)
+    time = at if with_date else at[-_TIME_LENGTH:]
+    return _join(time, clean(event.task_id), state_of(event), event_detail(event))
 
 
 def task_line(task: VideoTask) -> str:
-    """Write a task as ``vid_1 processing 42%``."""
-    return _joined(clean(task.id), str(task.status), detail_of_task(task))
+    """Format a task as ``vid_1 processing 42%``."""
+    return _join(clean(task.id), str(task.status), task_detail(task))
 
 
-def _joined(*parts: str) -> str:
+def _join(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def word_of(event: Event) -> str:
-    """Give one word for what an event tells."""
+def _local_time(unix_time: float) -> str:
+    return f"{datetime.fromtimestamp(unix_time, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def state_of(event: Event) -> str:
+    """Return the task's status value, ``lost`` or ``stalled``."""
     if isinstance(event, TaskLost):
         return "lost"
     if isinstance(event, TaskStalled) or event.task is None:
@@ -52,49 +83,48 @@ def word_of(event: Event) -> str:
     return str(event.task.status)
 
 
-def detail_of(event: Event) -> str:
-    """Tell the rest of an event: where the video is, why there is none, or how far it is."""
+def event_detail(event: Event) -> str:
+    """Return the video's url, the reason why there is none, or the progress."""
     if isinstance(event, TaskLost):
-        return f"{event.reason}: {lost_because(event)}"
+        return f"{event.reason}: {loss_reason(event)}"
     if isinstance(event, TaskStalled):
-        since = datetime.fromtimestamp(event.since, UTC).astimezone()
-        return f"no change since {since:%Y-%m-%d %H:%M:%S}"
-    return "" if event.task is None else detail_of_task(event.task)
+        return f"no change since {_local_time(event.since)}"
+    return "" if event.task is None else task_detail(event.task)
 
 
-def detail_of_task(task: VideoTask) -> str:
-    """Tell where a video is, why there is none, or how far it is."""
+def task_detail(task: VideoTask) -> str:
+    """Return the video's url, the reason of the failure, or the progress."""
     if task.status is TaskStatus.COMPLETED:
         return clean(task.url or "")
     if task.status is TaskStatus.FAILED:
-        return failed_because(task)
+        return failure_reason(task)
     return "" if task.progress is None else f"{task.progress}%"
 
 
-def failed_because(task: VideoTask) -> str:
-    """Say why a task failed, as far as the server did."""
+def failure_reason(task: VideoTask) -> str:
+    """Return the error code and message of a failed task."""
     error = task.error
-    told = ": ".join(part for part in (error.code, error.message) if part) if error else ""
-    return _short(told) or "the server does not say why"
+    reason = ": ".join(part for part in (error.code, error.message) if part) if error else ""
+    return _clean_start(reason) or "the server gave no reason"
 
 
-def lost_because(event: TaskLost) -> str:
-    """Say why a task is looked for no more."""
-    return _LOST.get(event.reason) or _short(str(event.error))
+def loss_reason(event: TaskLost) -> str:
+    """Return the reason why a task is no longer polled."""
+    return _LOSS_REASONS.get(event.reason) or _clean_start(str(event.error))
 
 
-def _short(told: str) -> str:
-    """Clean and cut what a server said; of a megabyte only as much as is shown is cleaned."""
-    return cut(clean(told[: _LONGEST + 1]), _LONGEST)
+def _clean_start(text: str) -> str:
+    """Clean and truncate a server's text, without cleaning megabytes that are not shown."""
+    return truncate(clean(text[: _MAX_REASON + 1]), _MAX_REASON)
 
 
-def cut(text: str, longest: int) -> str:
-    """Cut to *longest* characters, the last of which then is ``…``."""
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+def truncate(text: str, max_length: int) -> str:
+    """Shorten *text* to *max_length* characters, of which the last is then ``…``."""
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
-def duration(seconds: float) -> str:
-    """Write seconds as ``0:07`` or ``1:02:03``."""
+def duration_text(seconds: float) -> str:
+    """Format seconds as ``0:07`` or ``1:02:03``."""
     whole = int(seconds)
     minutes, rest = whole // _MINUTE, whole % _MINUTE
     if whole < _HOUR:
@@ -102,6 +132,6 @@ def duration(seconds: float) -> str:
     return f"{minutes // _MINUTE}:{minutes % _MINUTE:02}:{rest:02}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Write ``1 task``, ``2 tasks``, ``3,000 tasks``."""
+def count_text(number: int, noun: str) -> str:
+    """Format ``1 task``, ``2 tasks``, ``3,000 tasks``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

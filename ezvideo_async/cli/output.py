@@ -1,53 +1,70 @@
-"""Where events go: lines on stdout, or a live view where one can be shown."""
+"""
+Output of the command: events as lines or JSON on stdout, messages on stderr.
+
+``choose_output()`` picks the live view where a terminal can show one.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
 import sys
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-from ezvideo_async.cli.formatting import event_line
+from ezvideo_async.cli.formatting import clean, event_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from ezvideo_async import AsyncVideoClient, Event
-    from ezvideo_async.cli.summary import Tally
+    from ezvideo_async.cli.summary import Summary
 
 
-class Screen(Protocol):
+def print_message(text: str) -> None:
+    """Print *text* to stderr; a closed stderr is ignored."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def print_error(text: str) -> None:
+    """Print *text*, cleaned and prefixed with the command's name, to stderr."""
+    print_message(f"ezvideo: {clean(text)}")
+
+
+class EventOutput(Protocol):
     """
-    A place for events; enter it before telling any.
+    Context manager that shows events.
 
     Attributes:
-        wants_progress: Whether changes of progress alone are worth telling it.
+        wants_progress: Whether it shows ``ProgressChanged`` events.
     """
 
     wants_progress: bool
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start the output."""
         ...
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End showing, and leave the terminal as it was."""
+        """Stop the output and restore the terminal."""
         ...
 
-    def tell(self, event: Event) -> None:
-        """Show an event."""
+    def show(self, event: Event) -> None:
+        """Show one event."""
         ...
 
 
 def write_line(event: Event) -> None:
-    """Write an event for people to stdout."""
+    """Write an event as one line of text to stdout."""
     print(event_line(event), flush=True)
 
 
@@ -56,8 +73,8 @@ def write_json(event: Event) -> None:
     print(json.dumps(event.to_dict()), flush=True)
 
 
-class PoolBackend:
-    """The plain screen: each event is written, and that is all."""
+class LineOutput:
+    """Output of each event as one line on stdout."""
 
     def __init__(self, write: Callable[[Event], None], *, progress: bool) -> None:
         self._write = write
@@ -68,40 +85,44 @@ class PoolBackend:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         pass
 
-    def tell(self, event: Event) -> None:
-        """Write an event."""
+    def show(self, event: Event) -> None:
+        """Write one event."""
         self._write(event)
 
 
-def screen_for(
-    *, client: AsyncVideoClient, tally: Tally, progress: bool = False, as_json: bool = False
-) -> Screen:
+def choose_output(
+    *, client: AsyncVideoClient, summary: Summary, progress: bool = False, as_json: bool = False
+) -> EventOutput:
     """
-    Choose the screen: live when stderr is a terminal and rich is installed, else lines.
+    Return a live view if stderr is a terminal and rich is installed, else line output.
 
-    On a shared terminal the live view tells what the lines would, but for JSON, which no live
-    view disturbs.  Neither does one disturb what comes out of a pipe, such as ``| tee log``,
-    on the same terminal in all likelihood.
+    When stdout is a terminal too, the live view replaces the lines; with JSON on stdout there
+    is no live view then.  There is none either when stdout is a pipe, because what comes out of
+    it, as with ``| tee log``, usually goes to the same terminal.
     """
-    write = write_json if as_json else write_line
-    lines = PoolBackend(write, progress=progress)
+    line_output = LineOutput(write_json if as_json else write_line, progress=progress)
     is_shared = _is_terminal(sys.stdout)
     if not _is_terminal(sys.stderr) or (as_json and is_shared) or _is_pipe(sys.stdout):
-        return lines
+        return line_output
     try:
-        from ezvideo_async.cli.live_view import View  # noqa: PLC0415 -- rich is in the extra "cli"
+        from ezvideo_async.cli.live_view import LiveView  # noqa: PLC0415 -- rich is optional
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
-        return lines
-    view = View(client=client, tally=tally, lines=None if is_shared else lines, as_json=as_json)
-    return view if view.is_possible else lines
+        return line_output
+    live_view = LiveView(
+        client=client,
+        summary=summary,
+        line_output=None if is_shared else line_output,
+        as_json=as_json,
+    )
+    return live_view if live_view.is_supported else line_output
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
@@ -111,6 +132,6 @@ def _is_terminal(stream: TextIO | None) -> bool:
 def _is_pipe(stream: TextIO | None) -> bool:
     try:
         mode = os.fstat(stream.fileno()).st_mode if stream is not None else 0
-    except OSError:  # no file of the system's, but a fake
+    except OSError:  # a replaced stream without a file descriptor
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -1,8 +1,4 @@
-"""
-Counts what a watch has told so far, and sums it up.
-
-No await, no clock, no randomness, no I/O.
-"""
+"""Counts of a watch by task state, its summary lines and its exit code."""
 
 from __future__ import annotations
 
@@ -10,14 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ezvideo_async import TaskFailed, TaskLost
-from ezvideo_async.cli import exit_codes as _exits
+from ezvideo_async.cli.exit_codes import COMPLETED, NOT_ALL_COMPLETED, STILL_OPEN
 from ezvideo_async.cli.formatting import (
-    counted,
-    cut,
-    duration,
-    failed_because,
-    lost_because,
-    word_of,
+    count_text,
+    duration_text,
+    failure_reason,
+    loss_reason,
+    state_of,
+    truncate,
 )
 
 if TYPE_CHECKING:
@@ -25,85 +21,86 @@ if TYPE_CHECKING:
 
     from ezvideo_async import Event
 
-ENDS = ("completed", "failed", "lost")
-_MOST_REASONS = 5
-_LONGEST_REASON = 100  # characters
-_LOST_MEANS = "lost tasks are no longer looked for; they may still run, and be billed"
+FINAL_STATES = ("completed", "failed", "lost")
+NO_STATUS = "without status"
+_MAX_REASONS = 5
+_MAX_REASON_LENGTH = 100  # characters
+_LOST_HINT = "(lost: no longer polled; the task may still be running and be billed)"
 
 
-class Tally:
+class Summary:
     """
-    The last word about each task.
+    The last state of each watched task.
 
     Attributes:
-        counts: How many tasks are ``unseen``, ``pending``, ``processing``, ``completed``,
-            ``failed`` and ``lost`` now.
-        total: How many tasks there are.
+        counts: The number of tasks by state: ``without status``, ``pending``,
+            ``processing``, ``completed``, ``failed``, ``lost``.
+        total: The number of tasks.
     """
 
     def __init__(self, task_ids: Iterable[str]) -> None:
-        self._words = dict.fromkeys(task_ids, "unseen")
-        self.total = len(self._words)
-        self.counts = Counter(unseen=self.total)
+        self._states = dict.fromkeys(task_ids, NO_STATUS)
+        self.total = len(self._states)
+        self.counts = Counter({NO_STATUS: self.total})
         self._reasons: dict[str, Counter[str]] = {"failed": Counter(), "lost": Counter()}
-        self._past_deadline: set[str] = set()
+        self._timed_out: set[str] = set()
 
-    def count(self, event: Event) -> None:
-        """Take in one event."""
-        word = word_of(event)
-        if word != "stalled":
-            self.counts[self._words[event.task_id]] -= 1
-            self.counts[word] += 1
-            self._words[event.task_id] = word
+    def record(self, event: Event) -> None:
+        """Record one event."""
+        state = state_of(event)
+        if state != "stalled":
+            self.counts[self._states[event.task_id]] -= 1
+            self.counts[state] += 1
+            self._states[event.task_id] = state
         if isinstance(event, TaskFailed):
-            self._reasons["failed"][_shortened(failed_because(event.task))] += 1
+            self._record_reason("failed", failure_reason(event.task))
         elif isinstance(event, TaskLost):
-            self._reasons["lost"][_shortened(lost_because(event))] += 1
+            self._record_reason("lost", loss_reason(event))
             if event.reason == "deadline":
-                self._past_deadline.add(event.task_id)
+                self._timed_out.add(event.task_id)
+
+    def _record_reason(self, state: str, reason: str) -> None:
+        self._reasons[state][truncate(reason, _MAX_REASON_LENGTH)] += 1
 
     @property
     def ended(self) -> int:
-        """How many tasks have ended."""
-        return sum(self.counts[word] for word in ENDS)
+        """The number of tasks that have had their final event."""
+        return sum(self.counts[state] for state in FINAL_STATES)
 
     @property
     def open_ids(self) -> list[str]:
-        """The ids whose own end has not been told, be our time up or not, in the order given."""
+        """The ids that may still finish, those past the timeout included, in the order given."""
         return [
             task_id
-            for task_id, word in self._words.items()
-            if word not in ENDS or task_id in self._past_deadline
+            for task_id, state in self._states.items()
+            if state not in FINAL_STATES or task_id in self._timed_out
         ]
 
     @property
     def exit_code(self) -> int:
-        """1 when a task failed or got lost, but for the time limit; then 4; else 0."""
-        if self.counts["failed"] + self.counts["lost"] > len(self._past_deadline):
-            return _exits.NOT_ALL_COMPLETED
-        return _exits.STILL_OPEN if self._past_deadline else _exits.COMPLETED
+        """1 if a task failed or was lost for another reason than the timeout; else 4 or 0."""
+        if self.counts["failed"] + self.counts["lost"] > len(self._timed_out):
+            return NOT_ALL_COMPLETED
+        return STILL_OPEN if self._timed_out else COMPLETED
 
-    def summary(self, *, elapsed: float, requests: int) -> Iterator[str]:
-        """Sum up the watch in lines: counts, requests, seconds, and the reasons."""
-        ends = ", ".join(f"{self.counts[word]:,} {word}" for word in ENDS)
+    def lines(self, *, elapsed: float, requests: int) -> Iterator[str]:
+        """Yield the summary: counts, requests and seconds, then the most frequent reasons."""
+        counts = ", ".join(f"{self.counts[state]:,} {state}" for state in FINAL_STATES)
         still_open = f", {self.total - self.ended:,} still open" if self.ended < self.total else ""
         yield (
-            f"{counted(self.total, 'task')}: {ends}{still_open}; "
-            f"{counted(requests, 'request')} in {duration(elapsed)}"
+            f"{count_text(self.total, 'task')}: {counts}{still_open}; "
+            f"{count_text(requests, 'request')} in {duration_text(elapsed)}"
         )
-        for word, reasons in self._reasons.items():
-            yield from _reason_lines(word, reasons)
+        for state, reasons in self._reasons.items():
+            yield from _reason_lines(state, reasons)
         if self.counts["lost"]:
-            yield f"  {_LOST_MEANS}"
+            yield f"  {_LOST_HINT}"
 
 
-def _shortened(reason: str) -> str:
-    return cut(reason, _LONGEST_REASON)
-
-
-def _reason_lines(word: str, reasons: Counter[str]) -> Iterator[str]:
-    for reason, number in reasons.most_common(_MOST_REASONS):
-        yield f"  {number:,} {word}: {reason}"
-    others = sum(reasons.values()) - sum(n for _, n in reasons.most_common(_MOST_REASONS))
+def _reason_lines(state: str, reasons: Counter[str]) -> Iterator[str]:
+    shown = reasons.most_common(_MAX_REASONS)
+    for reason, number in shown:
+        yield f"  {number:,} {state}: {reason}"
+    others = reasons.total() - sum(number for _, number in shown)
     if others:
-        yield f"  {others:,} {word} for other reasons"
+        yield f"  {others:,} {state} for other reasons"

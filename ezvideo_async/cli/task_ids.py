@@ -1,4 +1,4 @@
-"""Where task ids come from, and the command line that goes on with those that are left."""
+"""Task ids from arguments, files and stdin, and the command that continues with open ones."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING
 
 from ezvideo_async._domain.validation import validate_task_id
 from ezvideo_async.cli.arguments import INTERVAL, RATE, TIMEOUT
-from ezvideo_async.cli.clean import clean
-from ezvideo_async.cli.exit_codes import UsageError, say
+from ezvideo_async.cli.exit_codes import UsageError
+from ezvideo_async.cli.formatting import clean
+from ezvideo_async.cli.output import print_error
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterable, Sequence
 
 _STDIN = "-"
-_OPEN_IDS = "ezvideo-open-ids"
-_LONGEST_COMMAND = 320  # characters: four lines of a narrow terminal
+_FILE_NAME = "ezvideo-open-ids"
+_MAX_COMMAND_LENGTH = 320  # characters: four lines of a narrow terminal
 _MAX_FILES = 1_000
 
 
-def ids_of(args: Namespace) -> list[str]:
+def read_task_ids(args: Namespace) -> list[str]:
     """
-    Collect the ids that were asked for, each once, in order.
+    Return the ids from the arguments, --from and stdin, without duplicates, in order.
 
     Raises:
-        UsageError: There are none, or a file can't be read.
-        InvalidTaskIdError: One can't be a task id.
+        UsageError: There are no ids, or they cannot be read.
+        InvalidTaskIdError: One of them is not a valid task id.
     """
     ids: list[str] = []
     for word in args.ids:
@@ -37,7 +38,7 @@ def ids_of(args: Namespace) -> list[str]:
         ids += _from_file(Path(args.file))
     if not ids:
         raise UsageError(
-            f"no task ids; give some, as in: ezvideo {args.command} ID ..., or --from FILE, "
+            f"no task ids; use ezvideo {args.command} ID ..., --from FILE, "
             "or - to read them from stdin"
         )
     return list(dict.fromkeys(map(validate_task_id, ids)))
@@ -45,14 +46,16 @@ def ids_of(args: Namespace) -> list[str]:
 
 def _from_stdin() -> list[str]:
     if sys.stdin is None:
-        raise UsageError("stdin is closed; pipe task ids into it, one a line")
+        raise UsageError("stdin is closed; pipe task ids into it, one per line")
     if sys.stdin.isatty():
-        say("ezvideo: type task ids, one a line; Ctrl-D ends the list")
-    ids = _listed(sys.stdin.buffer.read(), "stdin")
-    # Legal in an id, but rather a line of a log; a file may hold what we wrote there ourselves.
-    odd = next((task_id for task_id in ids if len(task_id.split()) > 1), None)
-    if odd is not None:
-        raise UsageError(f"stdin: {clean(odd[:80])!r} holds a blank; write one task id a line")
+        print_error("type task ids, one per line; Ctrl-D ends the list")
+    ids = _parse_lines(sys.stdin.buffer.read(), "stdin")
+    # A space is valid in an id, but more likely this is a line of a log.  Files are not checked:
+    # resume_command() writes such ids to files.
+    with_space = next((task_id for task_id in ids if len(task_id.split()) > 1), None)
+    if with_space is not None:
+        shown = clean(with_space[:80])
+        raise UsageError(f"stdin: {shown!r} contains a space; write one task id per line")
     return ids
 
 
@@ -60,42 +63,42 @@ def _from_file(path: Path) -> list[str]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from None
-    return _listed(content, str(path))
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    return _parse_lines(content, str(path))
 
 
-def _listed(content: bytes, source: str) -> list[str]:
+def _parse_lines(content: bytes, source: str) -> list[str]:
     try:
         lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
-        raise UsageError(f"{source} is not UTF-8 text; write one task id a line") from None
+        raise UsageError(f"{source} is not UTF-8 text; write one task id per line") from None
     ids = [line.strip() for line in lines if not line.lstrip().startswith("#")]
     if not any(ids):
-        raise UsageError(f"{source} holds no task ids; write one a line")
+        raise UsageError(f"{source} contains no task ids; write one per line")
     return [task_id for task_id in ids if task_id]
 
 
 def resume_command(args: Namespace, open_ids: Sequence[str]) -> str:
     """
-    Write the command line that goes on with *open_ids*.
+    Return a command line that continues watching *open_ids*.
 
-    When it would be long, the ids go to a new file in the current directory; if that can't be
-    written, the command line is long.
+    If it would be long, the ids are written to a new file in the current directory; if that
+    fails, the command line is long.
     """
-    command = ["ezvideo", "watch", *_given_options(args)]
+    command = ["ezvideo", "watch", *_option_words(args)]
     line = _with_ids(command, open_ids)
-    if len(line) <= _LONGEST_COMMAND and all(map(_can_be_typed, open_ids)):
+    if len(line) <= _MAX_COMMAND_LENGTH and all(map(_is_typeable, open_ids)):
         return line
-    unlisted = [task_id for task_id in open_ids if _listed_as(task_id) != task_id]
-    path = _saved(task_id for task_id in open_ids if _listed_as(task_id) == task_id)
-    return line if path is None else _with_ids([*command, "--from", path], unlisted)
+    not_for_file = [task_id for task_id in open_ids if _as_read_from_file(task_id) != task_id]
+    path = _save(task_id for task_id in open_ids if _as_read_from_file(task_id) == task_id)
+    return line if path is None else _with_ids([*command, "--from", path], not_for_file)
 
 
-def _can_be_typed(task_id: str) -> bool:
+def _is_typeable(task_id: str) -> bool:
     return task_id != _STDIN and clean(task_id) == task_id
 
 
-def _listed_as(task_id: str) -> str:
+def _as_read_from_file(task_id: str) -> str:
     stripped = task_id.strip()
     return "" if stripped.startswith("#") else stripped
 
@@ -105,23 +108,23 @@ def _with_ids(command: Iterable[str], ids: Sequence[str]) -> str:
     return clean(shlex.join([*command, *guard, *ids]))
 
 
-def _given_options(args: Namespace) -> list[str]:
+def _option_words(args: Namespace) -> list[str]:
     words: list[str] = []
     if args.base_url is not None:
         words += ["--base-url", args.base_url]
     if args.api_key_file is not None:
         words += ["--api-key-file", args.api_key_file]
-    for name, usual in (("rate", RATE), ("interval", INTERVAL), ("timeout", TIMEOUT)):
-        if getattr(args, name) != usual:
+    for name, default in (("rate", RATE), ("interval", INTERVAL), ("timeout", TIMEOUT)):
+        if getattr(args, name) != default:
             words += [f"--{name}", f"{getattr(args, name):g}"]
     return words + [f"--{name}" for name in ("json", "progress") if getattr(args, name)]
 
 
-def _saved(ids: Iterable[str]) -> str | None:
-    """Write ids to a file that was not there before; None when that can't be done."""
+def _save(ids: Iterable[str]) -> str | None:
+    """Write ids to a new file and return its name; None if that fails."""
     content = "".join(f"{task_id}\n" for task_id in ids)
     for number in range(1, _MAX_FILES):
-        name = f"{_OPEN_IDS}.txt" if number == 1 else f"{_OPEN_IDS}-{number}.txt"
+        name = f"{_FILE_NAME}.txt" if number == 1 else f"{_FILE_NAME}-{number}.txt"
         try:
             with Path(name).open("x", encoding="utf-8") as file:
                 file.write(content)

@@ -21,7 +21,7 @@ from ezvideo_async import (
 )
 from ezvideo_async._protocol import dialects
 from ezvideo_async._protocol.fields import normalize_status
-from ezvideo_async.cli.clean import clean
+from ezvideo_async.cli.formatting import clean
 from tests.resilience.catalog import JSON, MEBIBYTE, Fault
 from tests.resilience.stage import (
     check_retrieve,

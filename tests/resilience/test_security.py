@@ -44,8 +44,7 @@ from ezvideo_async._protocol.messages import Response, body_excerpt
 from ezvideo_async._protocol.responses import decode_task
 from ezvideo_async._protocol.retry_after import parse_http_date, parse_retry_after
 from ezvideo_async._transport.credentials import ApiKey
-from ezvideo_async.cli.clean import clean
-from ezvideo_async.cli.formatting import event_line, task_line
+from ezvideo_async.cli.formatting import clean, event_line, task_line
 from ezvideo_async.testing import VirtualClockLoop
 from tests.support.key_leaks import chain, walk
 from tests.support.raw_server import (

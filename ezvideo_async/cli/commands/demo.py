@@ -1,4 +1,4 @@
-"""``ezvideo demo``: a fake server in this process, and a watch of its tasks."""
+"""The ``ezvideo demo`` command: a fake server in this process and a watch of its tasks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ezvideo_async import AsyncVideoClient, PollPolicy
-from ezvideo_async.cli.commands.watch import follow
-from ezvideo_async.cli.exit_codes import COMPLETED, say
-from ezvideo_async.cli.formatting import counted
-from ezvideo_async.cli.output import screen_for
+from ezvideo_async.cli.commands.watch import show_events
+from ezvideo_async.cli.exit_codes import COMPLETED
+from ezvideo_async.cli.formatting import count_text
+from ezvideo_async.cli.output import choose_output, print_error, print_message
 from ezvideo_async.cli.runner import run
-from ezvideo_async.cli.summary import Tally
+from ezvideo_async.cli.summary import Summary
 from ezvideo_async.testing import FakeVideoServer
 
 if TYPE_CHECKING:
@@ -19,62 +19,62 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DIALECTS = ("ezmodel", "openai", "xai", "openrouter")
-"""The other dialects are of gateways that look at their tasks every 15 seconds only."""
+"""The other dialects belong to gateways that refresh a task only every 15 seconds."""
 _OUTCOMES = {3: "failed", 10: "cancelled", 17: "expired"}
-"""By the task's number modulo 20; others are completed, and one in the middle gets lost."""
+"""By the task's number modulo 20; the others complete, except one that is lost."""
 _CYCLE = 20
-_SHORTEST = 0.15  # share of the demo that the quickest task takes
-_LOOKS = 14  # looks at the longest task
-_QUICKEST = 0.1  # seconds between two looks, at least
+_MIN_DURATION = 0.15  # share of the demo that the shortest task takes
+_POLLS = 14  # of the longest task
+_MIN_INTERVAL = 0.1  # seconds
 
 
 def command(args: Namespace) -> int:
-    """Run the demo; that some of its tasks fail is part of it, and no failure."""
+    """Run the demo and return 0, although some of its tasks fail."""
     return run(demo(tasks=args.tasks, seconds=args.seconds), verbose=args.verbose)
 
 
 async def demo(*, tasks: int, seconds: float) -> int:
-    """Watch *tasks* fake tasks, the last of which ends after *seconds*."""
+    """Watch *tasks* fake tasks, the last of which finishes after *seconds*."""
     async with FakeVideoServer() as server:
         ids = list(_add_tasks(server, tasks, seconds))
-        say(f"ezvideo: a fake server at {server.base_url} makes {counted(tasks, 'video')}")
-        return await _watch(server.base_url, Tally(ids), interval=seconds / _LOOKS)
+        print_error(f"watching {count_text(tasks, 'task')} of a fake server at {server.base_url}")
+        return await _watch(server.base_url, Summary(ids), interval=seconds / _POLLS)
 
 
 def _add_tasks(server: FakeVideoServer, tasks: int, seconds: float) -> Iterator[str]:
     for number in range(tasks):
-        # A stride prime to most counts, so that tasks end in no order.
+        # The stride is coprime to most counts, so that tasks finish in no visible order.
         share = (number * 37 % tasks + 1) / tasks
-        usual = _OUTCOMES.get(number % _CYCLE, "completed")
+        outcome = _OUTCOMES.get(number % _CYCLE, "completed")
         yield server.add_task(
-            duration=seconds * (_SHORTEST + (1 - _SHORTEST) * share),
-            outcome="lost" if number == tasks // 2 else usual,
+            duration=seconds * (_MIN_DURATION + (1 - _MIN_DURATION) * share),
+            outcome="lost" if number == tasks // 2 else outcome,
             dialect=_DIALECTS[number % len(_DIALECTS)],
         )
 
 
 def _policy(interval: float) -> PollPolicy:
-    """Obey the servers' hints only as far as a demo has time."""
-    quickest = min(interval, PollPolicy().min_interval)
-    return PollPolicy(interval=interval, min_interval=quickest, poll_after_max=interval)
+    """Return a policy that follows the servers' hints only up to *interval*."""
+    min_interval = min(interval, PollPolicy().min_interval)
+    return PollPolicy(interval=interval, min_interval=min_interval, poll_after_max=interval)
 
 
-async def _watch(base_url: str, tally: Tally, *, interval: float) -> int:
+async def _watch(base_url: str, summary: Summary, *, interval: float) -> int:
     loop = asyncio.get_running_loop()
-    began = loop.time()
+    started_at = loop.time()
     client = AsyncVideoClient("no-key-needed", base_url=base_url)
-    screen = screen_for(client=client, tally=tally)
+    output = choose_output(client=client, summary=summary)
     try:
         async with client:
             watcher = client.watch(
-                tally.open_ids,
-                policy=_policy(max(interval, _QUICKEST)),
-                progress=screen.wants_progress,
+                summary.open_ids,
+                policy=_policy(max(interval, _MIN_INTERVAL)),
+                progress=output.wants_progress,
             )
-            await follow(watcher, screen=screen, tally=tally)
+            await show_events(watcher, output=output, summary=summary)
     finally:
-        requests = client.requests_sent
-        for line in tally.summary(elapsed=loop.time() - began, requests=requests):
-            say(line)
-    say("  (that some fail, and one gets lost, is part of the demo)")
+        elapsed = loop.time() - started_at
+        for line in summary.lines(elapsed=elapsed, requests=client.requests_sent):
+            print_message(line)
+    print_message("  (the failed and lost tasks are part of the demo)")
     return COMPLETED

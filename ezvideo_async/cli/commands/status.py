@@ -1,4 +1,4 @@
-"""``ezvideo status``: ask once for each task."""
+"""The ``ezvideo status`` command: one status request per task."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ import json
 from typing import TYPE_CHECKING
 
 from ezvideo_async import EzVideoError, TaskStatus, VideoTask
-from ezvideo_async.cli.clean import clean
-from ezvideo_async.cli.connection import client_of
-from ezvideo_async.cli.exit_codes import (
-    COMPLETED,
-    NOT_ALL_COMPLETED,
-    STILL_OPEN,
-    exit_code_of,
-    say,
-)
+from ezvideo_async.cli.connection import make_client
+from ezvideo_async.cli.exit_codes import COMPLETED, NOT_ALL_COMPLETED, STILL_OPEN, exit_code_of
 from ezvideo_async.cli.formatting import task_line
+from ezvideo_async.cli.output import print_error
 from ezvideo_async.cli.runner import run
-from ezvideo_async.cli.task_ids import ids_of
+from ezvideo_async.cli.task_ids import read_task_ids
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -26,60 +20,59 @@ if TYPE_CHECKING:
 
     from ezvideo_async import AsyncVideoClient
 
-_AT_ONCE = 32
+_MAX_CONCURRENT = 32  # requests
 _EXIT_CODES = {TaskStatus.COMPLETED: COMPLETED, TaskStatus.FAILED: NOT_ALL_COMPLETED}
 
 
 def command(args: Namespace) -> int:
     """
-    Ask for what the arguments name, and give the exit code.
+    Print the status of each task and return the exit code.
 
     Raises:
-        UsageError: There are no ids, or there is no key.
-        EzVideoError: An id or option can't be used, or the key was refused.
+        UsageError: There are no ids, or there is no API key.
+        EzVideoError: An id or option is invalid, or the server refused the API key.
     """
-    # Before the loop runs: reading stdin would hold up the signals.
-    client, ids = client_of(args), ids_of(args)
+    # Read stdin before the loop runs: it would delay signals.
+    client, ids = make_client(args), read_task_ids(args)
     return run(_status(client, ids, as_json=args.json), verbose=args.verbose)
 
 
 async def _status(client: AsyncVideoClient, ids: Sequence[str], *, as_json: bool) -> int:
-    turn = asyncio.Semaphore(_AT_ONCE)
+    slots = asyncio.Semaphore(_MAX_CONCURRENT)
     codes = {COMPLETED}
     async with client:
-        answers = [asyncio.create_task(_ask(client, task_id, turn)) for task_id in ids]
+        requests = [asyncio.create_task(_retrieve(client, task_id, slots)) for task_id in ids]
         try:
-            for answer in answers:
-                codes.add(_show(await answer, as_json=as_json))
+            for task_id, request in zip(ids, requests, strict=True):
+                codes.add(_print_result(task_id, await request, as_json=as_json))
         finally:
-            for answer in answers:
-                answer.cancel()
-            await asyncio.gather(*answers, return_exceptions=True)
+            for request in requests:
+                request.cancel()
+            await asyncio.gather(*requests, return_exceptions=True)
     return NOT_ALL_COMPLETED if NOT_ALL_COMPLETED in codes else max(codes)
 
 
-async def _ask(
-    client: AsyncVideoClient, task_id: str, turn: asyncio.Semaphore
+async def _retrieve(
+    client: AsyncVideoClient, task_id: str, slots: asyncio.Semaphore
 ) -> VideoTask | EzVideoError:
-    async with turn:
+    async with slots:
         try:
             return await client.retrieve(task_id)
         except EzVideoError as error:
-            error.task_id = task_id
             return error
 
 
-def _show(answer: VideoTask | EzVideoError, *, as_json: bool) -> int:
+def _print_result(task_id: str, result: VideoTask | EzVideoError, *, as_json: bool) -> int:
     """
-    Print an answer and give its exit code.
+    Print a task or an error and return its exit code.
 
     Raises:
-        EzVideoError: It is trouble that the other tasks would meet as well.
+        EzVideoError: The error would be the same for the other tasks.
     """
-    if isinstance(answer, VideoTask):
-        print(json.dumps(answer.to_dict()) if as_json else task_line(answer), flush=True)
-        return _EXIT_CODES.get(answer.status, STILL_OPEN)
-    if exit_code_of(answer) != NOT_ALL_COMPLETED:
-        raise answer
-    say(f"ezvideo: {clean(f'{answer.task_id}: {answer}')}")
+    if isinstance(result, VideoTask):
+        print(json.dumps(result.to_dict()) if as_json else task_line(result), flush=True)
+        return _EXIT_CODES.get(result.status, STILL_OPEN)
+    if exit_code_of(result) != NOT_ALL_COMPLETED:
+        raise result
+    print_error(f"{task_id}: {result}")
     return NOT_ALL_COMPLETED

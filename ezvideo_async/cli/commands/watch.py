@@ -1,4 +1,4 @@
-"""``ezvideo watch``: follow tasks until each has ended."""
+"""The ``ezvideo watch`` command: polling of tasks until each one has finished."""
 
 from __future__ import annotations
 
@@ -7,76 +7,81 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ezvideo_async import EzVideoError, PollPolicy
-from ezvideo_async.cli.clean import clean
-from ezvideo_async.cli.connection import FailureStreak, client_of
-from ezvideo_async.cli.exit_codes import exit_code_of, say
-from ezvideo_async.cli.output import screen_for
+from ezvideo_async.cli.connection import FailureReporter, make_client
+from ezvideo_async.cli.exit_codes import exit_code_of
+from ezvideo_async.cli.output import choose_output, print_error, print_message
 from ezvideo_async.cli.runner import run
-from ezvideo_async.cli.summary import Tally
-from ezvideo_async.cli.task_ids import ids_of, resume_command
+from ezvideo_async.cli.summary import Summary
+from ezvideo_async.cli.task_ids import read_task_ids, resume_command
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from ezvideo_async import AsyncVideoClient, TaskWatcher
-    from ezvideo_async.cli.output import Screen
+    from ezvideo_async.cli.output import EventOutput
 
 
 def command(args: Namespace) -> int:
     """
-    Watch what the arguments name, and give the exit code.
+    Watch the tasks and return the exit code.
 
     Raises:
-        UsageError: There are no ids, or there is no key.
-        EzVideoError: An id or option can't be used; nothing has been sent.
+        UsageError: There are no ids, or there is no API key.
+        EzVideoError: An id or option is invalid; no request was sent.
     """
-    # Before the loop runs: reading stdin would hold up the signals.
-    client, tally = client_of(args, observers=(FailureStreak(),)), Tally(ids_of(args))
-    return run(_watch(args, client, tally), verbose=args.verbose)
+    # Read stdin before the loop runs: it would delay signals.
+    client = make_client(args, observers=(FailureReporter(),))
+    summary = Summary(read_task_ids(args))
+    return run(_watch(args, client, summary), verbose=args.verbose)
 
 
-async def _watch(args: Namespace, client: AsyncVideoClient, tally: Tally) -> int:
-    sum_up = partial(_sum_up, args, client, tally, began=asyncio.get_running_loop().time())
-    screen = screen_for(client=client, tally=tally, progress=args.progress, as_json=args.json)
+async def _watch(args: Namespace, client: AsyncVideoClient, summary: Summary) -> int:
+    started_at = asyncio.get_running_loop().time()
+    finish = partial(_print_summary, args, client, summary, started_at=started_at)
+    output = choose_output(
+        client=client, summary=summary, progress=args.progress, as_json=args.json
+    )
     watcher = client.watch(
-        tally.open_ids,
+        summary.open_ids,
         policy=_policy(args.interval),
         timeout=args.timeout,
-        progress=screen.wants_progress,
+        progress=output.wants_progress,
     )
     try:
         async with client:
-            await follow(watcher, screen=screen, tally=tally)
+            await show_events(watcher, output=output, summary=summary)
     except BrokenPipeError:
-        raise  # whoever read the events has left, and misses no summary
+        raise  # the reader of the events closed the pipe; it needs no summary
     except EzVideoError as error:
-        say(f"ezvideo: {clean(str(error))}")
-        sum_up()
+        print_error(str(error))
+        finish()
         return exit_code_of(error)
     except (asyncio.CancelledError, OSError):
-        sum_up()
+        finish()
         raise
-    sum_up()
-    return tally.exit_code
+    finish()
+    return summary.exit_code
 
 
-async def follow(watcher: TaskWatcher, *, screen: Screen, tally: Tally) -> None:
-    """Show every event until all tasks have ended; what was shown is counted."""
+async def show_events(watcher: TaskWatcher, *, output: EventOutput, summary: Summary) -> None:
+    """Show and record every event until all tasks have ended."""
     async with watcher:
-        with screen:
+        with output:
             async for event in watcher:
-                screen.tell(event)
-                tally.count(event)
+                output.show(event)
+                summary.record(event)
 
 
 def _policy(interval: float) -> PollPolicy:
-    """Make a policy of one number; below a second it is the caller who knows the server."""
+    """Return a policy with this interval; below 1 s, ``min_interval`` is lowered to it."""
     return PollPolicy(interval=interval, min_interval=min(interval, PollPolicy().min_interval))
 
 
-def _sum_up(args: Namespace, client: AsyncVideoClient, tally: Tally, *, began: float) -> None:
-    elapsed = asyncio.get_running_loop().time() - began
-    for line in tally.summary(elapsed=elapsed, requests=client.requests_sent):
-        say(line)
-    if tally.open_ids:
-        say(f"go on with:\n  {resume_command(args, tally.open_ids)}")
+def _print_summary(
+    args: Namespace, client: AsyncVideoClient, summary: Summary, *, started_at: float
+) -> None:
+    elapsed = asyncio.get_running_loop().time() - started_at
+    for line in summary.lines(elapsed=elapsed, requests=client.requests_sent):
+        print_message(line)
+    if summary.open_ids:
+        print_message(f"continue with:\n  {resume_command(args, summary.open_ids)}")

@@ -17,9 +17,8 @@ from ezvideo_async import (
     TaskStatus,
     VideoTask,
 )
-from ezvideo_async.cli import frame as _frame
-from ezvideo_async.cli.clean import clean
-from ezvideo_async.cli.formatting import event_line, task_line
+from ezvideo_async.cli import live_view
+from ezvideo_async.cli.formatting import clean, event_line, task_line
 from tests.long.fuzz.subject import Subject, each
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def check_code_point(text: str) -> str:
         written = json.dumps(event.to_dict())
         assert written.isascii(), "JSON that is no ASCII"
         assert written.isprintable(), "JSON that breaks lines"
-    for row in _frame.rows(events, width=_WIDTH, mark="━"):
+    for row in live_view.draw_rows(events, width=_WIDTH, glyph="━"):
         _check_shown(row.plain)
         assert row.cell_len <= _WIDTH, "a row too wide"
     return "escaped" if is_hidden else "as it is"
