@@ -1,0 +1,100 @@
+"""Tests of ``cli.arguments``: defaults, wrong usage, shell completion."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ezvideo_async import PollPolicy, RequestBudget, TaskWatcher
+from ezvideo_async.cli.arguments import INTERVAL, RATE, TIMEOUT, parse_arguments
+from ezvideo_async.cli.exit_codes import UsageError
+from tests.cli.conftest import KEY
+
+
+def test_defaults_are_those_of_the_library() -> None:
+    """The command repeats the library's defaults without importing them."""
+    timeout = inspect.signature(TaskWatcher).parameters["timeout"].default
+
+    assert (PollPolicy().interval, RequestBudget().rate) == (INTERVAL, RATE)
+    assert timeout == TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "no command; try ezvideo demo, or ezvideo --help for a list of commands"),
+        ("watch", "no task ids; use ezvideo watch ID ..., --from FILE, or - to read them"),
+        ("status", "no task ids; use ezvideo status ID ..."),
+        ("watch --from nowhere", "cannot read nowhere: No such file or directory"),
+        ("watch --from empty", "empty contains no task ids; write one per line"),
+        ("watch .", "'.' can't be a task id"),
+        ("watch id --frobnicate=7", "unknown option --frobnicate; see ezvideo watch --help"),
+        ("demo id", "too many arguments; see ezvideo demo --help"),
+        ("watch id --rate 0", "argument --rate: must be a number above 0, got '0'"),
+        ("watch id --rate x", "argument --rate: must be a number above 0, got 'x'"),
+        ("watch id --rate 1e9", "rate"),
+        ("watch id --timeout 1e99", "timeout must be between 0 and"),
+        ("watch id --interval 1e99", "interval must be between 0.001 and"),
+        ("watch id --base-url ftp://x", "base_url does not begin with http:// or https://"),
+        ("watch id --base-url=", "--base-url is empty; give a URL like https://"),
+        ("watch id --api-key-file nowhere", "cannot read the API key file nowhere: No such file"),
+        ("watch id --api-key-file empty", "the first line of empty is empty; write the API key"),
+        ("serve-fake --port 65536", "must be an integer from 0 to 65535, got '65536'"),
+        ("serve-fake --dialect x", "--dialect: dialect must be one of ezmodel, openai"),
+        ("demo --tasks 0", "must be an integer from 1 to 100000, got '0'"),
+    ],
+)
+def test_wrong_usage_sends_nothing(ezvideo: Any, server: Any, arguments: str, message: str) -> None:
+    """Wrong usage is exit code 2 and one line on stderr, before any request."""
+    Path("empty").touch()
+    before = len(server.call("requests"))
+    result = ezvideo(*arguments.split())
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("ezvideo: ")
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert len(server.call("requests")) == before
+
+
+@pytest.mark.fault("X3")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("watch", "id", "--api-key", KEY),
+        ("watch", f"--api-key={KEY}"),
+        ("--api-key", KEY, "status", "id"),
+        ("demo", "--api-key"),
+    ],
+)
+def test_an_api_key_argument_is_refused(ezvideo: Any, arguments: tuple[str, ...]) -> None:
+    """An API key among the arguments is refused and not printed, and the message says why."""
+    result = ezvideo(*arguments)
+
+    assert result.code == 2
+    assert "because every user of this machine can read the arguments" in result.err
+    assert "EZVIDEO_API_KEY or give --api-key-file" in result.err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_script_names_commands(capsys: pytest.CaptureFixture[str], shell: str) -> None:
+    """The completion script contains the commands, and not the refused option."""
+    with pytest.raises(SystemExit, match="0"):
+        parse_arguments(["--print-completion", shell])
+
+    script = capsys.readouterr().out
+    assert "serve-fake" in script
+    assert "--api-key-file" in script
+    assert "--api-key " not in script.replace("'", " ").replace('"', " ")
+
+
+def test_completion_without_shtab_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without shtab the message says what to install."""
+    monkeypatch.setitem(sys.modules, "shtab", None)
+
+    with pytest.raises(UsageError, match=r"pip install 'ezvideo_async\[cli\]'"):
+        parse_arguments(["--print-completion", "bash"])

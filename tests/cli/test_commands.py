@@ -1,0 +1,168 @@
+"""Tests of the commands in this process, against a fake server in another thread."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+from typing import Any
+
+import pytest
+
+from ezvideo_async.cli.commands.demo import demo
+
+WATCH = ("watch", "--interval", "0.05", "--rate", "1000")
+
+
+def test_watch_prints_events_and_a_summary(ezvideo: Any, server: Any) -> None:
+    """Lines with the urls are on stdout, the summary is on stderr, the exit code is 0."""
+    ids = server.add("completed", "completed")
+    result = ezvideo(*WATCH, *ids)
+
+    assert result.code == 0
+    assert sorted(line.split(" ", 2)[2] for line in result.lines) == [
+        f"{task_id} completed https://storage.example.test/videos/{task_id}.mp4" for task_id in ids
+    ]
+    assert result.err == "2 tasks: 2 completed, 0 failed, 0 lost; 2 requests in 0:00\n"
+
+
+def test_watch_prints_progress_on_request(ezvideo: Any, server: Any) -> None:
+    """Each status is printed once; changes of progress alone only with --progress."""
+    plain = ezvideo(*WATCH, *server.add("completed", duration=0.4)).lines
+    states = [line.split()[3] for line in plain]
+    more = ezvideo(*WATCH, "--progress", *server.add("completed", duration=0.4)).lines
+
+    assert states[-1] == "completed"
+    assert set(states) <= {"pending", "processing", "completed"}
+    assert len(more) > len(states) == len(set(states))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code", "line", "summary"),
+    [
+        (
+            ("completed", "failed", "cancelled"),
+            1,
+            " failed cancelled",
+            "1 failed: content_policy_violation: The prompt was rejected",
+        ),
+        (
+            ("completed", "never"),
+            4,
+            " lost deadline: not finished before the timeout",
+            "continue with:\n  ezvideo watch --rate 1000 --interval 0.05 --timeout 0.3 vid_",
+        ),
+    ],
+)
+def test_watch_reports_tasks_that_did_not_complete(
+    ezvideo: Any, server: Any, outcomes: tuple[str, ...], code: int, line: str, summary: str
+) -> None:
+    """Failed tasks are exit code 1; if only the timeout was reached, the code is 4."""
+    result = ezvideo(*WATCH, "--timeout", "0.3", *server.add(*outcomes))
+
+    assert result.code == code
+    assert line in result.out
+    assert summary in result.err
+
+
+@pytest.mark.fault("X19")
+def test_watch_json_is_ascii(ezvideo: Any, server: Any) -> None:
+    """With --json, stdout is one ASCII JSON object per line, the last of a task being final."""
+    server.call("add_task", "视频\u202e1", duration=0.0, outcome="failed")
+    result = ezvideo(*WATCH, "--json", "视频\u202e1")
+    event = json.loads(result.lines[-1])
+
+    assert result.out.isascii()
+    assert (event["event"], event["task_id"]) == ("task_failed", "视频\u202e1")
+    assert event["final"]
+    assert event["task"]["status"] == "failed"
+
+
+@pytest.mark.parametrize("command", [WATCH, ("status",)])
+def test_a_refused_api_key_is_exit_code_3(
+    ezvideo: Any, server: Any, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """A watch with a refused API key prints how to continue."""
+    monkeypatch.setenv("EZVIDEO_API_KEY", "sk-other")
+    (task_id,) = server.add("completed")
+    result = ezvideo(*command, task_id)
+
+    assert (result.code, result.out) == (3, "")
+    assert result.err.startswith("ezvideo: HTTP 401: ")
+    assert ("continue with:" in result.err) == (command is WATCH)
+
+
+def test_a_redirecting_server_is_a_configuration_error(ezvideo: Any, server: Any) -> None:
+    """A watch of a redirecting server ends with exit code 2 and a command to continue."""
+    server.call("fault", "redirect")
+    result = ezvideo(*WATCH, "--progress", "--base-url", server.base_url, *server.add("completed"))
+
+    assert result.code == 2
+    assert "redirect" in result.err
+    assert f"ezvideo watch --base-url {server.base_url} --rate 1000" in result.err
+
+
+def test_interrupt_while_ids_are_typed(ezvideo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while stdin is read is exit code 130, without a traceback."""
+
+    class InterruptedStdin:
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", InterruptedStdin())
+    result = ezvideo("watch", "-")
+
+    assert (result.code, result.out, result.err) == (130, "", "")
+
+
+def test_status_prints_tasks_in_order(ezvideo: Any, server: Any) -> None:
+    """Status prints one line per task in the order given; a failed one is exit code 1."""
+    never, failed, done = server.add("never", "failed", "completed")
+    result = ezvideo("status", done, never, failed)
+
+    assert result.code == 1
+    assert result.lines[0] == f"{done} completed https://storage.example.test/videos/{done}.mp4"
+    assert result.lines[1].startswith(f"{never} processing ")
+    assert result.lines[2].startswith(f"{failed} failed content_policy_violation: ")
+
+
+def test_status_json_is_the_api_format(ezvideo: Any, server: Any) -> None:
+    """With --json each line is the task in the format of the API; 4 means some are open."""
+    ids = server.add("completed", "never")
+    result = ezvideo("status", "--json", *ids)
+
+    assert result.code == 4
+    assert [json.loads(line)["id"] for line in result.lines] == ids
+
+
+def test_status_reports_unknown_ids_and_continues(ezvideo: Any, server: Any) -> None:
+    """An id that the server does not have is reported on stderr; other tasks are printed."""
+    (known,) = server.add("completed")
+    result = ezvideo("status", "vid_unknown", known)
+
+    assert result.code == 1
+    assert len(result.lines) == 1
+    assert result.err.startswith("ezvideo: vid_unknown: HTTP 404: ")
+
+
+async def test_demo_ends_with_its_tasks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo needs no API key and ends after half a minute with failed tasks and a lost one."""
+    monkeypatch.delenv("EZVIDEO_API_KEY", raising=False)
+    code = await demo(tasks=60, seconds=28.0)
+    elapsed = asyncio.get_running_loop().time()
+
+    assert code == 0
+    assert 28.0 <= elapsed <= 33.0
+    assert "60 tasks: 51 completed, 8 failed, 1 lost" in capsys.readouterr().err
+
+
+def test_serve_fake_refuses_a_used_port(ezvideo: Any) -> None:
+    """A port in use is wrong usage."""
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        result = ezvideo("serve-fake", "--port", str(used.getsockname()[1]))
+
+    assert result.code == 2
+    assert "cannot open the port" in result.err

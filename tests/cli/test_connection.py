@@ -1,0 +1,55 @@
+"""Tests of ``cli.connection``: the API key, and the report of failed polls."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ezvideo_async import TaskNotFoundError, TaskStatus, TransportError
+from ezvideo_async.cli.connection import FailureReporter
+from ezvideo_async.instrumentation import PollFailed, PollSucceeded
+from tests.cli.conftest import KEY
+
+
+@pytest.mark.parametrize("value", [None, "", " "])
+def test_a_missing_api_key_is_wrong_usage(
+    ezvideo: Any, monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    """Without an API key the exit code is 2, and the message says where to put one."""
+    monkeypatch.delenv("EZVIDEO_API_KEY")
+    if value is not None:
+        monkeypatch.setenv("EZVIDEO_API_KEY", value)
+    result = ezvideo("watch", "id")
+
+    assert result.code == 2
+    assert result.err == "ezvideo: no API key; set EZVIDEO_API_KEY or give --api-key-file FILE\n"
+
+
+def test_the_api_key_file_wins(ezvideo: Any, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first line of --api-key-file is used instead of the environment."""
+    monkeypatch.setenv("EZVIDEO_API_KEY", "sk-other")
+    Path("key").write_text(f"{KEY}\nsecond line\n", "utf-8")
+
+    assert ezvideo("status", "--api-key-file", "key", *server.add("completed")).code == 0
+
+
+async def test_failed_polls_are_reported_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first failure is printed at once, others once a minute, a missing task never."""
+    reporter = FailureReporter()
+    unreachable = PollFailed(
+        task_id="vid_1", error=TransportError("no \x1bconnection"), elapsed=0.0
+    )
+    missing = PollFailed(task_id="vid_2", error=TaskNotFoundError("not found"), elapsed=0.0)
+    for _ in range(25):
+        reporter(missing)
+        reporter(PollSucceeded(task_id="vid_3", status=TaskStatus.PENDING, elapsed=0.0))
+        reporter(unreachable)
+        await asyncio.sleep(5.0)
+
+    out, err = capsys.readouterr()
+
+    assert out == ""
+    assert err == "ezvideo: no \\x1bconnection; polling continues\n" * 3

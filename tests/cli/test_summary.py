@@ -1,0 +1,47 @@
+"""Tests of ``cli.summary``: counts, open ids, exit code, summary lines."""
+
+from __future__ import annotations
+
+from ezvideo_async.cli.summary import NO_STATUS, Summary
+from tests.cli.sample_events import completed, failed, lost, processing, stalled
+
+
+def test_each_task_counts_with_its_last_state() -> None:
+    """A stall changes no count, and a task past the timeout stays open with exit code 4."""
+    summary = Summary(["a", "b", "c"])
+    summary.record(processing("a", progress=1))
+    summary.record(stalled("a"))
+
+    assert (summary.counts["processing"], summary.counts[NO_STATUS]) == (1, 2)
+    assert summary.open_ids == ["a", "b", "c"]
+    summary.record(completed("a", None))
+    assert (summary.ended, summary.exit_code) == (1, 0)
+    summary.record(lost("b", "deadline"))
+    assert (summary.open_ids, summary.exit_code) == (["b", "c"], 4)
+    summary.record(lost("c", "not_found"))
+    assert (summary.ended, summary.exit_code) == (3, 1)
+
+
+def test_lines_show_the_five_most_frequent_reasons() -> None:
+    """Reasons are truncated to a line, and the number of tasks with other reasons is added."""
+    summary = Summary(f"{number}" for number in range(10))
+    for number in range(9):
+        summary.record(failed(f"{number}", f"reason {number % 7} " + "x" * 200))
+    head, *lines = summary.lines(elapsed=61.0, requests=1)
+
+    assert head == "10 tasks: 0 completed, 9 failed, 0 lost, 1 still open; 1 request in 1:01"
+    assert lines[0].startswith("  2 failed: reason 0 xxx")
+    assert len(lines[0]) < 120
+    assert lines[-1] == "  2 failed for other reasons"
+    assert len(lines) == 6
+
+
+def test_lines_explain_lost_tasks() -> None:
+    """After the reasons of lost tasks a line explains what lost means."""
+    summary = Summary(["a"])
+    summary.record(lost("a", "vanished"))
+
+    assert list(summary.lines(elapsed=0.0, requests=2))[1:] == [
+        "  1 lost: the server no longer has this task",
+        "  (lost: no longer polled; the task may still be running and be billed)",
+    ]
