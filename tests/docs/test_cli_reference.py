@@ -1,4 +1,4 @@
-"""The page about the command line shows the help as it is, and every exit code."""
+"""Tests of the command-line pages: help texts, exit codes and options are up to date."""
 
 from __future__ import annotations
 
@@ -7,58 +7,52 @@ from pathlib import Path
 
 import pytest
 
-from ezvideo_async.cli import exit_codes as _exits, main
+from ezvideo_async.cli import exit_codes, main
 
-PAGES = Path(__file__).parents[2] / "docs"
-SHOWN = re.compile(r"```text\n\$ ezvideo(.*)\n(usage: [^`]*?)```\n")
+DOCS = Path(__file__).parents[2] / "docs"
+HELP_BLOCK = re.compile(r"```text\n\$ ezvideo (.*--help)\n(usage: [^`]*?)```\n")
 COMMANDS = ["", "demo ", "status ", "watch ", "serve-fake "]
 
 
-def shown_help() -> dict[str, str]:
-    """The help texts in the page, by what is typed."""
-    page = (PAGES / "reference" / "cli.md").read_text("utf-8")
-    return {typed.strip(): text for typed, text in SHOWN.findall(page)}
+def reference() -> str:
+    """Return the source of the reference page."""
+    return (DOCS / "reference" / "cli.md").read_text("utf-8")
+
+
+def help_blocks() -> dict[str, str]:
+    """Return the help texts in the reference page by arguments."""
+    return dict(HELP_BLOCK.findall(reference()))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_in_the_page(
+def test_help_blocks_are_current(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """The page holds what --help prints at 80 columns: put the text of the failure there."""
+    """The page contains what --help prints at 80 columns; on a failure, copy the new text there."""
     monkeypatch.setenv("COLUMNS", "80")
-    typed = f"{command}--help"
+    arguments = f"{command}--help"
 
-    assert main(typed.split()) == 0
-    assert capsys.readouterr().out == shown_help().get(typed)
-
-
-def test_no_other_help_in_the_page() -> None:
-    """The page shows the help of no command that is gone."""
-    assert {f"{command}--help" for command in COMMANDS} == set(shown_help())
+    assert main(arguments.split()) == 0
+    assert capsys.readouterr().out == help_blocks().get(arguments)
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        _exits.COMPLETED,
-        _exits.NOT_ALL_COMPLETED,
-        _exits.USAGE,
-        _exits.KEY_REFUSED,
-        _exits.STILL_OPEN,
-        _exits.INTERRUPTED,
-        _exits.PIPE_BROKEN,
-        143,
-        129,
-    ],
-)
-def test_exit_codes_in_the_page(code: int) -> None:
-    """The page has a row for each exit code."""
-    assert f"\n| {code} |" in (PAGES / "reference" / "cli.md").read_text("utf-8")
+def test_help_blocks_are_of_existing_commands() -> None:
+    """The page contains the help of no other command."""
+    assert set(help_blocks()) == {f"{command}--help" for command in COMMANDS}
 
 
-def test_options_in_the_guide() -> None:
-    """The guide names no option that the help does not know."""
-    guide = (PAGES / "how-to" / "use-the-cli.md").read_text("utf-8")
-    named = set(re.findall(r"(?<![\w-])--[a-z-]+", guide)) - {"--api-key"}
+def test_every_exit_code_has_a_row() -> None:
+    """The table of exit codes is complete."""
+    codes = {value for name, value in vars(exit_codes).items() if name.isupper()}
+    signals = {exit_codes.SIGNALLED + number for number in (1, 15)}
+    rows = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", reference())}
 
-    assert named <= set(re.findall(r"--[a-z-]+", "".join(shown_help().values())))
+    assert rows == codes - {exit_codes.SIGNALLED} | signals
+
+
+def test_the_guide_uses_existing_options() -> None:
+    """The how-to guide contains no option that is missing from the help."""
+    guide = (DOCS / "how-to" / "use-the-cli.md").read_text("utf-8")
+    used = set(re.findall(r"(?<![\w-])--[a-z-]+", guide)) - {"--api-key"}
+
+    assert used <= set(re.findall(r"--[a-z-]+", "".join(help_blocks().values())))
