@@ -21,6 +21,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ezvideo_async import ProgressChanged, TaskCompleted, TaskFailed, TaskLost
+from ezvideo_async._limits.budget import rate_limiter_of
 from ezvideo_async.cli.formatting import (
     clean,
     duration_text,
@@ -167,10 +168,10 @@ class LiveView:
 
     def _rate_text(self) -> str:
         """Return the request rate, or why no requests are sent."""
-        budget, now = self._client.budget, self._now()
-        if budget.is_server_out:
+        limiter, now = rate_limiter_of(self._client.budget), self._now()
+        if limiter.is_circuit_open:
             return "server not responding, probing"
-        cool_down = budget.cool_down_left(now)
+        cool_down = limiter.cool_down_left(now)
         if cool_down > 0:
             return f"rate limited, {cool_down:.0f} s left"
         (since, sent_then), (_, sent) = self._samples[0], self._samples[-1]

@@ -56,7 +56,7 @@ def _add_tasks(server: FakeVideoServer, tasks: int, seconds: float) -> Iterator[
 def _policy(interval: float) -> PollPolicy:
     """Return a policy that follows the servers' hints only up to *interval*."""
     min_interval = min(interval, PollPolicy().min_interval)
-    return PollPolicy(interval=interval, min_interval=min_interval, poll_after_max=interval)
+    return PollPolicy(interval=interval, min_interval=min_interval)
 
 
 async def _watch(base_url: str, summary: Summary, *, interval: float) -> int:
