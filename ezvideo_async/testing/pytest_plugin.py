@@ -1,12 +1,11 @@
 """
-Fixtures for pytest, registered by installing the package.
+Pytest plugin with a fake server and a client as fixtures, registered by installing the package.
 
-Only pytest is imported at the top: every test run of everybody who has the package installed
-loads this module.
+Every test run loads this module, so it imports only pytest at the top.
 
-The fixtures are asynchronous generators, so an asynchronous plugin must run them: anyio's (tests
-marked ``anyio``, or ``anyio_mode = "auto"``), or pytest-asyncio in its auto mode.  With
-``VirtualClockLoop`` as the loop, tasks that take an hour end in milliseconds.
+The fixtures are asynchronous generators and need an asynchronous pytest plugin: anyio's (tests
+marked ``anyio``, or ``anyio_mode = "auto"``) or pytest-asyncio in its auto mode.  With
+``VirtualClockLoop`` as the loop, a task of an hour finishes in milliseconds.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def fake_video_server() -> AsyncIterator[FakeVideoServer]:
-    """Give a running ``FakeVideoServer`` without tasks, which speaks as the API document."""
+    """Provide a running ``FakeVideoServer`` without tasks, in the dialect of the API document."""
     from ezvideo_async.testing import FakeVideoServer  # noqa: PLC0415 -- see the module docstring
 
     async with FakeVideoServer() as server:
@@ -33,7 +32,7 @@ async def fake_video_server() -> AsyncIterator[FakeVideoServer]:
 
 @pytest.fixture
 async def video_client(fake_video_server: FakeVideoServer) -> AsyncIterator[AsyncVideoClient]:
-    """Give an entered ``AsyncVideoClient`` whose server is ``fake_video_server``."""
+    """Provide an ``AsyncVideoClient`` of ``fake_video_server``."""
     from ezvideo_async import AsyncVideoClient  # noqa: PLC0415 -- see the module docstring
 
     base_url = fake_video_server.base_url

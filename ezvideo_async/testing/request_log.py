@@ -1,4 +1,4 @@
-"""What the fake server remembers of the requests it met."""
+"""Request log of the fake server."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ if TYPE_CHECKING:
 @attrs.frozen(kw_only=True)
 class RequestRecord:
     """
-    One request as the fake server saw it.
+    One request as the fake server received it.
 
     Attributes:
         method: As sent.
         path: As sent, still percent-encoded, with the query.
-        task_id: The decoded id; None when the url was not that of a task.
-        authorization: The token was ``absent``, ``present`` (the server asks for none),
+        task_id: The decoded id; None if the url is not that of a task.
+        authorization: State of the API key: ``absent``, ``present`` (the server requires none),
             ``correct`` or ``wrong``.
-        headers: As sent, names in lower case, without the token.
-        at: Seconds on the loop clock when the request had arrived.
-        ended_at: Seconds on the loop clock when the server was done with it; None until then.
-        status: HTTP status of the answer; None when no answer was begun.
-        fault: Kind of the fault it met; None when it met none.
+        headers: As sent, names in lower case, without the API key.
+        at: Seconds on the loop clock when the request arrived.
+        ended_at: Seconds on the loop clock when the response was made or the connection ended;
+            None until then.
+        status: HTTP status of the response; None if no response was started.
+        fault: Kind of the fault that hit the request; None if none did.
     """
 
     method: str
@@ -41,13 +42,13 @@ class RequestRecord:
 
 
 class OpenRequest:
-    """A request under way; holds the record as far as it is known."""
+    """A request in flight, with its record so far."""
 
     def __init__(self, record: RequestRecord) -> None:
         self.record = record
 
-    def note(self, *, status: int | None = None, fault: str | None = None) -> None:
-        """Add what is known now; None adds nothing."""
+    def update(self, *, status: int | None = None, fault: str | None = None) -> None:
+        """Set fields of the record; None changes nothing."""
         record = self.record
         self.record = attrs.evolve(
             record, status=status or record.status, fault=fault or record.fault
@@ -56,48 +57,45 @@ class OpenRequest:
 
 class RequestLog:
     """
-    The newest requests, and how many are under way.
+    The newest requests, and the count of those in flight.
 
     Attributes:
-        count: Requests ever.
-        in_flight: Requests under way now.
-        peak: The most that were under way at once.
+        in_flight: Requests in flight now.
+        peak_in_flight: The most requests that were in flight at once.
     """
 
     def __init__(self, *, size: int) -> None:
         self._entries: deque[OpenRequest] = deque(maxlen=size)
-        self.count = 0
         self.in_flight = 0
-        self.peak = 0
+        self.peak_in_flight = 0
 
     def __iter__(self) -> Iterator[RequestRecord]:
         return (entry.record for entry in self._entries)
 
     def begin(self, record: RequestRecord) -> OpenRequest:
-        """Remember a request that has arrived; the oldest one is forgotten when full."""
+        """Add a request that has arrived; drop the oldest one when full."""
         entry = OpenRequest(record)
         self._entries.append(entry)
-        self.count += 1
         self.in_flight += 1
-        self.peak = max(self.peak, self.in_flight)
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         return entry
 
     def end(self, entry: OpenRequest, *, now: float) -> None:
-        """Note that the server is done with a request."""
+        """Record the end of a request."""
         self.in_flight -= 1
         entry.record = attrs.evolve(entry.record, ended_at=now)
 
 
-def redacted(headers: Mapping[str, str], *, authorization: str) -> dict[str, str]:
-    """Headers with lower-case names, and a word in the place of the secret."""
-    plain = {name.lower(): value for name, value in headers.items()}
-    if "authorization" in plain:
-        plain["authorization"] = authorization
-    return plain
+def redact_headers(headers: Mapping[str, str], *, authorization: str) -> dict[str, str]:
+    """Return the headers, names in lower case, with *authorization* in place of the API key."""
+    redacted = {name.lower(): value for name, value in headers.items()}
+    if "authorization" in redacted:
+        redacted["authorization"] = authorization
+    return redacted
 
 
-def authorization_word(header: str | None, *, api_key: str | None) -> str:
-    """How good the ``Authorization`` header of a request is."""
+def check_authorization(header: str | None, *, api_key: str | None) -> str:
+    """Return the ``RequestRecord.authorization`` of a request with this header."""
     if header is None:
         return "absent"
     if api_key is None:

@@ -1,12 +1,9 @@
 """
-An asyncio event loop whose clock moves only when there is nothing left to do.
+Virtual clock for tests: an asyncio event loop whose time moves only when nothing is ready.
 
-Rules of this file:
-
-1. The clock stands still while a callback is ready, a socket has something to say, or
-   an executor job runs.
-2. Otherwise it jumps, exactly, to the next timer.
-3. With no timer left and nobody to bring work, the loop raises; it never hangs.
+1. The clock stands still while a callback or a socket is ready or an executor job runs.
+2. Otherwise it jumps exactly to the next timer.
+3. Without a timer, and when nothing becomes ready, the loop raises; it never hangs.
 """
 
 from __future__ import annotations
@@ -26,20 +23,20 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 _Events = list[tuple[selectors.SelectorKey, int]]
 
-# Real seconds.  Loopback delivers inside the send call (measured: none of 700,000 sends was late,
-# also under load); the margin is for kernels that hand packets to another core or thread.
+# Real seconds.  Loopback delivers inside the send call; the margin is for kernels that hand
+# packets to another core or thread.
 IN_FLIGHT_GRACE = 50e-6
-# Real seconds.  A connect that met a full backlog is repeated by the kernel after 1 s, and a
-# closed window is probed after 0.2 s.
+# Real seconds.  The kernel repeats a connect to a full backlog after 1 s, and probes a closed
+# window after 0.2 s.
 BLOCKED_WRITE_GRACE = 1.2
-# Real seconds.  Room for threads and child processes, which this loop cannot see.
+# Real seconds.  Time for threads and child processes, which this loop does not know.
 DEADLOCK_GRACE = 1.0
-# Tasks named in the message of a deadlock.
+# Tasks named in the message about a deadlock.
 MAX_NAMED_TASKS = 5
 
 
-class _PatientSelector(selectors.DefaultSelector):
-    """A selector that never sleeps by itself: when nothing is ready it asks *on_idle*."""
+class _IdleSelector(selectors.DefaultSelector):
+    """Selector that calls *on_idle* instead of blocking when no file is ready."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,11 +72,11 @@ class _PatientSelector(selectors.DefaultSelector):
         return self.on_idle()
 
     def wait(self, seconds: float | None) -> _Events:
-        """Real waiting; None: until something is ready."""
+        """Block in real time; None: until a file is ready."""
         return super().select(seconds)
 
-    def glance(self, seconds: float) -> _Events:
-        """Real waiting without epoll's rounding up to milliseconds."""
+    def wait_briefly(self, seconds: float) -> _Events:
+        """Block in real time, without epoll's rounding up to milliseconds."""
         if not hasattr(self, "fileno"):  # pragma: no cover -- neither epoll nor kqueue
             return super().select(seconds)
         select.select([self.fileno()], [], [], seconds)
@@ -88,15 +85,15 @@ class _PatientSelector(selectors.DefaultSelector):
 
 class VirtualClockLoop(asyncio.SelectorEventLoop):
     """
-    An event loop for tests: hours of waiting take milliseconds, sockets stay real.
+    Event loop for tests: hours of waiting take milliseconds, sockets stay real.
 
     ``time()`` starts at 0.0 and is the virtual clock, in seconds.  It stands still while anything
     is ready and jumps exactly to the next timer when nothing is, so tests may compare instants
-    with ``==``.  Jobs of ``run_in_executor``, name look-ups among them, are waited for in real
-    time.  Both ends of a connection belong in this loop: a peer in another thread or process gets
-    only microseconds before the clock jumps.
+    with ``==``.  Jobs of ``run_in_executor``, name resolution included, take real time and no
+    virtual time.  Both ends of a connection belong in this loop: the clock waits for a peer in
+    another thread or process only microseconds before it jumps.
 
-    When no timer is left and for one real second nothing happens, the loop raises a
+    When no timer is left and nothing becomes ready for one real second, the loop raises a
     ``RuntimeError`` that names the waiting tasks.
 
     Use it as ``asyncio.Runner(loop_factory=VirtualClockLoop)``, or return
@@ -108,20 +105,20 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._now = 0.0
         self._jobs = 0
-        self._given_up_on: set[int] = set()
-        self._patient = _PatientSelector()
-        super().__init__(self._patient)
+        self._blocked_writers: set[int] = set()
+        self._idle_selector = _IdleSelector()
+        super().__init__(self._idle_selector)
         self._clock_resolution = 1e-6
-        self._patient.on_idle = self._idle
+        self._idle_selector.on_idle = self._idle
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
+        """Return the virtual seconds since the creation of the loop."""
         return self._now
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """Start a job in a thread or process; the clock stands still until it is done."""
+        """Run a job in a thread or process; the clock stands still until it ends."""
         future = super().run_in_executor(executor, func, *args)
         self._jobs += 1
         future.add_done_callback(self._job_done)
@@ -129,7 +126,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     async def shutdown_default_executor(
         self,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109 -- the base class has it; no time passes meanwhile
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109 -- signature of the base class; no virtual time passes
     ) -> None:
         """Wait in real time for the threads of the default executor."""
         self._jobs += 1
@@ -143,23 +140,23 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     def _idle(self) -> _Events:
         if self._jobs:
-            return self._patient.wait(None)
+            return self._idle_selector.wait(None)
         if events := self._late_events():
             return events
         if not self._scheduled:
-            return self._patient.wait(DEADLOCK_GRACE) or self._deadlock()
+            return self._idle_selector.wait(DEADLOCK_GRACE) or self._deadlock()
         self._now = max(self._now, self._scheduled[0].when())
         return []
 
     def _late_events(self) -> _Events:
-        """What sockets still bring when given a moment; no moment without sockets."""
-        if len(self._patient.get_map()) == 1:  # the loop's own wake-up pipe
+        """Return events of sockets that become ready shortly; do not wait without sockets."""
+        if len(self._idle_selector.get_map()) == 1:  # only the wake-up pipe of the loop
             return []
-        writers = self._patient.writers
-        if not writers or writers == self._given_up_on:
-            return self._patient.glance(IN_FLIGHT_GRACE)
-        events = self._patient.wait(BLOCKED_WRITE_GRACE)
-        self._given_up_on = set() if events else set(writers)
+        writers = self._idle_selector.writers
+        if not writers or writers == self._blocked_writers:
+            return self._idle_selector.wait_briefly(IN_FLIGHT_GRACE)
+        events = self._idle_selector.wait(BLOCKED_WRITE_GRACE)
+        self._blocked_writers = set() if events else set(writers)
         return events
 
     def _deadlock(self) -> _Events:

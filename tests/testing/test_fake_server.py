@@ -131,7 +131,7 @@ async def test_a_task_without_duration_has_ended_at_once(server: FakeVideoServer
     done = server.state(server.add_task(duration=0.0))
     failed = server.state(server.add_task(duration=0.0, outcome="failed"))
 
-    assert (done.phase, done.progress, done.ended_at) == ("completed", 100, EPOCH)
+    assert (done.phase, done.progress, done.finished_at) == ("completed", 100, EPOCH)
     assert (failed.phase, failed.progress) == ("failed", 99)
 
 
@@ -163,7 +163,7 @@ async def test_finish_ends_a_task_now(server: FakeVideoServer, ask: Ask) -> None
     (body,) = await words(server, ask, task_id, 31.0)
 
     assert (body["status"], body["progress"]) == ("failed", 30)
-    with pytest.raises(ValueError, match="has already ended: failed"):
+    with pytest.raises(ValueError, match="has already finished: failed"):
         server.finish(task_id)
 
 
@@ -644,8 +644,8 @@ async def test_the_newest_fault_wins_and_heal_ends_one_or_all(
         ("500", {"seconds": 0}, "seconds must be above 0 or None"),
         ("500", {"share": 0}, "share must be above 0 and at most 1"),
         ("500", {"share": 1.5}, "share must be above 0 and at most 1"),
-        ("500", {"delay": 1}, "fault '500' takes retry_after; not 'delay'"),
-        ("hang", {"delay": 1}, "fault 'hang' takes no details; not 'delay'"),
+        ("500", {"delay": 1}, "fault '500' accepts retry_after; not 'delay'"),
+        ("hang", {"delay": 1}, "fault 'hang' accepts no details; not 'delay'"),
         ("slow", {"delay": -1}, "delay must be finite seconds"),
     ],
 )
@@ -754,7 +754,7 @@ async def test_a_server_starts_once() -> None:
         _ = server.base_url
     async with server:
         pass
-    with pytest.raises(RuntimeError, match="entered once"):
+    with pytest.raises(RuntimeError, match="already been started"):
         await server.__aenter__()
 
 

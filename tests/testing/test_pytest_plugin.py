@@ -68,8 +68,8 @@ def test_the_fixtures_are_listed_with_their_purpose(users: pytest.Pytester) -> N
     """``pytest --fixtures`` tells what each fixture gives."""
     result = users.runpytest_inprocess(*PLUGINS, "--fixtures")
 
-    result.stdout.fnmatch_lines(["*fake_video_server*", "    Give a running*"])
-    result.stdout.fnmatch_lines(["*video_client*", "    Give an entered*"])
+    result.stdout.fnmatch_lines(["*fake_video_server*", "    Provide a running*"])
+    result.stdout.fnmatch_lines(["*video_client*", "    Provide an*"])
 
 
 def loaded_by(statement: str, tmp_path: Path) -> set[str]:
