@@ -1,4 +1,4 @@
-"""The fake server: lives of tasks, dialects, faults, the request log, a clean end."""
+"""Fake server: tasks over time, dialects, faults, the request log, start and stop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import gc
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 import pytest
@@ -22,67 +22,66 @@ EPOCH = 1_767_225_600
 UNSUCCESSFUL = ("cancelled", "expired", "failed")
 
 
-class Answer:
-    """What a client got: status, headers, and the body as bytes or JSON."""
+class Response(NamedTuple):
+    """A response with its whole body."""
 
-    def __init__(self, status: int, headers: Any, body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
+    status: int
+    headers: Any
+    body: bytes
 
     @property
     def json(self) -> Any:
         return json.loads(self.body)
 
 
-Ask = Callable[..., Awaitable[Answer]]
+Send = Callable[..., Awaitable[Response]]
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[FakeVideoServer]:
-    """A fake server that started at a known wall-clock time."""
+    """A fake server with a known wall-clock time."""
     async with FakeVideoServer(epoch=EPOCH) as server:
         yield server
 
 
 @pytest.fixture
-async def ask() -> AsyncIterator[Ask]:
+async def send() -> AsyncIterator[Send]:
     """A function that sends one request on a fresh connection."""
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session:
 
-        async def send(
+        async def send_request(
             server: FakeVideoServer, path: str, method: str = "GET", **options: Any
-        ) -> Answer:
+        ) -> Response:
             url = URL(f"{server.base_url}{path}", encoded=True)
             options.setdefault("allow_redirects", False)
             async with session.request(method, url, **options) as response:
-                return Answer(response.status, response.headers, await response.read())
+                return Response(response.status, response.headers, await response.read())
 
-        yield send
+        yield send_request
 
 
-async def words(server: FakeVideoServer, ask: Ask, task_id: str, *instants: float) -> list[Any]:
-    """The bodies of answers about a task at some instants."""
+async def poll_at(server: FakeVideoServer, send: Send, task_id: str, *instants: float) -> list[Any]:
+    """Return the bodies of polls at some instants."""
     bodies = []
     for instant in instants:
         await asyncio.sleep(instant - asyncio.get_running_loop().time())
-        bodies.append((await ask(server, f"/videos/{task_id}")).json)
+        bodies.append((await send(server, f"/videos/{task_id}")).json)
     return bodies
 
 
-# --- lives ---------------------------------------------------------------------------------------
+# --- tasks over time -----------------------------------------------------------------------------
 
 
-async def test_a_task_queues_runs_and_completes(server: FakeVideoServer, ask: Ask) -> None:
-    """A task is queued for a tenth of its duration and completes at its end, as documented."""
+async def test_task_is_queued_then_runs_then_completes(server: FakeVideoServer, send: Send) -> None:
+    """A task is queued for a tenth of its duration and completes at its end."""
     task_id = server.add_task(duration=60.0)
-    queued, running, late, done = await words(server, ask, task_id, 5.9, 6.0, 59.9, 60.0)
+    queued, running, late, completed = await poll_at(server, send, task_id, 5.9, 6.0, 59.9, 60.0)
 
     assert (queued["status"], queued["progress"]) == ("pending", 0)
     assert (running["status"], running["progress"]) == ("processing", 10)
     assert (late["status"], late["progress"]) == ("processing", 99)
-    assert done == {
+    assert completed == {
         "id": "vid_000001",
         "object": "video",
         "model": "sora-1.0",
@@ -99,39 +98,43 @@ async def test_a_task_queues_runs_and_completes(server: FakeVideoServer, ask: As
 
 
 @pytest.mark.parametrize("outcome", UNSUCCESSFUL)
-async def test_a_task_ends_with_its_outcome(
-    server: FakeVideoServer, ask: Ask, outcome: str
+async def test_task_without_a_video_shows_its_outcome(
+    server: FakeVideoServer, send: Send, outcome: str
 ) -> None:
-    """A task that does not complete says how it ended, and has no url."""
-    (body,) = await words(server, ask, server.add_task(duration=10.0, outcome=outcome), 10.0)
+    """A task that does not complete has its outcome as status, an error if failed, and no url."""
+    (body,) = await poll_at(server, send, server.add_task(duration=10.0, outcome=outcome), 10.0)
 
     assert (body["status"], body["progress"]) == (outcome, 99)
     assert "url" not in body
     assert ("error" in body) == (outcome == "failed")
 
 
-async def test_a_lost_task_is_not_found_from_its_end_on(server: FakeVideoServer, ask: Ask) -> None:
-    """A lost task answers until its end, and then as if it had never been."""
+async def test_lost_task_is_not_found_after_its_duration(
+    server: FakeVideoServer, send: Send
+) -> None:
+    """A lost task is shown until the end of its duration and is unknown from then on."""
     task_id = server.add_task(duration=10.0, outcome="lost")
-    before, after = await words(server, ask, task_id, 9.0, 10.0)
+    before, after = await poll_at(server, send, task_id, 9.0, 10.0)
 
     assert before["status"] == "processing"
     assert after == {"error": {"message": "Video task not found", "code": "task_not_found"}}
 
 
-async def test_a_task_may_run_for_ever(server: FakeVideoServer, ask: Ask) -> None:
-    """A task that never ends still runs after a month, with progress below 100."""
-    (body,) = await words(server, ask, server.add_task(outcome="never"), 30 * 86_400.0)
+async def test_never_task_runs_forever(server: FakeVideoServer) -> None:
+    """A task with the outcome ``never`` still runs after a month, with progress below 100."""
+    task_id = server.add_task(outcome="never")
+    await asyncio.sleep(30 * 86_400.0)
+    state = server.state(task_id)
 
-    assert (body["status"], body["progress"]) == ("processing", 99)
+    assert (state.phase, state.progress, state.finished_at) == ("running", 99, None)
 
 
-async def test_a_task_without_duration_has_ended_at_once(server: FakeVideoServer) -> None:
-    """Duration 0 makes tasks that have ended when they are created."""
-    done = server.state(server.add_task(duration=0.0))
+async def test_duration_zero_finishes_at_once(server: FakeVideoServer) -> None:
+    """A task with duration 0 is created finished."""
+    completed = server.state(server.add_task(duration=0.0))
     failed = server.state(server.add_task(duration=0.0, outcome="failed"))
 
-    assert (done.phase, done.progress, done.finished_at) == ("completed", 100, EPOCH)
+    assert (completed.phase, completed.progress, completed.finished_at) == ("completed", 100, EPOCH)
     assert (failed.phase, failed.progress) == ("failed", 99)
 
 
@@ -144,39 +147,42 @@ async def test_a_task_without_duration_has_ended_at_once(server: FakeVideoServer
         ("none", [None] * 6),
     ],
 )
-async def test_progress_grows_as_asked(
-    server: FakeVideoServer, ask: Ask, progress: str, expected: list[int | None]
+async def test_progress_grows_by_its_kind(
+    server: FakeVideoServer, send: Send, progress: str, expected: list[int | None]
 ) -> None:
-    """Each kind of progress shows its own numbers on the way to the end."""
+    """Each kind of progress shows its own numbers; ``none`` leaves the field out."""
     task_id = server.add_task(duration=100.0, progress=progress)
-    bodies = await words(server, ask, task_id, 9.0, 10.0, 49.0, 50.0, 90.0, 100.0)
+    bodies = await poll_at(server, send, task_id, 9.0, 10.0, 49.0, 50.0, 90.0, 100.0)
 
     assert [body.get("progress") for body in bodies] == expected
     assert ("progress" in bodies[0]) == (progress != "none")
 
 
-async def test_finish_ends_a_task_now(server: FakeVideoServer, ask: Ask) -> None:
-    """A task can be ended early, with any outcome that is an end, once."""
+async def test_finish_ends_a_task_early_and_once(server: FakeVideoServer) -> None:
+    """``finish`` sets any outcome but ``never`` at once, and refuses a finished task."""
     task_id = server.add_task(duration=100.0)
     await asyncio.sleep(30.0)
+    with pytest.raises(ValueError, match="outcome must be one of"):
+        server.finish(task_id, outcome="never")
     server.finish(task_id, outcome="failed")
-    (body,) = await words(server, ask, task_id, 31.0)
+    await asyncio.sleep(1.0)
+    state = server.state(task_id)
 
-    assert (body["status"], body["progress"]) == ("failed", 30)
+    assert (state.phase, state.progress, state.finished_at) == ("failed", 30, EPOCH + 30)
     with pytest.raises(ValueError, match="has already finished: failed"):
         server.finish(task_id)
 
 
-async def test_a_forgotten_task_is_unknown_and_its_id_free(
-    server: FakeVideoServer, ask: Ask
+async def test_forgotten_task_is_not_found_and_its_id_is_free(
+    server: FakeVideoServer, send: Send
 ) -> None:
-    """After forget() the server answers not-found until the id is given again."""
+    """After ``forget`` the id is not found until it is added again."""
     server.add_task("mine", duration=0.0)
     server.forget("mine")
-    gone = await ask(server, "/videos/mine")
+    response = await send(server, "/videos/mine")
     server.add_task("mine", duration=60.0)
 
-    assert gone.status == 404
+    assert response.status == 404
     assert server.state("mine").phase == "queued"
 
 
@@ -192,10 +198,10 @@ async def test_a_forgotten_task_is_unknown_and_its_id_free(
         ({"dialect": "klingon"}, "dialect must be one of ezmodel, openai"),
     ],
 )
-async def test_a_bad_task_is_refused(
+async def test_add_task_refuses_bad_arguments(
     server: FakeVideoServer, arguments: dict[str, Any], message: str
 ) -> None:
-    """A wrong argument is a ValueError that says what is right, and makes no task."""
+    """A bad argument raises a ValueError that lists what is allowed, and creates no task."""
     server.add_task("taken")
     with pytest.raises(ValueError, match=message):
         server.add_task(**arguments)
@@ -203,18 +209,15 @@ async def test_a_bad_task_is_refused(
     assert server.add_task() == "vid_000002"
 
 
-async def test_unknown_ids_and_outcomes_are_value_errors(server: FakeVideoServer) -> None:
-    """Asking about a task that does not exist, or ending one with no end, is a ValueError."""
-    task_id = server.add_task()
-    for act in (server.state, server.forget, server.finish):
+async def test_methods_refuse_an_unknown_id(server: FakeVideoServer) -> None:
+    """The methods for one task raise a ValueError if there is no such task."""
+    for method in (server.state, server.forget, server.finish):
         with pytest.raises(ValueError, match="no task 'nope'"):
-            act("nope")
-    with pytest.raises(ValueError, match="outcome must be one of"):
-        server.finish(task_id, outcome="never")
+            method("nope")
 
 
-async def test_ids_count_up_and_step_over_taken_ones(server: FakeVideoServer) -> None:
-    """Ids made by the server look like the dialect's and never collide with given ones."""
+async def test_generated_ids_skip_existing_ones(server: FakeVideoServer) -> None:
+    """Generated ids have the prefix of the dialect and never collide with given ones."""
     server.add_task("vid_000002")
 
     assert server.add_task() == "vid_000003"
@@ -237,248 +240,198 @@ async def test_ids_count_up_and_step_over_taken_ones(server: FakeVideoServer) ->
         ("openrouter", ["status"], ["pending", "in_progress", "completed"]),
     ],
 )
-async def test_each_dialect_has_its_own_words(
-    ask: Ask, dialect: str, path: list[str], expected: list[str | None]
+async def test_dialect_has_its_own_status_values(
+    send: Send, dialect: str, path: list[str], expected: list[str | None]
 ) -> None:
-    """The same life is told in the words of each dialect."""
+    """Each dialect writes queued, running and completed with its own values."""
     async with FakeVideoServer(dialect=dialect) as server:
         task_id = server.add_task(duration=100.0)
-        bodies = await words(server, ask, task_id, 0.0, 30.0, 105.0)
+        values = await poll_at(server, send, task_id, 0.0, 30.0, 105.0)
 
-    for step, word in zip(bodies, expected, strict=True):
-        value = step
-        for key in path:
-            value = value.get(key)
-        assert value == word
+    for key in path:
+        values = [value.get(key) for value in values]
+    assert values == expected
 
 
-async def test_openai_sends_every_field_and_its_headers(ask: Ask) -> None:
-    """OpenAI's dialect has null where nothing is known, a request id and a hint for pollers."""
-    async with FakeVideoServer(dialect="openai", epoch=EPOCH) as server:
-        answer = await ask(server, f"/videos/{server.add_task()}")
-        unknown = await ask(server, "/videos/nope")
+async def test_openai_sends_null_fields_and_headers(send: Send) -> None:
+    """The openai dialect sends null for absent values, a request id and a poll hint."""
+    async with FakeVideoServer(dialect="openai") as server:
+        found = await send(server, f"/videos/{server.add_task()}")
+        unknown = await send(server, "/videos/nope")
 
-    assert {name for name, value in answer.json.items() if value is None} == {
-        "completed_at",
-        "expires_at",
-        "remixed_from_video_id",
-        "error",
-    }
-    assert answer.headers["openai-poll-after-ms"] == "2500"
-    assert answer.headers["x-request-id"] == "req_000001"
+    null_fields = {name for name, value in found.json.items() if value is None}
+    assert null_fields == {"completed_at", "expires_at", "remixed_from_video_id", "error"}
+    assert found.headers["openai-poll-after-ms"] == "2500"
+    assert found.headers["x-request-id"] == "req_000001"
     assert unknown.headers["x-request-id"] == "req_000002"
     assert "openai-poll-after-ms" not in unknown.headers
 
 
-async def test_new_api_notices_changes_in_rounds_of_15_seconds(ask: Ask) -> None:
-    """A new-api gateway knows nothing of a new task, and of its end, before its next round."""
+async def test_new_api_shows_changes_every_15_seconds(send: Send) -> None:
+    """The new-api dialect shows the state at the gateway's last poll of its upstream."""
     async with FakeVideoServer(dialect="new-api", epoch=EPOCH) as server:
         await asyncio.sleep(1.0)
         task_id = server.add_task(duration=30.0)
-        steps = await words(server, ask, task_id, 14.0, 15.0, 44.0, 45.0)
+        bodies = await poll_at(server, send, task_id, 14.0, 15.0, 44.0, 45.0)
 
-    assert [step["status"] for step in steps] == [
-        "unknown",
-        "in_progress",
-        "in_progress",
-        "completed",
+    assert [(body["status"], body["progress"], body.get("completed_at")) for body in bodies] == [
+        ("unknown", 0, None),
+        ("in_progress", 46, EPOCH + 15),
+        ("in_progress", 96, EPOCH + 30),
+        ("completed", 100, EPOCH + 45),
     ]
-    assert [step["progress"] for step in steps] == [0, 46, 96, 100]
-    assert [step.get("completed_at") for step in steps] == [
-        None,
-        EPOCH + 15,
-        EPOCH + 30,
-        EPOCH + 45,
-    ]
-    assert steps[2]["metadata"] == {"url": ""}
-    assert steps[3]["metadata"]["url"].endswith("/task_000001.mp4")
+    assert bodies[2]["metadata"] == {"url": ""}
+    assert bodies[3]["metadata"]["url"].endswith("/task_000001.mp4")
+
+
+OPENAI_NOT_FOUND = {
+    "message": "Video with id 'a/b' not found.",
+    "type": "invalid_request_error",
+    "param": None,
+    "code": None,
+}
+NEW_API_NOT_FOUND = {"code": "task_not_exist", "message": "task_not_exist", "data": None}
+XAI_NOT_FOUND = {
+    "code": "Some requested entity was not found",
+    "error": "Video request not found",
+}
 
 
 @pytest.mark.parametrize(
     ("dialect", "status", "body"),
     [
         ("ezmodel", 404, {"error": {"message": "Video task not found", "code": "task_not_found"}}),
-        (
-            "openai",
-            404,
-            {
-                "error": {
-                    "message": "Video with id 'a/b' not found.",
-                    "type": "invalid_request_error",
-                    "param": None,
-                    "code": None,
-                }
-            },
-        ),
-        (
-            "new-api",
-            400,
-            {"code": "task_not_exist", "message": "task_not_exist", "data": None},
-        ),
-        (
-            "new-api-task",
-            400,
-            {"code": "task_not_exist", "message": "task_not_exist", "data": None},
-        ),
-        (
-            "xai",
-            404,
-            {
-                "code": "Some requested entity was not found",
-                "error": "Video request not found",
-            },
-        ),
+        ("openai", 404, {"error": OPENAI_NOT_FOUND}),
+        ("new-api", 400, NEW_API_NOT_FOUND),
+        ("new-api-task", 400, NEW_API_NOT_FOUND),
+        ("xai", 404, XAI_NOT_FOUND),
         ("openrouter", 404, {"error": {"message": "Video job a/b not found", "code": 404}}),
     ],
 )
-async def test_each_dialect_says_not_found_in_its_own_way(
-    ask: Ask, dialect: str, status: int, body: object
+async def test_unknown_id_is_not_found_in_the_shape_of_the_dialect(
+    send: Send, dialect: str, status: int, body: object
 ) -> None:
     """An unknown id, percent-encoded in the url, is not found in the shape of the dialect."""
     async with FakeVideoServer(dialect=dialect) as server:
-        answer = await ask(server, "/videos/a%2Fb")
+        response = await send(server, "/videos/a%2Fb")
 
-    assert (answer.status, answer.json) == (status, body)
+    assert (response.status, response.json) == (status, body)
 
 
 @pytest.mark.parametrize("dialect", FakeVideoServer.dialects)
-@pytest.mark.parametrize("outcome", ["completed", *UNSUCCESSFUL])
-async def test_each_dialect_can_tell_each_outcome(ask: Ask, dialect: str, outcome: str) -> None:
-    """Every outcome has an answer in every dialect, and only a completed task has a url."""
+async def test_dialect_can_show_each_outcome(send: Send, dialect: str) -> None:
+    """Each outcome is a 200 response, and only a completed task has a url (never in openai)."""
     async with FakeVideoServer(dialect=dialect) as server:
-        task_id = server.add_task("a/b c", duration=10.0, outcome=outcome)
+        for outcome in ("completed", *UNSUCCESSFUL):
+            server.add_task(f"{outcome}/b c", duration=10.0, outcome=outcome)
         await asyncio.sleep(15.0)
-        answer = await ask(server, "/videos/a%2Fb%20c")
+        responses = [
+            await send(server, f"/videos/{outcome}%2Fb%20c")
+            for outcome in ("completed", *UNSUCCESSFUL)
+        ]
 
-    assert task_id == "a/b c"
-    assert answer.status == 200
-    completed = outcome == "completed" and dialect != "openai"
-    assert (b"https://storage.example.test/videos/a%2Fb%20c.mp4" in answer.body) == completed
-
-
-async def test_a_task_may_speak_another_dialect_than_its_server(
-    server: FakeVideoServer, ask: Ask
-) -> None:
-    """Tasks of several dialects live on one server."""
-    answer = await ask(server, f"/videos/{server.add_task(dialect='openai')}")
-
-    assert answer.json["status"] == "queued"
-    assert "x-request-id" in answer.headers
+    url = b"https://storage.example.test/videos/completed%2Fb%20c.mp4"
+    assert [response.status for response in responses] == [200] * 4
+    assert (url in responses[0].body) == (dialect != "openai")
+    assert not any(b"storage.example.test" in response.body for response in responses[1:])
 
 
-# --- routes and keys -----------------------------------------------------------------------------
+async def test_task_may_have_another_dialect(server: FakeVideoServer, send: Send) -> None:
+    """A task may have another dialect than its server."""
+    response = await send(server, f"/videos/{server.add_task(dialect='openai')}")
+
+    assert response.json["status"] == "queued"
+    assert "x-request-id" in response.headers
+
+
+# --- routes and API keys -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
+    ("method", "path", "status", "message"),
     [
-        ("GET", "/videos", 404),
-        ("GET", "/videos/", 404),
-        ("GET", "/videos/a/content", 404),
-        ("GET", "/", 404),
-        ("DELETE", "/videos/a", 404),
-        ("POST", "/videos", 501),
+        ("GET", "/videos?after=x", 404, "Invalid URL (GET /v1/videos)"),
+        ("GET", "/videos/", 404, "Invalid URL (GET /v1/videos/)"),
+        ("GET", "/videos/a/content", 404, "Invalid URL (GET /v1/videos/a/content)"),
+        ("DELETE", "/videos/a", 404, "Invalid URL (DELETE /v1/videos/a)"),
+        ("POST", "/videos", 501, "The fake server creates tasks with add_task() only"),
     ],
 )
-async def test_other_urls_are_not_served(
-    server: FakeVideoServer, ask: Ask, method: str, path: str, status: int
+async def test_other_routes_are_refused(
+    server: FakeVideoServer, send: Send, method: str, path: str, status: int, message: str
 ) -> None:
-    """Whatever is not the state of one task is refused in the dialect's shape."""
-    answer = await ask(server, path, method)
+    """A request for anything but one task gets an error that names method and path."""
+    response = await send(server, path, method)
     (record,) = server.requests()
 
-    assert answer.status == record.status == status
-    assert answer.json["error"]["message"]
+    assert response.status == record.status == status
+    assert response.json["error"]["message"] == message
     assert record.task_id is None
 
 
-async def test_an_unknown_url_is_named(ask: Ask) -> None:
-    """The answer to an unknown url repeats method and path, without the query."""
-    async with FakeVideoServer(dialect="new-api") as server:
-        answer = await ask(server, "/tasks?after=x")
-
-    assert answer.json["error"]["message"] == "Invalid URL (GET /v1/tasks)"
-
-
 @pytest.mark.parametrize(
-    ("header", "status", "word"),
+    ("api_key", "header", "status", "authorization"),
     [
-        (None, 401, "absent"),
-        ("Bearer other-key", 401, "wrong"),
-        ("test-key", 401, "wrong"),
-        ("Bearer test-key", 200, "correct"),
+        ("test-key", None, 401, "absent"),
+        ("test-key", "Bearer other-key", 401, "wrong"),
+        ("test-key", "test-key", 401, "wrong"),
+        ("test-key", "Bearer test-key", 200, "correct"),
+        (None, "Bearer other-key", 200, "present"),
     ],
 )
-async def test_a_key_is_asked_for_when_set(
-    ask: Ask, header: str | None, status: int, word: str
+async def test_api_key_is_checked_and_never_recorded(
+    send: Send, api_key: str | None, header: str | None, status: int, authorization: str
 ) -> None:
-    """Only the right bearer token is let in, and the log holds a word in its place."""
+    """Only the right API key is accepted if one is set, and no record holds the key sent."""
     headers = {} if header is None else {"Authorization": header}
-    async with FakeVideoServer(api_key="test-key") as server:
-        answer = await ask(server, f"/videos/{server.add_task()}", headers=headers)
+    async with FakeVideoServer(api_key=api_key) as server:
+        response = await send(server, f"/videos/{server.add_task()}", headers=headers)
     (record,) = server.requests()
 
-    assert answer.status == status
-    assert record.authorization == word
-    assert record.headers.get("authorization", "absent") == word
+    assert response.status == status
+    assert record.authorization == authorization
+    assert record.headers.get("authorization", "absent") == authorization
     assert "key" not in repr(record)
-
-
-async def test_any_token_is_welcome_when_no_key_is_set(server: FakeVideoServer, ask: Ask) -> None:
-    """Without a key of its own the server lets every token in, and still keeps it to itself."""
-    headers = {"Authorization": "Bearer secret"}
-    answer = await ask(server, f"/videos/{server.add_task()}", headers=headers)
-
-    assert answer.status == 200
-    assert server.requests()[0].authorization == "present"
-    assert "secret" not in repr(server.requests())
 
 
 # --- faults --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "code"),
+    ("kind", "code"),
     [
-        ("401", 401, "invalid_api_key"),
-        ("403", 403, "access_denied"),
-        ("404", 404, "task_not_found"),
-        ("429", 429, "rate_limit_exceeded"),
-        ("500", 500, "internal_error"),
-        ("502", 502, "bad_gateway"),
-        ("503", 503, "service_unavailable"),
-        ("504", 504, "gateway_timeout"),
+        ("401", "invalid_api_key"),
+        ("403", "access_denied"),
+        ("404", "task_not_found"),
+        ("429", "rate_limit_exceeded"),
+        ("500", "internal_error"),
+        ("502", "bad_gateway"),
+        ("503", "service_unavailable"),
+        ("504", "gateway_timeout"),
     ],
 )
-async def test_a_status_fault_answers_in_the_dialects_shape(
-    server: FakeVideoServer, ask: Ask, kind: str, status: int, code: str
+async def test_status_fault_is_an_error_response(
+    server: FakeVideoServer, send: Send, kind: str, code: str
 ) -> None:
-    """A fault named after a status is that answer, also for a task in the best of health."""
+    """A fault named after a status is that error response, without ``Retry-After``."""
     server.fault(kind)
-    answer = await ask(server, f"/videos/{server.add_task()}")
+    response = await send(server, f"/videos/{server.add_task()}")
 
-    assert answer.status == status
-    assert answer.json["error"]["code"] == code
-    assert "Retry-After" not in answer.headers
+    assert response.status == int(kind)
+    assert response.json["error"]["code"] == code
+    assert "Retry-After" not in response.headers
     assert server.requests()[0].fault == kind
 
 
 @pytest.mark.parametrize("dialect", FakeVideoServer.dialects)
-async def test_an_error_looks_like_the_dialect(ask: Ask, dialect: str) -> None:
-    """Every dialect has its own shape for an overloaded server."""
+async def test_error_response_has_the_shape_of_the_dialect(send: Send, dialect: str) -> None:
+    """An error response holds its message in each dialect, and ``retry_after`` as a header."""
     async with FakeVideoServer(dialect=dialect) as server:
-        server.fault("503")
-        answer = await ask(server, f"/videos/{server.add_task()}")
+        server.fault("503", retry_after=20)
+        response = await send(server, f"/videos/{server.add_task()}")
 
-    assert answer.status == 503
-    assert "The service is overloaded" in json.dumps(answer.json)
-
-
-async def test_retry_after_is_sent_as_given(server: FakeVideoServer, ask: Ask) -> None:
-    """The detail retry_after becomes the header."""
-    server.fault("429", retry_after=20)
-
-    assert (await ask(server, "/videos/any")).headers["Retry-After"] == "20"
+    assert (response.status, response.headers["Retry-After"]) == (503, "20")
+    assert "The service is overloaded" in json.dumps(response.json)
 
 
 @pytest.mark.parametrize(
@@ -488,55 +441,54 @@ async def test_retry_after_is_sent_as_given(server: FakeVideoServer, ask: Ask) -
         ("gateway-html", 502, b"<html>"),
         ("garbage", 200, b"{not json"),
         ("empty", 200, b""),
-        ("redirect", 302, b""),
     ],
 )
-async def test_an_answer_may_not_be_an_answer(
-    server: FakeVideoServer, ask: Ask, kind: str, status: int, start: bytes
+async def test_body_fault_replaces_the_body(
+    server: FakeVideoServer, send: Send, kind: str, status: int, start: bytes
 ) -> None:
-    """Some faults send what no client can use."""
+    """Some faults send a web page, a body that is not JSON, or no body."""
     server.fault(kind)
-    answer = await ask(server, f"/videos/{server.add_task()}")
+    response = await send(server, f"/videos/{server.add_task()}")
 
-    assert answer.status == server.requests()[0].status == status
-    assert answer.body.startswith(start)
-    assert bool(answer.body) == bool(start)
-
-
-async def test_a_redirect_points_where_it_is_told(server: FakeVideoServer, ask: Ask) -> None:
-    """A redirect goes to the server's own console unless told otherwise."""
-    server.fault("redirect")
-    at_home = await ask(server, "/videos/any")
-    server.fault("redirect", location="https://other.example.test/")
-    abroad = await ask(server, "/videos/any")
-
-    assert at_home.headers["Location"] == "/console/login"
-    assert abroad.headers["Location"] == "https://other.example.test/"
+    assert response.status == server.requests()[0].status == status
+    assert response.body.startswith(start)
+    assert bool(response.body) == bool(start)
 
 
-async def test_an_answer_may_be_about_somebody_else(server: FakeVideoServer, ask: Ask) -> None:
-    """Foreign ids differ each time, unless one is given; answers without a task stay honest."""
+@pytest.mark.parametrize(
+    ("details", "location"),
+    [({}, "/console/login"), ({"location": "https://a.example.test/"}, "https://a.example.test/")],
+)
+async def test_redirect_fault_has_a_location(
+    server: FakeVideoServer, send: Send, details: dict[str, str], location: str
+) -> None:
+    """A redirect leads to the console of the server by default, or to the given location."""
+    server.fault("redirect", **details)
+    response = await send(server, "/videos/any")
+
+    assert (response.status, response.headers["Location"]) == (302, location)
+
+
+async def test_wrong_id_fault_changes_the_id(server: FakeVideoServer, send: Send) -> None:
+    """A response gets a new foreign id each time, or the given one, and keeps its state."""
     path = f"/videos/{server.add_task()}"
     server.fault("wrong-id")
-    first, second = (await ask(server, path), await ask(server, path))
-    unknown = await ask(server, "/videos/nope")
+    responses = [await send(server, path), await send(server, path)]
     server.fault("wrong-id", foreign_id="theirs")
-    third = await ask(server, path)
+    responses.append(await send(server, path))
 
-    ids = [answer.json["id"] for answer in (first, second, third)]
+    ids = [response.json["id"] for response in responses]
     assert ids == ["vid_foreign1", "vid_foreign2", "theirs"]
-    assert first.json["status"] == "pending"
-    assert unknown.status == 404
+    assert responses[0].json["status"] == "pending"
 
 
-async def test_a_lost_task_is_not_found_even_under_a_wrong_id(
-    server: FakeVideoServer, ask: Ask
-) -> None:
-    """A task that is gone cannot be mistaken for another one."""
+async def test_wrong_id_fault_keeps_not_found(server: FakeVideoServer, send: Send) -> None:
+    """A ``wrong-id`` fault does not change the response for an unknown or lost task."""
     server.fault("wrong-id")
-    answer = await ask(server, f"/videos/{server.add_task(duration=0.0, outcome='lost')}")
+    server.add_task("lost", duration=0.0, outcome="lost")
+    statuses = [(await send(server, f"/videos/{task_id}")).status for task_id in ("nope", "lost")]
 
-    assert answer.status == 404
+    assert statuses == [404, 404]
 
 
 @pytest.mark.parametrize(
@@ -547,36 +499,39 @@ async def test_a_lost_task_is_not_found_even_under_a_wrong_id(
         ("truncated", aiohttp.ClientPayloadError),
     ],
 )
-async def test_a_connection_may_break(
-    server: FakeVideoServer, ask: Ask, kind: str, error: type[Exception]
+async def test_connection_fault_ends_the_connection(
+    server: FakeVideoServer, send: Send, kind: str, error: type[Exception]
 ) -> None:
-    """A broken connection shows on the client as what it was on the wire."""
+    """Each connection fault gives the client its own kind of error."""
     server.fault(kind)
     with pytest.raises(error):
-        await ask(server, f"/videos/{server.add_task()}")
+        await send(server, f"/videos/{server.add_task()}")
     record = server.requests()[0]
 
     assert (record.fault, record.at, record.ended_at) == (kind, 0.0, 0.0)
     assert record.status == (200 if kind == "truncated" else None)
 
 
-async def test_a_slow_answer_tells_the_state_at_its_end(server: FakeVideoServer, ask: Ask) -> None:
-    """A slow answer comes after the delay and describes that instant."""
+async def test_slow_response_shows_the_state_at_its_end(
+    server: FakeVideoServer, send: Send
+) -> None:
+    """A slow response comes after the delay and shows the state of that instant."""
     server.fault("slow", delay=40.0)
     task_id = server.add_task(duration=40.0)
-    answer = await ask(server, f"/videos/{task_id}")
+    response = await send(server, f"/videos/{task_id}")
     (record,) = server.requests(task_id)
 
-    assert answer.json["status"] == "completed"
+    assert response.json["status"] == "completed"
     assert (record.at, record.ended_at, record.status) == (0.0, 40.0, 200)
 
 
-async def test_a_hanging_request_ends_with_its_client(server: FakeVideoServer, ask: Ask) -> None:
-    """A request that is never answered is over when the client gives up."""
+async def test_hanging_request_ends_when_the_client_gives_up(
+    server: FakeVideoServer, send: Send
+) -> None:
+    """A hanging request has no response and ends with the client's timeout."""
     server.fault("hang")
-    timeout = aiohttp.ClientTimeout(total=3.0)
     with pytest.raises(TimeoutError):
-        await ask(server, "/videos/any", timeout=timeout)
+        await send(server, "/videos/any", timeout=aiohttp.ClientTimeout(total=3.0))
     await asyncio.sleep(1.0)
     (record,) = server.requests()
 
@@ -584,57 +539,48 @@ async def test_a_hanging_request_ends_with_its_client(server: FakeVideoServer, a
     assert server.in_flight == 0
 
 
-async def test_a_share_of_the_requests_suffers_evenly(server: FakeVideoServer, ask: Ask) -> None:
-    """A share of 0.3 is three of ten requests, spread and always the same."""
+async def test_share_hits_requests_evenly(server: FakeVideoServer, send: Send) -> None:
+    """A share of 0.3 hits three of ten requests, always the same ones."""
     server.fault("500", share=0.3)
-    statuses = [(await ask(server, "/videos/any")).status for _ in range(20)]
+    statuses = [(await send(server, "/videos/any")).status for _ in range(20)]
 
-    assert [index for index, status in enumerate(statuses, 1) if status == 500] == [
-        4,
-        7,
-        10,
-        14,
-        17,
-        20,
-    ]
+    hit = [number for number, status in enumerate(statuses, 1) if status == 500]
+    assert hit == [4, 7, 10, 14, 17, 20]
 
 
-async def test_a_fault_lasts_as_long_as_told(server: FakeVideoServer, ask: Ask) -> None:
-    """A fault with a duration is over at exactly its end."""
+async def test_fault_ends_after_its_seconds(server: FakeVideoServer, send: Send) -> None:
+    """A fault with a duration ends exactly when it is over."""
     path = f"/videos/{server.add_task()}"
     server.fault("503", seconds=10.0)
     statuses = []
     for _ in range(3):
-        statuses.append((await ask(server, path)).status)
+        statuses.append((await send(server, path)).status)
         await asyncio.sleep(5.0)
 
     assert statuses == [503, 503, 200]
 
 
-async def test_a_fault_may_strike_one_task_only(server: FakeVideoServer, ask: Ask) -> None:
-    """Requests for other tasks neither meet the fault nor count for its share."""
-    sick, sound = server.add_task(), server.add_task()
-    server.fault("500", task_id=sick, share=0.5)
-    order = [sick, sound, sick, sound]
-    statuses = [(await ask(server, f"/videos/{task_id}")).status for task_id in order]
+async def test_fault_may_hit_one_task_only(server: FakeVideoServer, send: Send) -> None:
+    """Requests for other tasks are not hit and do not count for the share."""
+    faulty, healthy = server.add_task(), server.add_task()
+    server.fault("500", task_id=faulty, share=0.5)
+    order = [faulty, healthy, faulty, healthy]
+    statuses = [(await send(server, f"/videos/{task_id}")).status for task_id in order]
 
     assert statuses == [200, 200, 500, 200]
 
 
-async def test_the_newest_fault_wins_and_heal_ends_one_or_all(
-    server: FakeVideoServer, ask: Ask
-) -> None:
-    """Faults stack; healing one kind uncovers the older, healing all ends the trouble."""
-    path = f"/videos/{server.add_task()}"
+async def test_newest_fault_applies_until_healed(server: FakeVideoServer, send: Send) -> None:
+    """The newest fault applies; ``heal`` ends the faults of one kind, or all."""
     server.fault("500")
     server.fault("429")
-    statuses = [(await ask(server, path)).status]
+    statuses = [(await send(server, "/videos/any")).status]
     server.heal("429")
-    statuses.append((await ask(server, path)).status)
+    statuses.append((await send(server, "/videos/any")).status)
     server.heal()
-    statuses.append((await ask(server, path)).status)
+    statuses.append((await send(server, "/videos/any")).status)
 
-    assert statuses == [429, 500, 200]
+    assert statuses == [429, 500, 404]
 
 
 @pytest.mark.parametrize(
@@ -649,22 +595,22 @@ async def test_the_newest_fault_wins_and_heal_ends_one_or_all(
         ("slow", {"delay": -1}, "delay must be finite seconds"),
     ],
 )
-async def test_a_bad_fault_is_refused(
+async def test_fault_refuses_bad_arguments(
     server: FakeVideoServer, kind: str, arguments: dict[str, Any], message: str
 ) -> None:
-    """A fault that makes no sense is a ValueError that says what does."""
+    """A bad argument of ``fault`` raises a ValueError that says what is allowed."""
     with pytest.raises(ValueError, match=message):
         server.fault(kind, **arguments)
 
 
-# --- observing -----------------------------------------------------------------------------------
+# --- the request log -----------------------------------------------------------------------------
 
 
-async def test_the_log_tells_requests_apart(server: FakeVideoServer, ask: Ask) -> None:
-    """Requests are remembered in order, whole or for one id, with headers as sent."""
+async def test_requests_are_recorded_in_order(server: FakeVideoServer, send: Send) -> None:
+    """Requests are recorded in order, all or for one id, with path and headers as sent."""
     one, two = server.add_task(), server.add_task()
     for task_id in (one, two, one):
-        await ask(server, f"/videos/{task_id}", headers={"X-Trace": task_id})
+        await send(server, f"/videos/{task_id}", headers={"X-Trace": task_id})
         await asyncio.sleep(2.0)
 
     assert [record.task_id for record in server.requests()] == [one, two, one]
@@ -673,25 +619,25 @@ async def test_the_log_tells_requests_apart(server: FakeVideoServer, ask: Ask) -
     assert server.requests(two)[0].path == f"/v1/videos/{two}"
 
 
-async def test_the_log_forgets_the_oldest(ask: Ask) -> None:
-    """No more than keep_requests requests are remembered."""
+async def test_keep_requests_bounds_the_log(send: Send) -> None:
+    """Only the newest ``keep_requests`` requests are kept."""
     async with FakeVideoServer(keep_requests=2) as server:
         for task_id in "abc":
-            await ask(server, f"/videos/{task_id}")
+            await send(server, f"/videos/{task_id}")
 
     assert [record.task_id for record in server.requests()] == ["b", "c"]
 
 
-async def test_requests_at_once_are_counted(ask: Ask) -> None:
-    """The peak of requests under way stays known after they have ended."""
+async def test_requests_in_flight_are_counted(send: Send) -> None:
+    """The count of requests in flight and its peak include requests that wait for latency."""
     async with FakeVideoServer(latency=2.0) as server:
-        during = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(
-            1.0, lambda: during.set_result((server.in_flight, server.requests()[0].ended_at))
-        )
-        await asyncio.gather(*(ask(server, "/videos/any") for _ in range(7)))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(7):
+                group.create_task(send(server, "/videos/any"))
+            await asyncio.sleep(1.0)
+            in_flight, ended_at = server.in_flight, server.requests()[0].ended_at
 
-        assert during.result() == (7, None)
+        assert (in_flight, ended_at) == (7, None)
         assert (server.in_flight, server.peak_in_flight) == (0, 7)
         assert {record.ended_at for record in server.requests()} == {2.0}
 
@@ -699,33 +645,32 @@ async def test_requests_at_once_are_counted(ask: Ask) -> None:
 # --- start and stop ------------------------------------------------------------------------------
 
 
-async def test_leaving_ends_hanging_requests_at_once(ask: Ask) -> None:
-    """Requests under way lose their connection when the server goes, and nothing is left."""
+async def test_exit_ends_requests_in_flight(send: Send) -> None:
+    """Requests in flight lose their connection at once when the server stops."""
     before = asyncio.all_tasks()
     async with FakeVideoServer() as server:
         server.fault("hang", share=0.5)
         server.fault("slow", delay=1_000.0, share=0.5)
-        asking = [asyncio.ensure_future(ask(server, "/videos/any")) for _ in range(6)]
+        sends = [asyncio.ensure_future(send(server, "/videos/any")) for _ in range(6)]
         await asyncio.sleep(1.0)
         assert server.in_flight == 4
-    results = await asyncio.gather(*asking, return_exceptions=True)
+    results = await asyncio.gather(*sends, return_exceptions=True)
 
-    broken = [result for result in results if isinstance(result, aiohttp.ClientError)]
-    assert len(broken) == 4
+    assert sum(isinstance(result, aiohttp.ClientError) for result in results) == 4
     assert server.in_flight == 0
     assert asyncio.get_running_loop().time() == 1.0
     assert asyncio.all_tasks() == before
     gc.collect()
 
 
-@pytest.mark.parametrize("rounds", range(6))
-async def test_a_client_that_comes_at_the_last_moment_is_turned_away(rounds: int) -> None:
-    """A connection that is being accepted while the server goes is closed, not lost."""
+@pytest.mark.parametrize("iterations", range(6))
+async def test_exit_closes_a_connection_being_accepted(iterations: int) -> None:
+    """A connection that is being accepted while the server stops is closed."""
     received = []
     async with FakeVideoServer() as server:
         url = URL(server.base_url)
         connecting = asyncio.ensure_future(asyncio.open_connection(url.host, url.port))
-        for _ in range(rounds):
+        for _ in range(iterations):
             await asyncio.sleep(0)
     with contextlib.suppress(ConnectionError):
         reader, writer = await connecting
@@ -735,8 +680,8 @@ async def test_a_client_that_comes_at_the_last_moment_is_turned_away(rounds: int
     assert received in ([], [b""])
 
 
-async def test_leaving_a_cancelled_scope_leaves_nothing_behind() -> None:
-    """The server closes in order also when its block is cancelled."""
+async def test_exit_by_cancellation_stops_the_server() -> None:
+    """The server stops listening when its block is cancelled."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(5.0), FakeVideoServer() as server:
             await asyncio.Event().wait()
@@ -745,8 +690,8 @@ async def test_leaving_a_cancelled_scope_leaves_nothing_behind() -> None:
         await asyncio.open_connection("127.0.0.1", URL(server.base_url).port)
 
 
-async def test_a_server_starts_once() -> None:
-    """A server is of no use before it starts, and cannot start again."""
+async def test_server_starts_once() -> None:
+    """A server raises a RuntimeError when used before it starts or started again."""
     server = FakeVideoServer()
     with pytest.raises(RuntimeError, match="has not started"):
         server.add_task()
@@ -758,15 +703,8 @@ async def test_a_server_starts_once() -> None:
         await server.__aenter__()
 
 
-async def test_a_taken_port_is_an_os_error(server: FakeVideoServer) -> None:
-    """Two servers cannot share a port; the failed one leaves nothing behind."""
-    port = URL(server.base_url).port
-    with pytest.raises(OSError, match="address already in use"):
-        await FakeVideoServer(port=port or 0).__aenter__()
-
-
-async def test_the_base_url_says_where() -> None:
-    """The base url has host, port and version, and no slash at its end."""
+async def test_base_url_has_host_port_and_version() -> None:
+    """The base url has the given host, the port and ``/v1``."""
     async with FakeVideoServer(host="localhost") as server:
         url = URL(server.base_url)
 
@@ -774,16 +712,21 @@ async def test_the_base_url_says_where() -> None:
     assert url.port
 
 
-def test_a_bad_server_is_refused() -> None:
-    """Wrong options are a ValueError before anything is started."""
-    with pytest.raises(ValueError, match="dialect must be one of"):
-        FakeVideoServer(dialect="klingon")
-    with pytest.raises(ValueError, match="latency must be finite seconds"):
-        FakeVideoServer(latency=-1.0)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dialect": "klingon"}, "dialect must be one of"),
+        ({"latency": -1.0}, "latency must be finite seconds"),
+    ],
+)
+def test_server_refuses_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    """A bad argument raises a ValueError before the server starts."""
+    with pytest.raises(ValueError, match=message):
+        FakeVideoServer(**arguments)
 
 
-async def test_wall_clock_times_are_real_by_default() -> None:
-    """Without an epoch, created_at is the machine's own time."""
+async def test_timestamps_are_current_by_default() -> None:
+    """Without an epoch, ``created_at`` is the current time."""
     async with FakeVideoServer() as server:
         state = server.state(server.add_task())
 

@@ -1,4 +1,4 @@
-"""The official OpenAI client against the fake server: a second judge of its dialect."""
+"""Official OpenAI client against the openai dialect of the fake server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning"
 
 @pytest.fixture
 async def server() -> AsyncIterator[FakeVideoServer]:
-    """A fake server that speaks OpenAI's dialect and wants a key."""
+    """A fake server with the openai dialect and an API key."""
     async with FakeVideoServer(dialect="openai", api_key="test-key", epoch=1_000) as server:
         yield server
 
@@ -35,7 +35,7 @@ async def client(server: FakeVideoServer) -> AsyncIterator[AsyncOpenAI]:
 
 
 async def test_retrieve_reads_a_running_task(client: AsyncOpenAI, server: FakeVideoServer) -> None:
-    """The client reads every field of a task that runs."""
+    """The client reads the fields of a running task."""
     task_id = server.add_task(duration=60.0)
     await asyncio.sleep(30.0)
     video = await client.videos.retrieve(task_id)
@@ -44,10 +44,10 @@ async def test_retrieve_reads_a_running_task(client: AsyncOpenAI, server: FakeVi
     assert (video.created_at, video.completed_at, video.error) == (1_000, None, None)
 
 
-async def test_poll_waits_as_long_as_the_server_asks(
+async def test_poll_uses_the_interval_of_the_server(
     client: AsyncOpenAI, server: FakeVideoServer
 ) -> None:
-    """The client's own poll follows the header of the server to the end of the task."""
+    """The client polls at the interval of ``openai-poll-after-ms`` until the task completes."""
     task_id = server.add_task(duration=60.0)
     video = await client.videos.poll(task_id)
 
@@ -55,10 +55,10 @@ async def test_poll_waits_as_long_as_the_server_asks(
     assert [record.at for record in server.requests(task_id)] == [2.5 * n for n in range(25)]
 
 
-async def test_poll_gives_back_a_failed_task_with_its_reason(
+async def test_poll_returns_a_failed_task_with_its_error(
     client: AsyncOpenAI, server: FakeVideoServer
 ) -> None:
-    """A failed task ends the client's poll and carries code and message."""
+    """The client returns a failed task with its error code."""
     video = await client.videos.poll(server.add_task(duration=10.0, outcome="failed"))
 
     assert video.status == "failed"
@@ -66,10 +66,10 @@ async def test_poll_gives_back_a_failed_task_with_its_reason(
     assert video.error.code == "content_policy_violation"
 
 
-async def test_errors_become_the_clients_own_exceptions(
+async def test_errors_raise_the_exceptions_of_the_client(
     client: AsyncOpenAI, server: FakeVideoServer
 ) -> None:
-    """An unknown id and a wrong key raise what the client's users expect."""
+    """An unknown id raises NotFoundError, a wrong API key AuthenticationError."""
     with pytest.raises(openai.NotFoundError) as unknown:
         await client.videos.retrieve("video_nope")
     with pytest.raises(openai.AuthenticationError) as refused:
