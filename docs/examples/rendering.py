@@ -1,4 +1,4 @@
-"""The program under test: it waits for a video, and says what came of it."""
+"""Code under test: wait for a video and report the result."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from ezvideo_async import AsyncVideoClient
 
 
-PATIENCE = 1800.0  # seconds
+TIMEOUT = 1800.0  # seconds
 
 
-async def rendered(client: AsyncVideoClient, task_id: str) -> str:
+async def report(client: AsyncVideoClient, task_id: str) -> str:
     try:
-        task = await client.wait(task_id, timeout=PATIENCE)
+        task = await client.wait(task_id, timeout=TIMEOUT)
     except TaskFailedError as failed:
         return f"failed: {failed.task and failed.task.error}"
     except WaitTimeoutError:
-        return "still running, asked again tonight"
+        return "still running"
     return f"ready: {task.url}"
