@@ -1,4 +1,4 @@
-"""Answers of a server, and how the library reads them: helpers of the pure tests."""
+"""Responses to a status request, and what they are decoded to."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ if TYPE_CHECKING:
 
 BASE_URL = "https://api.example.test/v1"
 ASKED = "vid_x"
+"""The id of the requests."""
+
 UNIX_NOW = 1_767_225_600.0
 """2026-01-01T00:00:00Z."""
 
 
 def body_of(value: Any) -> bytes:
-    """Bytes stay, text is sent as it stands, all else is written as JSON."""
+    """Return bytes unchanged, a text encoded, and any other value as JSON."""
     if isinstance(value, bytes):
         return value
     return (value if isinstance(value, str) else json.dumps(value)).encode()
 
 
-def response_of(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Any:
-    """An answer with this body; header names are brought into lower case."""
+def response_of(
+    value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a response with this body; the names of headers are lowered."""
     lowered = {name.lower(): text for name, text in (headers or {}).items()}
     return Response(status=status, headers=lowered, body=body_of(value))
 
@@ -41,7 +45,7 @@ def outcome_of(
     ask: str = ASKED,
     alias: str | None = None,
 ) -> VideoTask | EzVideoError:
-    """What a status request makes of this answer."""
+    """Return the task or error that the response is decoded to."""
     return decode_task(
         response_of(value, status=status, headers=headers),
         task_id=ask,
@@ -52,14 +56,14 @@ def outcome_of(
 
 
 def task_of(value: Any, *, ask: str = ASKED) -> VideoTask:
-    """The task that this answer shows; it must show one."""
+    """Return the task that the response must contain."""
     outcome = outcome_of(value, ask=ask)
     assert isinstance(outcome, VideoTask), outcome
     return outcome
 
 
 def error_of(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Any:
-    """The error that this answer is; it must be one."""
+    """Return the error that the response must be decoded to."""
     outcome = outcome_of(value, status=status, headers=headers)
     assert not isinstance(outcome, VideoTask), outcome
     return outcome

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: JSON, tasks, hostile answers, headers, events and scripts of answers."""
+"""Hypothesis strategies: JSON values, tasks, hostile response bodies, statuses and headers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ezvideo_async._protocol import dialects
 URL = "https://cdn.example.test/v.mp4"
 
 texts = st.text(st.characters(exclude_categories=()), max_size=12)
-"""Any text, lone surrogates and control characters included."""
+"""Any text, also with lone surrogates and control characters."""
 
 plain_texts = st.text(
     st.characters(exclude_categories=("Cs", "Cc", "Z")),
@@ -30,7 +30,7 @@ numbers = st.one_of(
 
 
 def json_values(max_leaves: int = 12) -> st.SearchStrategy[Any]:
-    """Any JSON value."""
+    """Return a strategy for any JSON value."""
     return st.recursive(
         st.none() | st.booleans() | numbers | texts,
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
@@ -61,7 +61,7 @@ FIELDS = (
     "type",
     "loc",
 )
-WORDS = (*dialects.STATUS_VALUES, "COMPLETED ", "brewing", "")
+STATUS_VALUES = (*dialects.STATUS_VALUES, "COMPLETED ", "brewing", "")
 CODES = (
     *dialects.NOT_FOUND_CODES,
     *dialects.AUTHENTICATION_CODES,
@@ -76,7 +76,9 @@ _leaves = st.one_of(
     st.booleans(),
     numbers,
     texts,
-    st.sampled_from([*WORDS, *CODES, "vid_x", "45%", "0.5", URL, "/v.mp4", "2026-01-01T00:00:00Z"]),
+    st.sampled_from(
+        [*STATUS_VALUES, *CODES, "vid_x", "45%", "0.5", URL, "/v.mp4", "2026-01-01T00:00:00Z"]
+    ),
 )
 hostile_values: st.SearchStrategy[Any] = st.recursive(
     _leaves,
@@ -88,15 +90,15 @@ hostile_values: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=10,
 )
-"""Values of any type in the places where tasks have theirs."""
+"""Values of any type, with the keys and values of tasks among them."""
 
 hostile_objects = st.dictionaries(st.sampled_from(FIELDS) | texts, hostile_values, max_size=8)
-"""Objects that look like tasks, wrappers or error bodies, with anything in every field."""
+"""Objects with the keys of tasks, envelopes and error bodies, and any value in every field."""
 
 
 @st.composite
 def hostile_bodies(draw: st.DrawFn) -> bytes:
-    """Bytes of an answer: a hostile object, sound JSON, broken JSON, a web page or noise."""
+    """Return a body: a hostile object, other JSON, invalid JSON, a web page or random bytes."""
     body = json.dumps(draw(hostile_objects | json_values())).encode()
     kind = draw(st.sampled_from(("whole", "cut", "twice", "page", "mark", "constant", "noise")))
     if kind == "cut":
@@ -155,7 +157,7 @@ _urls = st.sampled_from(
 
 @st.composite
 def canonical_tasks(draw: st.DrawFn) -> VideoTask:
-    """Tasks as the API document itself would show them."""
+    """Return a task in the form of the API document."""
     status = draw(st.sampled_from(TaskStatus))
     error = None
     if status is TaskStatus.FAILED:

@@ -1,4 +1,4 @@
-"""Bytes that are JSON are read, and whatever only looks like JSON is a ``ValueError``."""
+"""Strict JSON decoder: values that are read, and bytes that are a ``ValueError``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from ezvideo_async._domain.strict_json import MAX_DEPTH, decode_json
-from tests.support.strategies import json_values
+from tests.support.strategies import json_values, texts
 
 
+@pytest.mark.fault("J1")
+@pytest.mark.fault("J3")
 @pytest.mark.parametrize(
     ("body", "value"),
     [
@@ -26,11 +28,14 @@ from tests.support.strategies import json_values
         (b"1" + b"0" * 30, 10**30),
     ],
 )
-def test_json_is_read(body, value):
+def test_json_is_decoded(body, value):
     """A byte order mark is dropped, and numbers beyond a double are null."""
-    assert value == decode_json(body)
+    assert decode_json(body) == value
 
 
+@pytest.mark.fault("J1")
+@pytest.mark.fault("J2")
+@pytest.mark.fault("J4")
 @pytest.mark.parametrize(
     "body",
     [
@@ -42,6 +47,8 @@ def test_json_is_read(body, value):
         b"{} {}",
         b"nul",
         b"\xff\xfe{\x00}\x00",
+        '{"a": 1}'.encode("utf-16-le"),
+        '{"a": 1}'.encode("utf-32-be"),
         b'"\xff"',
         b'"\xed\xa0\x80"',
         b'"a\nb"',
@@ -59,26 +66,46 @@ def test_json_is_read(body, value):
     ],
     ids=lambda body: f"{len(body)} bytes, {body[:24]!r}",
 )
-def test_what_is_no_strict_json_is_a_value_error(body):
-    """Whatever is wrong with it: nesting and thousands of digits too, and keys that stand twice."""
+def test_other_bytes_are_a_value_error(body):
+    """Also deep nesting, thousands of digits, and a key that occurs twice."""
     with pytest.raises(ValueError):
         decode_json(body)
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('["[{",', "]")])
-def test_a_value_is_at_most_a_hundred_levels_deep(opening, closing):
-    """Any number side by side, and brackets in texts, are no depth."""
+def test_value_has_at_most_a_hundred_levels(opening, closing):
+    """Objects side by side, and brackets in texts, do not count."""
     deepest = opening * MAX_DEPTH + "1" + closing * MAX_DEPTH
     body = f"[{','.join([deepest[len(opening) : -len(closing)]] * 3)}]".encode()
 
-    assert json.loads(body) == decode_json(body)
+    assert decode_json(body) == json.loads(body)
     with pytest.raises(ValueError, match="nested too deeply"):
         decode_json(b"[" + body + b"]")
 
 
+@pytest.mark.fault("J5")
+@given(
+    key=texts.filter(bool),
+    one=json_values(4),
+    two=json_values(4),
+    around=st.lists(st.sampled_from(["data", "metadata", "x"]), max_size=3),
+)
+def test_key_that_occurs_twice_is_a_value_error(key, one, two, around):
+    """At any depth, with equal values too, and with an escaped letter."""
+    again = json.dumps(key)
+    if ord(key[0]) <= 0xFFFF:
+        again = f'"\\u{ord(key[0]):04x}{json.dumps(key[1:])[1:]}'
+    body = f"{{{json.dumps(key)}: {json.dumps(one)}, {again}: {json.dumps(two)}}}"
+    for name in around:
+        body = f'{{"{name}": [{body}]}}'
+
+    with pytest.raises(ValueError, match="occurs twice"):
+        decode_json(body.encode())
+
+
 @given(st.binary(max_size=60))
-def test_any_bytes_give_a_value_or_a_value_error(body):
-    """Nothing else leaves the decoder."""
+def test_decoder_raises_only_value_errors(body):
+    """Any bytes give a value or a ``ValueError``."""
     try:
         decode_json(body)
     except ValueError:
@@ -86,6 +113,6 @@ def test_any_bytes_give_a_value_or_a_value_error(body):
 
 
 @given(json_values())
-def test_what_was_dumped_is_read_back(value):
-    """The strict rules change nothing about sound JSON."""
-    assert value == decode_json(json.dumps(value).encode())
+def test_dumped_value_is_decoded_unchanged(value):
+    """The strict rules do not change valid JSON."""
+    assert decode_json(json.dumps(value).encode()) == value

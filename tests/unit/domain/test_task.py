@@ -1,4 +1,4 @@
-"""The values: frozen, comparable, and silent about signed urls."""
+"""Values of the API: comparing, copying, shapes, and redaction of signed urls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 
 from ezvideo_async._domain.redaction import redact_query
 from ezvideo_async._domain.strict_json import decode_json
-from ezvideo_async._domain.task import ErrorInfo, TaskStatus, VideoTask, utc
+from ezvideo_async._domain.task import ErrorInfo, TaskStatus, VideoTask, utc_datetime
 from ezvideo_async._protocol.task_decoder import read_task
 from ezvideo_async.errors import BadResponseError
 from tests.support import strategies
@@ -36,8 +36,8 @@ FULL = VideoTask(
 )
 
 
-def test_the_statuses_are_the_four_words_of_the_contract():
-    """Texts, lower case, two of them ends: ``match`` over them is exhaustive."""
+def test_statuses_are_the_four_of_the_contract():
+    """They are texts in lower case, and two of them are final."""
     assert [str(status) for status in TaskStatus] == [
         "pending",
         "processing",
@@ -48,8 +48,8 @@ def test_the_statuses_are_the_four_words_of_the_contract():
 
 
 @pytest.mark.parametrize("status", TaskStatus)
-def test_a_task_ends_and_succeeds_by_its_status(status):
-    """Nothing else decides."""
+def test_status_decides_whether_a_task_has_finished(status):
+    """Progress does not."""
     task = VideoTask(id="vid_1", status=status, progress=100)
 
     assert task.is_terminal is (status in {"completed", "failed"})
@@ -58,7 +58,7 @@ def test_a_task_ends_and_succeeds_by_its_status(status):
 
 @pytest.mark.parametrize("value", [FULL, FULL.error])
 def test_values_are_frozen(value):
-    """A value that was handed out does not change under anybody's hands."""
+    """They have slots and no ``__dict__``."""
     with pytest.raises(FrozenInstanceError):
         value.code = "other"
     assert not hasattr(value, "__dict__")
@@ -67,8 +67,8 @@ def test_values_are_frozen(value):
 @pytest.mark.parametrize(
     "travel", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))]
 )
-def test_a_task_copies_and_pickles(travel):
-    """With the answer it was read from."""
+def test_task_survives_copy_and_pickle(travel):
+    """Also the body that it was read from."""
     task = read_task({"id": "vid_1", "status": "done"}, body=b'{"id": "vid_1", "status": "done"}')
 
     assert travel(FULL) == FULL
@@ -77,8 +77,8 @@ def test_a_task_copies_and_pickles(travel):
     assert hash(travel(FULL)) == hash(FULL)
 
 
-def test_tasks_compare_by_what_they_say():
-    """The request's id and the bytes of the answer take no part."""
+def test_tasks_compare_by_their_fields():
+    """The request id and the bytes of the body are not compared."""
     one = read_task({"id": "vid_1", "status": "done"}, body=b"{}", request_id="a")
     two = read_task({"status": "done", "id": "vid_1"}, body=b" {}", request_id="b")
 
@@ -103,9 +103,9 @@ def test_tasks_compare_by_what_they_say():
         ("9" * 400, None),
     ],
 )
-def test_the_duration_is_a_plain_number_of_seconds(seconds, duration):
-    """What is written otherwise stays a text."""
-    assert duration == VideoTask(id="v", status=TaskStatus.PENDING, seconds=seconds).duration
+def test_duration_is_a_plain_number_of_seconds(seconds, duration):
+    """It is None for every other text."""
+    assert VideoTask(id="v", status=TaskStatus.PENDING, seconds=seconds).duration == duration
 
 
 @pytest.mark.parametrize(
@@ -113,18 +113,22 @@ def test_the_duration_is_a_plain_number_of_seconds(seconds, duration):
     [
         ("1280x720", (1280, 720)),
         ("1920*1080", (1920, 1080)),
+        ("1920\u00d71080", (1920, 1080)),
+        (" 10x10 ", (10, 10)),
         ("10X10", None),
+        ("1280x720x3", None),
+        ("720P", None),
         ("x", None),
         (None, None),
     ],
 )
-def test_the_dimensions_are_width_and_height(size, dimensions):
-    """Only when the size says both."""
-    assert dimensions == VideoTask(id="v", status=TaskStatus.PENDING, size=size).dimensions
+def test_dimensions_are_width_and_height(size, dimensions):
+    """They are None unless the size has both."""
+    assert VideoTask(id="v", status=TaskStatus.PENDING, size=size).dimensions == dimensions
 
 
 def test_to_dict_has_the_shape_of_the_api_document():
-    """Unix seconds, the four words, and error and metadata as objects."""
+    """Times are Unix seconds, error and metadata are objects."""
     assert FULL.to_dict() == {
         "id": "vid_1",
         "object": "video",
@@ -142,7 +146,7 @@ def test_to_dict_has_the_shape_of_the_api_document():
     }
 
 
-def test_to_dict_leaves_out_what_is_not_known():
+def test_to_dict_leaves_out_unknown_fields():
     """Six keys are always there."""
     assert VideoTask(id="vid_1", status=TaskStatus.PENDING).to_dict() == {
         "id": "vid_1",
@@ -154,8 +158,8 @@ def test_to_dict_leaves_out_what_is_not_known():
     }
 
 
-def test_raw_is_the_answer_or_the_canonical_shape():
-    """Decoded anew each time, so that nobody's changes stay."""
+def test_raw_is_the_body_or_the_shape_of_the_document():
+    """It is decoded at each access, so that changes of it have no effect."""
     read = VideoTask.from_dict({"data": {"id": "vid_1", "status": "done", "x": [1]}})
 
     assert read.raw == {"data": {"id": "vid_1", "status": "done", "x": [1]}}
@@ -164,14 +168,14 @@ def test_raw_is_the_answer_or_the_canonical_shape():
 
 
 def test_from_dict_reads_any_dialect():
-    """A webhook's payload, with the id given beside it when it names none."""
+    """Such as a webhook's payload, whose id may be passed separately."""
     task = VideoTask.from_dict({"state": "SUCCESS", "progress": "100%"}, task_id="vid_1")
 
     assert (task.id, task.status, task.progress) == ("vid_1", TaskStatus.COMPLETED, 100)
 
 
-def test_from_dict_copies_what_it_is_given():
-    """The caller may go on using it."""
+def test_from_dict_copies_its_argument():
+    """Later changes of it have no effect."""
     data = {"id": "vid_1", "status": "done", "metadata": {"fps": 30}}
     task = VideoTask.from_dict(data)
 
@@ -181,8 +185,8 @@ def test_from_dict_copies_what_it_is_given():
     assert task.raw["metadata"] == {"fps": 30}
 
 
-def test_from_dict_refuses_what_is_no_task():
-    """With the error an answer of this kind gives, or Python's own for what JSON cannot hold."""
+def test_from_dict_refuses_other_objects():
+    """As a response of this kind, or with Python's own error for values that JSON cannot have."""
     with pytest.raises(BadResponseError, match="not a task"):
         VideoTask.from_dict({"message": "hello"})
     with pytest.raises(TypeError):
@@ -192,7 +196,7 @@ def test_from_dict_refuses_what_is_no_task():
 
 
 @pytest.mark.parametrize("levels", [100, 5_000, 100_000])
-def test_from_dict_refuses_what_is_nested_too_deeply(levels):
+def test_from_dict_refuses_deep_nesting(levels):
     """With a ValueError, also beyond the recursion limit."""
     nested = []
     for _ in range(levels):
@@ -203,8 +207,8 @@ def test_from_dict_refuses_what_is_nested_too_deeply(levels):
 
 
 @pytest.mark.parametrize("as_text", [False, True])
-def test_the_deepest_answer_that_is_read_can_be_copied(as_text):
-    """It pickles, copies and survives its own shape, also when the metadata came as a text."""
+def test_deepest_valid_body_can_be_copied(as_text):
+    """Its task survives pickle, copy and ``to_dict``, also with metadata in a text."""
     nested = '{"a":' * 99 + "1" + "}" * 99
     metadata = nested if as_text else json.loads(nested)
     body = json.dumps({"id": "v", "status": "completed", "metadata": metadata}).encode()
@@ -217,7 +221,7 @@ def test_the_deepest_answer_that_is_read_can_be_copied(as_text):
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "redacted"),
     [
         (None, None),
         ("https://h.test/v.mp4", "https://h.test/v.mp4"),
@@ -230,24 +234,25 @@ def test_the_deepest_answer_that_is_read_can_be_copied(as_text):
         ("DATA:video/mp4;base64," + "A" * 99, "DATA:video/mp4;base64,AAAAAAAAAA…"),
     ],
 )
-def test_a_shown_url_holds_no_key(url, shown):
-    """User, query and fragment are left out, and the bytes of a data url cut."""
-    assert shown == redact_query(url)
+def test_redacted_url_has_no_key(url, redacted):
+    """User, query and fragment are left out, and a data url is cut."""
+    assert redact_query(url) == redacted
 
 
-def test_unix_seconds_are_an_instant_in_utc():
-    """Aware, so that nobody has to guess."""
-    assert utc(0) == datetime(1970, 1, 1, tzinfo=UTC)
-    assert utc(1).tzinfo is UTC
+def test_utc_datetime_is_aware():
+    """Equal times share one object."""
+    assert utc_datetime(0) == datetime(1970, 1, 1, tzinfo=UTC)
+    assert utc_datetime(1).tzinfo is UTC
+    assert utc_datetime(1) is utc_datetime(1)
 
 
 @given(strategies.canonical_tasks())
-def test_a_canonical_task_survives_its_own_shape(task):
-    """What ``to_dict`` gives, through JSON, ``from_dict`` reads back."""
+def test_from_dict_reads_to_dict(task):
+    """Through JSON, without a difference."""
     assert VideoTask.from_dict(json.loads(json.dumps(task.to_dict()))) == task
 
 
 @given(strategies.canonical_tasks())
-def test_repr_shows_no_key(task):
-    """Neither a signed url's query nor its user nor its fragment."""
+def test_repr_has_no_key(task):
+    """Query, user and fragment of a url are redacted."""
     assert "s3cr3t" not in repr(task)

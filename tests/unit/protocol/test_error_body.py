@@ -1,0 +1,100 @@
+"""Error code, message and type of a body, in the shapes of all known gateways."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ezvideo_async._protocol.error_body import ErrorBody, error_line, parse_error_body
+from tests.support.response_bodies import body_of
+
+SIGNED_URL = "https://cdn.example.test/v.mp4?sig=s3cr3t"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message", "error_type"),
+    [
+        ({"error": {"message": "m", "type": "t", "code": "c"}}, "c", "m", "t"),
+        ({"error": {"message": "m", "type": "t", "code": ""}}, None, "m", "t"),
+        ({"error": {"message": "m", "type": None, "code": None}}, None, "m", None),
+        ({"error": {"message": "m", "code": 404}}, "404", "m", None),
+        ({"error": {"code": "c"}, "message": "m"}, "c", "m", None),
+        ({"error": {"message": "m"}, "code": "c", "type": "t"}, "c", "m", "t"),
+        ({"code": "c", "error": "m"}, "c", "m", None),
+        ({"error": "m"}, None, "m", None),
+        ({"code": "c", "message": "m", "data": None}, "c", "m", None),
+        ({"code": 1203, "msg": "m"}, "1203", "m", None),
+        ({"message": "m", "msg": "n", "detail": "d"}, None, "m", None),
+        ({"message": "", "msg": "n", "detail": "d"}, None, "n", None),
+        ({"object": "error", "message": "m", "type": "NotFound", "code": 7}, "7", "m", "NotFound"),
+        ({"detail": "d"}, None, "d", None),
+        (
+            {"detail": [{"loc": ["path", "id"], "msg": "bad", "type": "v"}]},
+            None,
+            "path.id: bad",
+            None,
+        ),
+        (
+            {"detail": [{"loc": ["body", 0, None, ["x"]], "msg": "a"}, {"msg": "b"}]},
+            None,
+            "body.0: a; b",
+            None,
+        ),
+        ({"detail": [{"loc": ["q"]}, {"loc": "q", "msg": ""}, "text", None]}, None, "q", None),
+        ({"detail": []}, None, None, None),
+        ({"detail": {"message": "m"}}, None, None, None),
+        ({"data": {"code": "c", "message": "m"}}, "c", "m", None),
+        ({"code": "c", "message": "m", "data": {"message": "n"}}, "c", "m", None),
+        ({"code": "success", "data": {"error": {"code": "c", "message": "m"}}}, "c", "m", None),
+        ({"code": 0, "message": "", "data": {"message": "m"}}, None, "m", None),
+        ({"code": "success", "data": None}, "success", None, None),
+        ({"error": []}, None, None, None),
+        ({}, None, None, None),
+        ([], None, None, None),
+        ("null", None, None, None),
+        ("<html>", None, None, None),
+    ],
+    ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict | list) else None,
+)
+def test_code_message_and_type_are_found(body, code, message, error_type):
+    """In an error object, an error text, flat fields, FastAPI's details, or an envelope."""
+    assert parse_error_body(body_of(body)) == ErrorBody(code, message, error_type)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": f"see {SIGNED_URL} now", "code": SIGNED_URL, "type": SIGNED_URL}},
+        {"error": f"see {SIGNED_URL} now", "code": SIGNED_URL},
+        {"message": f"see {SIGNED_URL} now", "code": SIGNED_URL, "data": None},
+        {"detail": [{"loc": ["body"], "msg": f"see {SIGNED_URL} now"}]},
+    ],
+)
+def test_queries_of_urls_are_redacted(body):
+    """A signed url is a key to the video."""
+    error = parse_error_body(body_of(body))
+
+    assert error.message.endswith("see https://cdn.example.test/v.mp4?… now")
+    assert "s3cr3t" not in repr(error)
+
+
+def test_error_line_is_printable():
+    """What the server sent is escaped and cut."""
+    error = ErrorBody(code="a\x1b]8;;\n", message="\u202e\ud800 " + "long " * 100)
+
+    line = error_line("HTTP 400", error)
+
+    assert line.startswith(r"HTTP 400 (a\x1b]8;;\n): \u202e\ud800 long ")
+    assert line.isprintable()
+    assert line.endswith("…")
+    assert len(line) < 500
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("part", ["http://", "https:\\/\\/", "http://h?", "http:// ", "?#"])
+def test_megabyte_of_urls_is_redacted_in_linear_time(part):
+    """Whatever a server repeats, with or without a query."""
+    message = part * ((1 << 20) // len(part))
+
+    assert parse_error_body(body_of({"message": message})).message.startswith(part[:7])
