@@ -83,7 +83,7 @@ class Wire:
         make_far()
         self.rate = rate
         self.jitter = jitter
-        self.overtaken = 0
+        self.reordered = 0
         near, far = self._tun("near0"), self._tun("far0")
         ip("link set far0 netns far")
         address("near0", "far0")
@@ -107,7 +107,7 @@ class Wire:
             packet = os.read(source, 65536)
             free_at = max(free_at, loop.time()) + len(packet) / self.rate
             arrives = free_at + chance.random() * self.jitter
-            self.overtaken += arrives < arrives_last
+            self.reordered += arrives < arrives_last
             arrives_last = max(arrives, arrives_last)
             loop.call_at(arrives, os.write, sink, packet)
 
@@ -305,7 +305,7 @@ async def reordered() -> ErrorBody:
     async with FarServer([READ, large] * 9) as server, both_clients(server.base_url) as clients:
         return {
             "completed": await each(watched, clients),
-            "overtaken": wire.overtaken,
+            "reordered": wire.reordered,
             "sent": sum(client.requests_sent for client in clients),
             "seen": len(server.requests),
         }

@@ -1,4 +1,4 @@
-"""The table of faults and the tests that prove it are one thing."""
+"""Fault table: every row has a test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.support.fault_rows import collected_rows, rows
 
 
 def test_every_row_of_the_fault_table_has_its_tests():
-    """A row without a test, a test for no row, and a row that waits no more, are named."""
+    """Each mark names a row, and each row that can occur now has a marked test."""
     table = {row.id: row for row in rows()}
     tested = collected_rows()
 

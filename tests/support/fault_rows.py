@@ -1,8 +1,8 @@
 """
-The table of faults, and which tests prove which of its rows.
+Fault table, and the rows that each collected test has as its marks.
 
-A test says ``@pytest.mark.fault("N8", "N9")``.  ``collected_rows`` asks pytest itself what it
-would run, so that a mark on something that is no test proves nothing.
+A test has ``@pytest.mark.fault("N8", "N9")``.  ``collected_rows`` lets pytest collect the tests,
+so that a mark on anything else does not count.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """Read the table: id, what it needs, what goes wrong."""
+    """Read the table: id, what it needs, the fault."""
     return [Row(*line.split("\t")) for line in TABLE.read_text("utf-8").splitlines()]
 
 
 def collected_rows() -> dict[str, int]:
-    """Count the tests of each row, as pytest collects them."""
+    """Return the number of collected tests for each row."""
     command = [
         sys.executable,
         "-m",
@@ -60,6 +60,7 @@ def collected_rows() -> dict[str, int]:
         capture_output=True,
         text=True,
         check=True,
+        timeout=120,
     )
     lines = [line for line in found.stdout.splitlines() if line.startswith(_PREFIX)]
     counts: dict[str, int] = {}
@@ -69,8 +70,8 @@ def collected_rows() -> dict[str, int]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tell, as a plug-in, the rows of every collected test."""
-    told = [
+    """Print, as a pytest plugin, the rows of every collected test."""
+    marked = [
         row for item in session.items for mark in item.iter_markers("fault") for row in mark.args
     ]
-    sys.stdout.write(f"\n{_PREFIX}{' '.join(told)}\n")
+    sys.stdout.write(f"\n{_PREFIX}{' '.join(marked)}\n")

@@ -1,4 +1,4 @@
-"""Python programs in processes of their own, in development mode, warnings being errors."""
+"""Python programs in subprocesses, in development mode, with warnings as errors."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def run(
     wrapper: tuple[str, ...] = (),
     **environment: str,
 ) -> str:
-    """Run a program to its end; give what it prints: it says nothing else, the key least of all."""
+    """Run a program and return its output, which is its only output and has no API key in it."""
     ran = subprocess.run(
         [*wrapper, sys.executable, *options, "-W", "error", "-c", program, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), "EZVIDEO_API_KEY": KEY, **environment},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     assert KEY not in ran.stdout + ran.stderr
@@ -36,5 +36,5 @@ def run(
 
 
 def complaints(errors: str) -> str:
-    """What a program wrote on stderr; that a step took long is the machine's fault, not its own."""
+    """Return what a program wrote to stderr, without asyncio's warnings about a slow machine."""
     return re.sub(r"^Executing <.*> took \d+\.\d+ seconds\n", "", errors, flags=re.MULTILINE)
