@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a virtual clock under every async test, and Hypothesis profiles."""
+"""Fixtures of all tests: the virtual clock of async tests, and Hypothesis profiles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from ezvideo_async.testing import VirtualClockLoop
 
@@ -19,25 +19,30 @@ if TYPE_CHECKING:
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=1_000, deadline=None)
+settings.register_profile(
+    "fuzz", max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("mutants", deadline=None, database=None, phases=[Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have coverage count where tests run, shared out or not, and not in what they start."""
-    shares_out = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
-    if not shares_out:
+    """Measure coverage in the processes that run tests, and not in those that tests start."""
+    is_controller = getattr(config.option, "numprocesses", None) and not hasattr(
+        config, "workerinput"
+    )
+    if not is_controller:
         os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """Every async test runs on asyncio, in virtual time; a test may ask for another loop."""
+    """Run every async test on asyncio in virtual time, unless it overrides this fixture."""
     return "asyncio", {"loop_factory": virtual_loop}
 
 
 def virtual_loop() -> VirtualClockLoop:
-    """Make a loop in virtual time; with ``EAGER_TASKS`` set, tasks begin when they are made."""
+    """Make a loop in virtual time; with ``EAGER_TASKS`` set, with eager tasks."""
     loop = VirtualClockLoop()
     if os.environ.get("EAGER_TASKS") and sys.version_info >= (3, 12):
         loop.set_task_factory(asyncio.eager_task_factory)
@@ -46,7 +51,7 @@ def virtual_loop() -> VirtualClockLoop:
 
 @pytest.fixture
 def no_blocking_calls() -> Iterator[BlockBuster]:
-    """A blocking call (file, socket, sleep) made by the package inside the loop is an error."""
+    """Raise an error when the package makes a blocking call (file, socket, sleep) in the loop."""
     from blockbuster import blockbuster_ctx
 
     with blockbuster_ctx("ezvideo_async") as guard:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from ezvideo_async.instrumentation import CircuitOpened
-from tests.resilience.manners import (
+from tests.resilience.outage_behaviour import (
     IDS,
     LATENCY,
     OUTAGES,

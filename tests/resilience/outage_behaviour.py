@@ -1,7 +1,7 @@
 """
 How a watcher behaves towards a server that is out, measured: one definition for all runs.
 
-``python -m tests.resilience.manners [seed]`` prints the figures of all runs as a table.
+``python -m tests.resilience.outage_behaviour [seed]`` prints the figures of all runs as a table.
 """
 
 from __future__ import annotations
