@@ -10,7 +10,7 @@ import pytest
 from ezvideo_async import RequestBudget
 from tests.support.fake_transport import FakeTask, FakeTransport, fake_client
 from tests.support.oracle import Limits, Trace, Unread, check
-from tests.support.oracle.ledger import read_and_note, watch_and_note
+from tests.support.oracle.recorder import read_and_note, watch_and_note
 
 IDS = [f"vid_{number}" for number in range(200)]
 
@@ -50,7 +50,7 @@ async def test_a_full_house_serves_all_alike(rate, max_in_flight, latency, faili
         server.tasks[task_id].fault = "hang"
     await watched(server, trace, rate=rate, max_in_flight=max_in_flight)
 
-    limits = Limits(rate=rate, burst=max(1.0, rate / 20), max_in_flight=max_in_flight, patience=90)
+    limits = Limits(rate=rate, burst=max(1.0, rate / 20), max_in_flight=max_in_flight, longest_gap=90)
     assert check(trace, limits) == []
 
 
@@ -64,7 +64,7 @@ async def test_a_full_house_holds_back_when_it_must(fault):
         loop.call_later(at, setattr, server, "outage", outage)
     await watched(server, trace, rate=20.0, max_in_flight=8, seconds=150.0)
 
-    assert check(trace, Limits(rate=20.0, burst=1.0, max_in_flight=8, patience=150.0)) == []
+    assert check(trace, Limits(rate=20.0, burst=1.0, max_in_flight=8, longest_gap=150.0)) == []
 
 
 async def test_all_endings_wait_for_a_reader_however_many_they_are():

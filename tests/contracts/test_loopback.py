@@ -12,12 +12,12 @@ from ezvideo_async.instrumentation import TaskEnded
 from ezvideo_async.testing import FakeVideoServer
 from tests.resilience.catalog import CATALOG
 from tests.support.oracle import Limits, Trace, check
-from tests.support.oracle.ledger import keep, watch_and_note
+from tests.support.oracle.recorder import keep, watch_and_note
 from tests.support.raw_server import CLOSE, READ, RawServer, client_of, now, response, task
 
 FATAL = {"401", "403", "redirect"}
 PASSING = sorted(set(FakeVideoServer.fault_kinds) - FATAL)
-LIMITS = Limits(max_in_flight=16, rate=100.0, patience=300.0)
+LIMITS = Limits(max_in_flight=16, rate=100.0, longest_gap=300.0)
 
 
 def noted(client, trace):

@@ -38,7 +38,7 @@ from tests.support.oracle import (
     Woke,
     check,
 )
-from tests.support.oracle.ledger import read_and_note
+from tests.support.oracle.recorder import read_and_note
 
 IDS = [f"vid_{letter}" for letter in "abcdef"]
 WORDS = ["pending", "processing", "completed", "failed"]
@@ -84,7 +84,7 @@ class WatcherMachine(RuleBasedStateMachine):
         self.trace = Trace()
         self.server = FakeTransport(self.trace)
         self.limits = Limits(
-            rate=50.0, burst=2.5, max_in_flight=3, interval=5.0, jitter=0.1, patience=700.0
+            rate=50.0, burst=2.5, max_in_flight=3, interval=5.0, jitter=0.1, longest_gap=700.0
         )
         self.readers = 0
         self.calls = 0
@@ -322,7 +322,7 @@ class WatcherMachine(RuleBasedStateMachine):
         """Read some unread events."""
         for _ in range(min(count, self.watcher.stats.unread)):
             event = self.run(anext(self.watcher))
-            self.trace.told(event, self.now(), reader=self.reader)
+            self.trace.delivered(event, self.now(), reader=self.reader)
 
     async def _read_for(self, events, reader, meanwhile):
         """Wait for an event while *meanwhile* goes on, then cancel the wait."""
@@ -334,7 +334,7 @@ class WatcherMachine(RuleBasedStateMachine):
         reading.cancel()
         await asyncio.wait([reading])
         if not reading.cancelled():
-            self.trace.told(reading.result(), self.now(), reader=reader)
+            self.trace.delivered(reading.result(), self.now(), reader=reader)
 
     @rule(seconds=st.sampled_from([0.0, 2.0, 6.0]))
     def cancel_a_read(self, seconds):
@@ -353,7 +353,7 @@ class WatcherMachine(RuleBasedStateMachine):
         async def read():
             async with asyncio.timeout(7.0):
                 event = await CancelledAt(anext(self.watcher), at=at)
-            self.trace.told(event, self.now(), reader=self.reader)
+            self.trace.delivered(event, self.now(), reader=self.reader)
 
         async def read_and_cancel():
             await asyncio.gather(asyncio.ensure_future(read()), return_exceptions=True)

@@ -13,7 +13,7 @@ from ezvideo_async import RequestTimeoutError
 from ezvideo_async._protocol.messages import Response
 from tests.support.clients import make_client
 from tests.support.oracle import Asked, Trace
-from tests.support.oracle.ledger import keep
+from tests.support.oracle.recorder import keep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

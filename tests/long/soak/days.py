@@ -28,8 +28,8 @@ from ezvideo_async.testing import VirtualClockLoop
 from tests.long.soak.vitals import Vitals
 from tests.support.fake_transport import FAULTS, FakeLine, FakeTransport, fake_client
 from tests.support.oracle import Added, Limits, Trace, check
-from tests.support.oracle.ledger import keep
-from tests.support.oracle.trace import Answered, Asked, Closed, ErrorBody
+from tests.support.oracle.recorder import keep
+from tests.support.oracle.trace import Answered, Asked, Closed, Delivered
 
 if TYPE_CHECKING:
     from ezvideo_async import Event, TaskWatcher
@@ -94,7 +94,7 @@ class Life:
                     continue
                 case Closed(asked=asked) if asked in judged:
                     continue
-                case Answered() if not isinstance(following, ErrorBody):
+                case Answered() if not isinstance(following, Delivered):
                     continue
             kept.append(record)
         self.trace = Trace(kept)
@@ -190,7 +190,7 @@ class Week(FakeTransport):
             self.breaches.append(f"INV-4: {event} is of a watch that has ended, or never was")
             return None
         life.events += 1
-        life.trace.told(evolve(event, seq=life.events), now)
+        life.trace.delivered(evolve(event, seq=life.events), now)
         if not event.is_final:
             return None
         self.breaches += check(life.trace, LIMITS, is_over=True, is_part=True)

@@ -1,4 +1,4 @@
-"""A trace, sorted by watches and readers; places are positions in the trace."""
+"""History of a run: its trace, grouped by watches and readers; a place is a trace index."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.support.oracle.trace import (
     Answered,
     Asked,
     Closed,
+    Delivered,
     Discarded,
     Ended,
-    ErrorBody,
     Joined,
     Left,
     Raised,
@@ -31,14 +31,14 @@ TERMINAL = frozenset({"completed", "failed"})
 @define(eq=False)
 class Watched:
     """
-    One watch: what was asked, answered and told about it.
+    The requests, responses and events of one watch.
 
     Attributes:
         begun: The place where it began.
-        dropped: The place from which on it was discarded or left; ``inf`` for never.
-        was_left: It was dropped with the whole watcher.
-        stopped: The place from which on nothing may be sent: it was dropped, or all broke off.
-        decided: The place at which its end was known: by a terminal answer, an observer, or a
+        dropped: The place where it was discarded or left; ``inf`` for never.
+        was_left: True if the whole watcher was left.
+        stopped: The place after which no request may be sent: dropped, or an error was raised.
+        decided: The place where its end was known: by a terminal response, an observer, or a
             final event.
     """
 
@@ -51,7 +51,7 @@ class Watched:
     asked: list[tuple[int, Asked]] = field(factory=list)
     closed: list[tuple[int, Closed]] = field(factory=list)
     answered: list[tuple[int, Answered]] = field(factory=list)
-    told: dict[int, list[tuple[int, ErrorBody]]] = field(factory=lambda: defaultdict(list))
+    delivered: dict[int, list[tuple[int, Delivered]]] = field(factory=lambda: defaultdict(list))
 
     @property
     def key(self) -> WatchKey:
@@ -62,19 +62,19 @@ class Watched:
         return min(self.stopped, self.decided)
 
     def shown_before(self, place: float) -> str | None:
-        """The status word that was shown last before a place."""
+        """Return the status that was shown last before a place."""
         return next((a.status for at, a in reversed(self.answered) if at < place), None)
 
 
 @define
 class History:
     """
-    All of a trace.
+    A whole trace.
 
     Attributes:
-        readers: When and how each reader began.
-        strays: Requests and events about no watch, with their places.
-        refused_tags: Tags of adds that began nothing.
+        readers: The place and the record of each reader's start.
+        strays: Requests and events without a watch, with their places.
+        refused_tags: Tags of repeated adds, which began no watch.
     """
 
     trace: Trace
@@ -82,7 +82,7 @@ class History:
     readers: dict[int, tuple[int, Joined]] = field(
         factory=lambda: {0: (-1, Joined(reader=0, at=0.0))}
     )
-    strays: list[tuple[int, Asked | ErrorBody]] = field(factory=list)
+    strays: list[tuple[int, Asked | Delivered]] = field(factory=list)
     refused_tags: set[WatchKey] = field(factory=set)
 
     def __attrs_post_init__(self) -> None:
@@ -90,7 +90,7 @@ class History:
             self._note(place, record)
 
     def of(self, kind: type) -> list[tuple[int, object]]:
-        """All records of one kind, with their places."""
+        """Return all records of one kind, with their places."""
         return [(at, each) for at, each in enumerate(self.trace.records) if isinstance(each, kind)]
 
     def _note(self, place: int, record: object) -> None:
@@ -105,8 +105,8 @@ class History:
                 self.readers[record.reader] = place, record
             case Asked() | Closed() | Answered() | Ended():
                 self._sort(place, record)
-            case ErrorBody():
-                self._note_told(place, record)
+            case Delivered():
+                self._note_delivered(place, record)
             case _:
                 pass
 
@@ -128,12 +128,12 @@ class History:
             case Ended():
                 watch.decided = min(watch.decided, place)
 
-    def _note_told(self, place: int, record: ErrorBody) -> None:
+    def _note_delivered(self, place: int, record: Delivered) -> None:
         watch = self.watches.get((record.event.task_id, record.event.tag))
         if watch is None:
             self.strays.append((place, record))
             return
-        watch.told[record.reader].append((place, record))
+        watch.delivered[record.reader].append((place, record))
         if record.event.is_final:
             watch.decided = min(watch.decided, place)
 
@@ -148,7 +148,7 @@ class History:
                 watch.dropped, watch.was_left = place, isinstance(record, Left)
 
     def concerns(self, reader: int, watch: Watched) -> bool:
-        """Whether a reader must have a final event of a watch before it is finished."""
+        """Return True if a reader must get the final event of a watch."""
         joined, how = self.readers[reader]
         if watch.begun > joined:
             return how.later

@@ -1,4 +1,4 @@
-"""That it goes on, for all alike and without haste: INV-20 to 23."""
+"""Promises about liveness and fairness: INV-20 to 23."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING
 
-from tests.support.oracle.trace import Asked, Closed, Complained, ErrorBody, Stalled, Woke
+from tests.support.oracle.trace import Asked, Closed, Complained, Delivered, Stalled, Woke
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 EPSILON = 1e-6  # seconds: sums of floats
 
 FAIR = 3.0
-"""Nobody waits longer than this many mean gaps."""
+"""The longest gap of a healthy id, in mean gaps."""
 
-PAUSING_TROUBLE = 10
-"""So many failures in a row may open the breaker, which slows everybody down."""
+FAILURES_THAT_OPEN = 10
+"""Failures in a row that may open the circuit breaker, which delays all polls."""
 
 WAKES_A_SECOND = 10.0
-"""Rounds of the loop that timers may take besides."""
+"""Additional rounds of the loop, for timers."""
 
 
-def complaints(history: History, _limits: Limits) -> Iterator[str]:
-    """INV-20: no exception is left that nobody retrieved."""
+def unhandled(history: History, _limits: Limits) -> Iterator[str]:
+    """INV-20: no exception stays unhandled."""
     for _place, record in history.of(Complained):
         yield f"INV-20: {record.message}"
 
 
 def liveness(history: History, limits: Limits) -> Iterator[str]:
-    """INV-21: an open id is asked for again within two intervals, or the patience if troubled."""
+    """INV-21: an open id is polled within two intervals, or ``longest_gap`` after failures."""
     calm_until = _calm_until(history)
     calm = 2.0 * _interval_now(history, limits)
     for watch in history.watches.values():
-        for free, until in _unasked(history, watch):
-            longest = calm if until <= calm_until else max(calm, limits.patience)
+        for free, until in _gaps(history, watch):
+            longest = calm if until <= calm_until else max(calm, limits.longest_gap)
             if until - free > longest + EPSILON:
-                yield f"INV-21: {watch.key} was left unasked from {free} to {until}"
+                yield f"INV-21: {watch.key} was not polled from {free} to {until}"
 
 
 def _calm_until(history: History) -> float:
-    """When something first went wrong, or the server asked for a pause."""
+    """Return when the first failure, stall or hint to wait came."""
     for record in history.trace.records:
         match record:
             case Stalled(seconds=seconds, at=at):
@@ -57,15 +57,15 @@ def _calm_until(history: History) -> float:
 
 
 def _interval_now(history: History, limits: Limits) -> float:
-    """The interval, or what a full house makes of it."""
+    """Return the interval, stretched when the budget is too small for it."""
     ids = len({task_id for task_id, _number in history.watches})
     slowest = max((e.at - e.asked.at for _place, e in history.of(Closed)), default=0.0)
     each = max(1.0 / limits.rate, slowest / limits.max_in_flight)
     return max(limits.interval * (1.0 + limits.jitter), ids * each)
 
 
-def _unasked(history: History, watch: Watched) -> Iterator[tuple[float, float]]:
-    """Times in which a watch was open and no request for it was out."""
+def _gaps(history: History, watch: Watched) -> Iterator[tuple[float, float]]:
+    """Yield the times in which a watch was open without a request in flight."""
     free = watch.added.at
     for _place, asked in watch.asked:
         yield free, asked.at
@@ -76,14 +76,14 @@ def _unasked(history: History, watch: Watched) -> Iterator[tuple[float, float]]:
 
 
 def fairness(history: History, limits: Limits) -> Iterator[str]:
-    """INV-22: as long as nothing slows all down, no healthy id waits three mean gaps."""
+    """INV-22: without cool-downs and outages no healthy id waits for three mean gaps."""
     healthy = {
         watch.key: [late.at - early.at for (_, early), (_, late) in pairwise(watch.asked)]
         for watch in history.watches.values()
         if all(closed.kind == "ok" for _place, closed in watch.closed)
     }
     gaps = [gap for of_watch in healthy.values() for gap in of_watch]
-    if not gaps or _is_paused(history):
+    if not gaps or _is_held_up(history):
         return
     longest = FAIR * max(limits.interval * (1.0 + limits.jitter), sum(gaps) / len(gaps))
     if len(healthy) < len(history.watches):
@@ -93,28 +93,28 @@ def fairness(history: History, limits: Limits) -> Iterator[str]:
             yield f"INV-22: {key} waited {max(of_watch)} s"
 
 
-def _is_paused(history: History) -> bool:
+def _is_held_up(history: History) -> bool:
     in_a_row = 0
     for record in history.trace.records:
         if isinstance(record, Stalled):
             return True
         if isinstance(record, Closed):
-            in_a_row = in_a_row + 1 if record.kind == "trouble" else 0
+            in_a_row = in_a_row + 1 if record.kind == "failure" else 0
             hinted = record.hint is not None and record.kind == "ok"
-            if record.kind == "throttled" or hinted or in_a_row >= PAUSING_TROUBLE:
+            if record.kind == "rate_limited" or hinted or in_a_row >= FAILURES_THAT_OPEN:
                 return True
     return False
 
 
-def haste(history: History, limits: Limits) -> Iterator[str]:
-    """INV-23: the loop goes round for requests, events and calls, not for its own sake."""
+def busy_loops(history: History, limits: Limits) -> Iterator[str]:
+    """INV-23: the loop wakes up for requests, events and calls only."""
     woken = history.of(Woke)
     for (early, one), (late, two) in pairwise(woken):
         between = history.trace.records[early:late]
-        reasons = sum(isinstance(record, Asked | ErrorBody) for record in between)
+        reasons = sum(isinstance(record, Asked | Delivered) for record in between)
         allowed = limits.wakes * (reasons + two.calls - one.calls + 1)
         if two.count - one.count > allowed + WAKES_A_SECOND * (two.at - one.at):
             yield f"INV-23: {two.count - one.count} rounds of the loop from {one.at} to {two.at}"
 
 
-CHECKS = (complaints, liveness, fairness, haste)
+CHECKS = (unhandled, liveness, fairness, busy_loops)

@@ -1,5 +1,5 @@
 """
-What happened in one run, in order: the records that the oracle judges.
+Trace of one run: the records, in order, that the oracle checks.
 
 A *watch* is one id from ``add()`` to its end: ``(task_id, number)``, with numbers from 1 (or any
 other) per id.  Events carry the number of their watch as the tag.  A *reader* is a loop over
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 WatchKey = tuple[str, object]
 
-Kind = Literal["ok", "well", "throttled", "trouble", "neither", "cancelled"]
+Kind = Literal["ok", "refusal", "rate_limited", "failure", "unclear", "cancelled"]
 """
-How a request ended: a task's state; a refusal that shows the server well; a 429; trouble of an
-outage; an answer that tells neither; cancelled.
+Result of a request: a task's state; a refusal by a healthy server; a 429; a failure as in an
+outage; a response that shows neither; cancelled.
 """
 
 
 @define
 class Added:
-    """Watch number *number* of an id began; it is given up at *deadline*, loop clock."""
+    """Watch number *number* of an id began; *deadline* is an instant of the loop clock."""
 
     task_id: str
     number: object
@@ -37,7 +37,7 @@ class Added:
 
 @define
 class AddedAgain:
-    """``add()`` of an id that was being watched, with a tag that no event may carry."""
+    """``add()`` of a watched id, with a tag that no event may have."""
 
     task_id: str
     tag: object
@@ -55,7 +55,7 @@ class Discarded:
 
 @define
 class Left:
-    """The watcher was left: every watch that began is over."""
+    """The watcher was left, which ends every watch."""
 
     at: float
 
@@ -63,11 +63,11 @@ class Left:
 @define(eq=False)
 class Asked:
     """
-    A request left; *ended* is when it was answered, failed or cancelled.
+    A request was sent; *ended* is when it was answered, failed or cancelled.
 
     Attributes:
-        number: The newest watch of the id; None when there never was one.
-        resend: Sent at once after another one, as a part of it.
+        number: The newest watch of the id; None if there is none.
+        resend: True if it repeats another one at once, as part of it.
     """
 
     task_id: str
@@ -83,7 +83,7 @@ class Asked:
 
 @define
 class Closed:
-    """A request had a result; *hint* is what the server asked to wait, seconds."""
+    """A request had a result; *hint* is how long the server asked to wait, in seconds."""
 
     asked: Asked
     at: float
@@ -97,7 +97,7 @@ class Closed:
 
 @define
 class Answered:
-    """The server showed, or a webhook fed, this status word about a watch."""
+    """The server, or ``apply()``, showed this state of a watch."""
 
     task_id: str
     at: float
@@ -112,7 +112,7 @@ class Answered:
 
 @define
 class Ended:
-    """The watcher gave an id its end, told or not yet told."""
+    """The watcher decided the end of an id; its final event may not be delivered yet."""
 
     task_id: str
     at: float
@@ -129,9 +129,9 @@ class Joined:
     A reader began.
 
     Attributes:
-        watches: Those that were open.
-        later: Whether watches that begin later are told too.
-        replay: Whether the state that is known is told first.
+        watches: The open watches it gets.
+        later: True if it also gets watches that begin later.
+        replay: True if it gets the current states first.
     """
 
     reader: int
@@ -142,7 +142,7 @@ class Joined:
 
 
 @define
-class ErrorBody:
+class Delivered:
     """A reader got an event."""
 
     event: Event
@@ -152,7 +152,7 @@ class ErrorBody:
 
 @define
 class Waits:
-    """A reader has nothing unread and waits."""
+    """A reader has no unread event and waits."""
 
     at: float
     reader: int = 0
@@ -160,7 +160,7 @@ class Waits:
 
 @define
 class Unread:
-    """A reader has so many events before it."""
+    """A reader has *count* unread events."""
 
     count: int
     at: float
@@ -186,7 +186,7 @@ class Raised:
 
 @define
 class Stalled:
-    """The loop stood still, or the machine slept, for so many seconds until now."""
+    """The loop or the machine stood still for *seconds* until now."""
 
     seconds: float
     at: float
@@ -194,7 +194,7 @@ class Stalled:
 
 @define
 class Woke:
-    """The loop has gone round so many times since the run began, for so many *calls* of users."""
+    """The loop has had *count* rounds since the run began, for *calls* calls of users."""
 
     count: int
     at: float
@@ -203,7 +203,7 @@ class Woke:
 
 @define
 class Complained:
-    """The event loop told of a task or exception that nobody looked after."""
+    """The event loop reported an unhandled exception or task."""
 
     message: str
     at: float
@@ -219,7 +219,7 @@ Record = (
     | Answered
     | Ended
     | Joined
-    | ErrorBody
+    | Delivered
     | Waits
     | Unread
     | Finished
@@ -232,14 +232,14 @@ Record = (
 
 @define
 class Trace:
-    """What happened, in order; the methods note it."""
+    """The records of a run, in order; the methods append to it."""
 
     records: list[Record] = field(factory=list)
     numbers: dict[str, object] = field(factory=dict)
     _read: int = 0
 
     def added(self, task_id: str, at: float, *, deadline: float = inf) -> int:
-        """Note that a new watch begins; its number, to be used as the tag."""
+        """Record that a watch begins; return its number, to be used as the tag."""
         last = self.numbers.get(task_id)
         number = last + 1 if isinstance(last, int) else 1
         self.numbers[task_id] = number
@@ -247,13 +247,13 @@ class Trace:
         return number
 
     def asked(self, task_id: str, at: float, *, resend: bool = False) -> Asked:
-        """Note a request; its end is filled in later."""
+        """Record a request; ``closed`` sets its end."""
         record = Asked(task_id, at, number=self._newest(task_id), resend=resend)
         self.records.append(record)
         return record
 
     def closed(self, asked: Asked, at: float, kind: Kind, *, hint: float | None = None) -> None:
-        """Note the result of a request."""
+        """Record the result of a request."""
         asked.ended = at
         self.records.append(Closed(asked, at, kind, hint))
 
@@ -266,17 +266,17 @@ class Trace:
         *,
         asked: Asked | None = None,
     ) -> None:
-        """Note what the server showed to *asked*, or what was fed."""
+        """Record the state in the response to *asked*, or from ``apply()``."""
         number = self._newest(task_id) if asked is None else asked.number
         self.records.append(Answered(task_id, at, status, progress, number))
 
     def ended(self, task_id: str, at: float) -> None:
-        """Note that an observer heard of an end."""
+        """Record that an observer got an end."""
         self.records.append(Ended(task_id, at, self._newest(task_id)))
 
-    def told(self, event: Event, at: float, *, reader: int = 0) -> None:
-        """Note what a reader got."""
-        self.records.append(ErrorBody(event, at, reader))
+    def delivered(self, event: Event, at: float, *, reader: int = 0) -> None:
+        """Record the event that a reader got."""
+        self.records.append(Delivered(event, at, reader))
 
     def _newest(self, task_id: str) -> object:
         for record in self.records[self._read :]:
@@ -292,9 +292,9 @@ class Limits:
     What the run was allowed.
 
     Attributes:
-        patience: Seconds for which an open id may be left unasked when something is in the way:
-            back-off, cool-down, an outage, a full house.
-        timeout: Seconds after which one request is given up.
+        longest_gap: Seconds between two polls of an open id in a backoff, a cool-down, an outage,
+            or when the budget is exhausted.
+        timeout: Seconds after which one request times out.
         wakes: Rounds of the loop for each request, event and call of a user.
     """
 
@@ -304,6 +304,6 @@ class Limits:
     burst: float = 5.0
     interval: float = 5.0
     jitter: float = 0.1
-    patience: float = inf
+    longest_gap: float = inf
     timeout: float = 15.0
     wakes: float = 40.0

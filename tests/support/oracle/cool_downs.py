@@ -1,4 +1,4 @@
-"""When all must hold back: INV-13, 13b and 13c."""
+"""Promises about cool-downs and outages: INV-13, 13b and 13c."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ REGROWTH = 60.0  # seconds
 SLOWEST = 1.0  # requests a second
 MEASURED_OVER = 5.0  # seconds
 UNSEEN = 3
-"""Requests that were permitted, but given back or not sent yet: they are measured as well."""
+"""Requests that had a permit without being sent; the limiter measures them too."""
 
 SURE_OUTAGE = 20  # failures in a row
 PROBE_GAP = 5.0  # seconds
 PROBE_GAP_GROWTH = 1.5
-PROBE_GAP_MAX = 30.0  # seconds; a gap is multiplied by a chance number from 0.5 to 1
+PROBE_GAP_MAX = 30.0  # seconds; a gap is multiplied by a random number from 0.5 to 1
 
 
 @define
 class _CoolDown:
-    """The shared cool-down, as short as it may be, and the rate after it, as high as it may be."""
+    """The shortest allowed cool-down, and the highest allowed rate after it."""
 
     limits: Limits
     began: float = -inf
@@ -48,7 +48,7 @@ class _CoolDown:
     def closed(self, closed: Closed) -> None:
         if closed.kind == "ok" and closed.asked.at >= self.until:
             self.in_a_row = 0
-        if closed.kind != "throttled":
+        if closed.kind != "rate_limited":
             return
         is_first = closed.asked.at > self.began  # not one sent before the last 429
         self.in_a_row += is_first
@@ -64,21 +64,21 @@ class _CoolDown:
         return min(LONGEST_COOL_DOWN, 2.0 ** max(0, self.in_a_row - 1))
 
     def _measured(self, now: float) -> float:
-        """The mean rate of the last seconds, the newest weighing most."""
+        """Return the mean rate of the last seconds, weighted towards the newest."""
         filled = 1.0 - exp(-(now - self.sent[0]) / MEASURED_OVER) if self.sent else 0.0
         weights = UNSEEN + sum(exp(-(now - at) / MEASURED_OVER) for at in self.sent)
         return weights / MEASURED_OVER / filled if filled else inf
 
     def allowed_between(self, begin: float, end: float) -> float:
-        """Requests that the rate, growing back in a line, allows."""
-        middle = (begin + end) / 2.0  # a mean of a line; the steps are short beside a minute
+        """Return how many requests the rate allows while it grows back linearly."""
+        middle = (begin + end) / 2.0
         share = min(1.0, max(0.0, (middle - self.until) / REGROWTH))
         cut_to = min(self.cut_to, self.limits.rate)
         return (cut_to + (self.limits.rate - cut_to) * share) * (end - begin)
 
 
 def cool_downs(history: History, limits: Limits) -> Iterator[str]:
-    """INV-13 and 13b: none is sent in a shared cool-down; after it the rate is 0.7 and grows."""
+    """INV-13, 13b: no request in a shared cool-down; after it the rate is 0.7 and grows."""
     cooling = _CoolDown(limits)
     level, last = 0.0, 0.0
     for record in history.trace.records:
@@ -101,11 +101,11 @@ def cool_downs(history: History, limits: Limits) -> Iterator[str]:
 @define
 class _Outage:
     """
-    A time of nothing but failures.
+    An outage: failures in a row.
 
     Attributes:
-        since: When it was sure.
-        probes: The requests sent in it, each with how it ended.
+        since: When the failures were enough to be sure.
+        probes: The requests sent since then, each with its result.
     """
 
     in_a_row: int = 0
@@ -115,7 +115,7 @@ class _Outage:
     def closed(self, closed: Closed) -> None:
         if closed.asked in self.probes:
             self.probes[closed.asked] = closed.kind
-        if closed.kind == "trouble":
+        if closed.kind == "failure":
             self.in_a_row += 1
             if self.in_a_row == SURE_OUTAGE:
                 self.since = closed.at
@@ -123,30 +123,30 @@ class _Outage:
             self.in_a_row, self.since = 0, inf
             self.probes.clear()
 
-    def trouble_with(self, asked: Asked) -> str | None:
-        """Why a request should not have been sent now."""
+    def problem_with(self, asked: Asked) -> str | None:
+        """Return why this request should not have been sent; None if it may."""
         if not self.probes:
             return None
         last, kind = list(self.probes.items())[-1]
         if kind is None:
-            return f"two probes are out at {asked.at}"
-        failed = list(self.probes.values()).count("trouble")
+            return f"two probes are in flight at {asked.at}"
+        failed = list(self.probes.values()).count("failure")
         gap = min(PROBE_GAP_MAX, PROBE_GAP * PROBE_GAP_GROWTH**failed)
-        # One that told nothing about the server is replaced after the shortest gap.
-        earliest = last.ended + gap / 2.0 if kind == "trouble" else last.at + PROBE_GAP / 2.0
+        # A probe with an unclear result is replaced after the shortest gap.
+        earliest = last.ended + gap / 2.0 if kind == "failure" else last.at + PROBE_GAP / 2.0
         return f"a probe at {asked.at}, not {earliest}" if asked.at < earliest - EPSILON else None
 
 
 def probes(history: History, _limits: Limits) -> Iterator[str]:
-    """INV-13c: in an outage at most one probe is out, and gaps grow from one to the next."""
+    """INV-13c: in an outage one probe is in flight at most, and the gaps grow."""
     outage = _Outage()
     for record in history.trace.records:
         if isinstance(record, Closed):
             outage.closed(record)
         elif isinstance(record, Asked) and record.at > outage.since and not record.resend:
-            trouble = outage.trouble_with(record)
-            if trouble is not None:
-                yield f"INV-13c: {trouble}"
+            problem = outage.problem_with(record)
+            if problem is not None:
+                yield f"INV-13c: {problem}"
             outage.probes[record] = None
 
 

@@ -1,7 +1,7 @@
 """
-Writes down what happens: what a transport sends and gets, what a reader is told.
+Recorder of a trace: the requests and responses of a transport, and the events of readers.
 
-Answers are judged by its own lights, not by the library's.
+Classifies responses itself, without the library's decoder.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from ezvideo_async._protocol.messages import Request, Response
     from tests.support.oracle.trace import Kind
 
-WORDS = frozenset({"pending", "processing", "completed", "failed"})
+STATUSES = frozenset({"pending", "processing", "completed", "failed"})
 LONGEST_HINT = 600.0  # seconds
 
 
 def keep(trace: Trace, send: Callable[..., Awaitable[tuple[Response, Any]]]) -> Callable[..., Any]:
-    """Make a ``send`` that writes its requests and answers into *trace*."""
+    """Make a ``send`` that records its requests and responses in *trace*."""
 
     async def send_and_note(
         request: Request, secret: object, **options: Any
@@ -53,23 +53,23 @@ def keep(trace: Trace, send: Callable[..., Awaitable[tuple[Response, Any]]]) -> 
 
 def _kind_of_error(error: EzVideoError) -> Kind:
     ours = not isinstance(error, TransportError) or error.reason == "local_stall"
-    return "neither" if ours or isinstance(error, BadResponseError) else "trouble"
+    return "unclear" if ours or isinstance(error, BadResponseError) else "failure"
 
 
 def _kind_of(response: Response, task_id: str) -> Kind:
     is_page = response.body.lstrip()[:1] == b"<"
     match response.status:
         case 429:
-            return "throttled"
+            return "rate_limited"
         case status if status >= 500:  # 501 is about one task
-            return "well" if status == 501 else "trouble"
+            return "refusal" if status == 501 else "failure"
         case status if status >= 300:
-            return "trouble" if status == 403 and is_page else "well"
+            return "failure" if status == 403 and is_page else "refusal"
     if is_page:
-        return "trouble"
+        return "failure"
     shown = _object(response.body)
-    is_task = shown.get("id") == task_id and shown.get("status") in WORDS
-    return "ok" if is_task else "neither"
+    is_task = shown.get("id") == task_id and shown.get("status") in STATUSES
+    return "ok" if is_task else "unclear"
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _hint_of(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait, as far as it is plainly said."""
+    """Return the seconds that the server asks to wait, from the plain forms only."""
     text = headers.get("retry-after", "")
     if text.isascii() and text.isdigit():
         return min(float(text), LONGEST_HINT) or None
@@ -95,7 +95,7 @@ def _hint_of(headers: Mapping[str, str]) -> float | None:
 async def watch_and_note(
     client: AsyncVideoClient, trace: Trace, ids: Sequence[str], **options: Any
 ) -> None:
-    """Watch ids to their end, or until it breaks off, and write down what is told."""
+    """Watch ids until iteration ends or raises, and record the events."""
     loop = asyncio.get_running_loop()
     for task_id in ids:
         trace.added(task_id, loop.time())
@@ -107,12 +107,12 @@ async def watch_and_note(
 
 
 async def read_and_note(events: TaskWatcher, trace: Trace, *, reader: int = 0) -> None:
-    """Read until it is over, or breaks off: then the error is in the trace, not raised."""
+    """Read until iteration ends or raises; the error is recorded, not raised."""
     loop = asyncio.get_running_loop()
     try:
         async for event in events:
-            trace.told(event, loop.time(), reader=reader)
-    except Exception as error:  # noqa: BLE001 -- the oracle judges it
+            trace.delivered(event, loop.time(), reader=reader)
+    except Exception as error:  # noqa: BLE001 -- the oracle checks it
         trace.records.append(Raised(error, loop.time(), reader))
     else:
         trace.records.append(Finished(loop.time(), reader))
