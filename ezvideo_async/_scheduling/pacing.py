@@ -1,6 +1,4 @@
-"""
-Delays between the polls of one id: by the policy, by what finished tasks taught, after failures.
-"""
+"""Delays between the polls of one id: by policy, by prediction, after failures."""
 
 from __future__ import annotations
 

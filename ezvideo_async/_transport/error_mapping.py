@@ -21,6 +21,7 @@ from ezvideo_async.errors import RequestTimeoutError, TLSError, TransportError
 
 if TYPE_CHECKING:
     from ezvideo_async._transport.credentials import ApiKey
+    from ezvideo_async.errors import TransportReason
 
 LIBRARY_ERRORS: Final = (
     aiohttp.ClientError,
@@ -73,7 +74,7 @@ def map_error(
     return error
 
 
-def _classify(failure: BaseException) -> tuple[type[TransportError], str]:
+def _classify(failure: BaseException) -> tuple[type[TransportError], TransportReason]:
     if getattr(failure, "errno", None) in _RESOURCE_ERRNOS:
         return TransportError, "resources"
     if isinstance(getattr(failure, "os_error", None), _CUT_HANDSHAKES):
@@ -93,7 +94,7 @@ def _detail(failure: BaseException, reason: str, api_key: ApiKey) -> str:
     return f": {ascii(quoted[:_MAX_DETAIL])[1:-1]}" if quoted else ""
 
 
-_MESSAGES: Final = {
+_MESSAGES: Final[dict[TransportReason, tuple[str, str]]] = {
     "dns": ("host name not found", "check base_url and this machine's DNS"),
     "connect": ("connection failed", "check base_url and whether the server is up"),
     "disconnected": ("server closed the connection before its response", "try again"),
@@ -125,7 +126,7 @@ _PROXY_ERRORS: Final = (
     ProxyLoginError,
 )
 
-_KINDS: Final[tuple[tuple[Any, type[TransportError], str], ...]] = (
+_KINDS: Final[tuple[tuple[Any, type[TransportError], TransportReason], ...]] = (
     # the first row that matches counts
     (aiohttp.ServerFingerprintMismatch, TLSError, "tls"),
     (aiohttp.ClientConnectorCertificateError, TLSError, "tls"),
