@@ -31,6 +31,7 @@ from ezvideo_async._protocol.fields import (
 from ezvideo_async.errors import BadResponseError
 
 _URL_PLACES = group_places(dialects.URL_PLACES)
+_URL_KEYS = frozenset(place[0] for place in dialects.URL_PLACES)
 _SECONDS_PLACES = group_places(dialects.SECONDS_PLACES)
 _REASON_PLACES = group_places(dialects.MISPLACED_REASON_PLACES)
 
@@ -204,9 +205,13 @@ def _schema_error(path: str) -> BadResponseError:
 def _read_task_url(
     task_object: JSONObject, status: TaskStatus | None, base_url: str | None
 ) -> str | None:
-    if isinstance(task_object.get("metadata"), str):
-        task_object = {**task_object, "metadata": read_metadata(task_object["metadata"])}
-    url = read_places(task_object, _URL_PLACES, lambda value: read_url(value, base_url=base_url))
+    url = None
+    if not _URL_KEYS.isdisjoint(task_object):  # most running tasks have none of these keys
+        if isinstance(task_object.get("metadata"), str):
+            task_object = {**task_object, "metadata": read_metadata(task_object["metadata"])}
+        url = read_places(
+            task_object, _URL_PLACES, lambda value: read_url(value, base_url=base_url)
+        )
     if url is None and status is TaskStatus.COMPLETED:
         url = read_aliases(task_object, dialects.URL_FIELDS_WHEN_COMPLETED, read_web_url)
     return url
