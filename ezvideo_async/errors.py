@@ -213,7 +213,7 @@ class BadResponseError(_ResponseError):
         code: The code in the body; None when there is none.
         message: The message in the body; None when there is none.
         request_id: The ``x-request-id`` of the response.
-        answered_id: The id in the response, when it is another task's.
+        received_id: The id in the response, when it is not the asked one.
         body_excerpt: Up to 500 characters of a body that is not JSON; None for a JSON body.
     """
 
@@ -225,13 +225,13 @@ class BadResponseError(_ResponseError):
         *,
         reason: BadResponseReason | None = None,
         paths: tuple[str, ...] = (),
-        answered_id: str | None = None,
+        received_id: str | None = None,
         **fields: Unpack[_ResponseFields],
     ) -> None:
         super().__init__(message, **fields)
         self.reason: BadResponseReason | None = reason
         self.paths = paths
-        self.answered_id = answered_id
+        self.received_id = received_id
 
 
 class APIStatusError(_ResponseError):

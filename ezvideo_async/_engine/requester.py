@@ -250,4 +250,4 @@ class _Attempt(NamedTuple, Generic[T]):
 
 
 def _foreign_id(found: object) -> str | None:
-    return found.answered_id if isinstance(found, BadResponseError) else None
+    return found.received_id if isinstance(found, BadResponseError) else None

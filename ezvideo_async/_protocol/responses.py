@@ -80,7 +80,7 @@ def decode_task(
     Args:
         response: The response.
         task_id: The id of the request.  A response with another id is a ``BadResponseError`` with
-            reason ``id_mismatch`` and ``answered_id``.
+            reason ``id_mismatch`` and ``received_id``.
         base_url: The base of relative urls.
         unix_now: The wall clock, for an HTTP date in a response without ``Date``.
         alias: Another id that is accepted: the server's own name for the task.
@@ -119,7 +119,7 @@ def _decode_success(
     if other is not None and other != alias:
         return _bad_response(
             response, task_id, "id_mismatch", f"the response has the id {other[:80]!a}",
-            answered_id=other,
+            received_id=other,
         )  # fmt: skip
     return decode_envelope(
         envelope,

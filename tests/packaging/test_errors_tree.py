@@ -33,7 +33,7 @@ FIELDS = {
         **RESPONSE_FIELDS,
         "reason": "schema",
         "paths": ("expected @ $",),
-        "answered_id": "vid_2",
+        "received_id": "vid_2",
     },
     errors.APIStatusError: RESPONSE_FIELDS,
     errors.TaskFailedError: {"task": TASK},

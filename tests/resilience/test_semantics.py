@@ -268,7 +268,7 @@ async def test_answers_about_others_end_no_watch() -> None:
         assert isinstance(event, TaskCompleted)
         assert event.task.id == "t"
         assert [error.reason for error in failures] == ["id_mismatch"] * 3
-        assert [error.answered_id for error in failures] == ["other_1", "other_3", "other_5"]
+        assert [error.received_id for error in failures] == ["other_1", "other_3", "other_5"]
         # Every connection that spoke of another task is closed: seven requests on seven.
         assert [seen.connection for seen in server.requests] == list(range(7))
 

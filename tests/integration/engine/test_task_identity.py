@@ -163,7 +163,7 @@ async def test_ever_new_foreign_ids_are_a_bad_answer() -> None:
             await client.retrieve(task_id)
 
         assert (raised.value.reason, raised.value.retryable) == ("id_mismatch", True)
-        assert raised.value.answered_id is not None
+        assert raised.value.received_id is not None
         assert [record.at for record in server.requests()] == [0.0, 0.0, 0.25, 0.25, 0.75, 0.75]
         assert client.requests_sent == 6
 

@@ -311,7 +311,7 @@ def test_foreign_id_is_refused_unless_it_is_the_alias():
 
     error = error_of(body)
 
-    assert (error.reason, error.answered_id) == ("id_mismatch", "vid_y")
+    assert (error.reason, error.received_id) == ("id_mismatch", "vid_y")
     assert outcome_of(body, alias="vid_z").reason == "id_mismatch"
     assert outcome_of(body, alias="vid_y").id == "vid_x"
     assert outcome_of(body | {"task_id": "vid_x"}).id == "vid_x"
@@ -424,7 +424,7 @@ def test_id_is_the_asked_one_or_foreign(value):
     outcome = outcome_of({"id": value, "status": "completed"})
 
     if isinstance(value, str) and value.strip() and value != ASKED:
-        assert (outcome.reason, outcome.answered_id) == ("id_mismatch", value)
+        assert (outcome.reason, outcome.received_id) == ("id_mismatch", value)
     else:
         assert (outcome.id, outcome.succeeded) == (ASKED, True)
 
