@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ezvideo_async._domain.task import TaskStatus
     from ezvideo_async._protocol.messages import Response
 
-_SUCCESS = frozenset(range(200, 300)) - {204, 205}
-
 _NAME = b'"progress'
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 """No server writes letters so, but a key written so could be the task's own progress."""
@@ -102,7 +100,7 @@ class StoredResponse:
 
     def is_repeated_by(self, response: Response) -> bool:
         """Return True if the response repeats the stored one byte for byte."""
-        return response.body == self.content and response.status in _SUCCESS
+        return response.body == self.content and response.is_success
 
     def progress_change_in(self, response: Response) -> int | None:
         """
@@ -112,7 +110,7 @@ class StoredResponse:
             The progress, if the response certainly differs in nothing but the task's own
             progress; None for any other response, which must be decoded.
         """
-        if not isinstance(self.content, bytes) or response.status not in _SUCCESS:
+        if not isinstance(self.content, bytes) or not response.is_success:
             return None
         return _progress_if_only_change(response.body, stored=self.content, progress=self.progress)
 

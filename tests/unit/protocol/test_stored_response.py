@@ -38,7 +38,7 @@ def assert_decoded_again(task):
     record = stored(task)
 
     assert isinstance(record.content, bytes)
-    assert all_fields(record.task) == all_fields(record.stored_state()) == all_fields(task)
+    assert all_fields(record.task) == all_fields(record.stored_state.decode()) == all_fields(task)
     assert (record.status, record.progress) == (task.status, task.progress)
 
 
