@@ -1,4 +1,4 @@
-"""What one reader hears: a chain of changes, each id's end, and nothing twice."""
+"""Mailbox: unread events are merged into a chain of changes, and no final event is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ezvideo_async.errors import WaitTimeoutError
 PENDING, PROCESSING = TaskStatus.PENDING, TaskStatus.PROCESSING
 
 
-def watch(task_id="vid_1"):
+def tracked_task(task_id="vid_1"):
     return TrackedTask(task_id, added=0.0)
 
 
@@ -47,15 +47,6 @@ def stalled(progress=None, status=PROCESSING, at=0.0):
 
 COMPLETED = TaskCompleted(task_id="vid_1", task=task(TaskStatus.COMPLETED, 100))
 LOST = TaskLost(task_id="vid_1", task=None, error=WaitTimeoutError("x"), reason="deadline")
-
-
-def told(*events):
-    """What is read when nothing was read before: the kind's own fields and the progress."""
-    mailbox, about = Mailbox(progress=True), watch()
-    for event in events:
-        mailbox.put(about, event)
-    assert len(mailbox) <= 1
-    return mailbox.take() if len(mailbox) else None
 
 
 @pytest.mark.parametrize(
@@ -94,34 +85,38 @@ def told(*events):
     ],
     ids=str,
 )  # fmt: skip
-def test_unread_events_of_one_watch_become_one(events, expected):
-    """The step from what the reader knew to what is; there and back is nothing."""
-    found = told(*events)
+def test_unread_events_of_one_id_are_merged(events, expected):
+    """The reader gets the step from what it knew; a change and its reversal are none."""
+    mailbox, tracked = Mailbox(progress=True), tracked_task()
 
-    assert (expected and expected.to_dict() | {"seq": 1}) == (found and found.to_dict())
+    for event in events:
+        mailbox.put(tracked, event)
+
+    assert len(mailbox) == (expected is not None)
+    assert mailbox.take() == (expected and evolve(expected, seq=1))
 
 
-def test_a_hidden_step_of_progress_is_told_with_the_next():
-    """When a change of status cancels out, the progress that it hid is still part of the chain."""
-    mailbox, about = Mailbox(progress=True), watch()
-    mailbox.put(about, status_changed(None, PROCESSING, 10))
+def test_progress_hidden_by_a_reversed_status_comes_with_the_next_change():
+    """It starts from the progress that was read."""
+    mailbox, tracked = Mailbox(progress=True), tracked_task()
+    mailbox.put(tracked, status_changed(None, PROCESSING, 10))
     mailbox.take()
 
-    mailbox.put(about, status_changed(PROCESSING, PENDING, 0))
-    mailbox.put(about, status_changed(PENDING, PROCESSING, 20))
+    mailbox.put(tracked, status_changed(PROCESSING, PENDING, 0))
+    mailbox.put(tracked, status_changed(PENDING, PROCESSING, 20))
     assert len(mailbox) == 0
-    mailbox.put(about, progress_changed(20, 30))
+    mailbox.put(tracked, progress_changed(20, 30))
     assert mailbox.take().previous == 10
 
-    mailbox.put(about, status_changed(PROCESSING, PENDING, 0))
-    mailbox.put(about, status_changed(PENDING, PROCESSING, 20))
-    mailbox.put(about, progress_changed(20, 30))
+    mailbox.put(tracked, status_changed(PROCESSING, PENDING, 0))
+    mailbox.put(tracked, status_changed(PENDING, PROCESSING, 20))
+    mailbox.put(tracked, progress_changed(20, 30))
     assert len(mailbox) == 0
 
 
-def test_events_are_read_in_the_order_of_their_watches():
-    """A newer change of an old watch keeps the old one's place."""
-    mailbox, first, second = Mailbox(progress=True), watch("a"), watch("b")
+def test_events_are_read_in_the_order_in_which_their_ids_had_one():
+    """A newer change keeps the place of the older one."""
+    mailbox, first, second = Mailbox(progress=True), tracked_task("a"), tracked_task("b")
     mailbox.put(first, status_changed(None, PENDING))
     mailbox.put(second, status_changed(None, PENDING))
     mailbox.put(first, COMPLETED)
@@ -134,20 +129,20 @@ def test_events_are_read_in_the_order_of_their_watches():
     ]
 
 
-def test_a_dropped_watch_is_forgotten():
-    """Discarded ids have nothing to tell; dropping again is nothing."""
-    mailbox, about, other = Mailbox(progress=True), watch("a"), watch("b")
-    mailbox.put(about, progress_changed(10, 20))
+def test_dropped_id_is_forgotten():
+    """Its unread event is removed; drop() is idempotent."""
+    mailbox, tracked, other = Mailbox(progress=True), tracked_task("a"), tracked_task("b")
+    mailbox.put(tracked, progress_changed(10, 20))
     mailbox.take()
-    mailbox.put(about, COMPLETED)
+    mailbox.put(tracked, COMPLETED)
     mailbox.put(other, LOST)
 
-    mailbox.drop(about)
-    mailbox.drop(about)
+    mailbox.drop(tracked)
+    mailbox.drop(tracked)
 
     assert len(mailbox) == 1
     assert mailbox.take().kind == "task_lost"
-    mailbox.put(about, progress_changed(20, 30))
+    mailbox.put(tracked, progress_changed(20, 30))
     assert mailbox.take().previous == 20
 
 
@@ -159,42 +154,42 @@ actions = st.lists(
 
 
 def _event_of(known, state):
-    """What a scheduler makes of a new state."""
+    """Give the event that a scheduler makes of a new state."""
     if known is None or known[0] is not state[0]:
         return status_changed(known and known[0], *state)
     return progress_changed(known[1], state[1], state[0]) if known[1] != state[1] else None
 
 
-class _Hearing:
-    """A mailbox between a scheduler's changes and a reader who compares each with the last."""
+class CheckedMailbox:
+    """A mailbox whose reader compares each event with the one before."""
 
     def __init__(self):
         self.mailbox = Mailbox(progress=True)
-        self.known, self.heard, self.ended, self.numbers = {}, {}, set(), []
+        self.known, self.read_last, self.ended, self.numbers = {}, {}, set(), []
 
-    def put(self, about, event):
-        self.mailbox.put(about, evolve(event, tag=about))
+    def put(self, tracked, event):
+        self.mailbox.put(tracked, evolve(event, tag=tracked))
 
-    def happen(self, about, action):
-        if about in self.ended:
+    def happen(self, tracked, action):
+        if tracked in self.ended:
             return
         if action in {"end", "lose"}:
-            self.put(about, COMPLETED if action == "end" else LOST)
-            self.ended.add(about)
-        elif action == "stall" and about in self.known:
-            status, progress = self.known[about]
-            self.put(about, stalled(progress, status))
+            self.put(tracked, COMPLETED if action == "end" else LOST)
+            self.ended.add(tracked)
+        elif action == "stall" and tracked in self.known:
+            status, progress = self.known[tracked]
+            self.put(tracked, stalled(progress, status))
         elif action != "stall":
-            event = _event_of(self.known.get(about), action)
-            self.known[about] = action
+            event = _event_of(self.known.get(tracked), action)
+            self.known[tracked] = action
             if event is not None:
-                self.put(about, event)
+                self.put(tracked, event)
 
     def read(self):
         event = self.mailbox.take()
-        about = event.tag
+        tracked = event.tag
         self.numbers.append(event.seq)
-        before = self.heard.get(about)
+        before = self.read_last.get(tracked)
         assert before != "end"
         if isinstance(event, StatusChanged):
             assert event.previous is (before and before[0])
@@ -203,86 +198,88 @@ class _Hearing:
             assert (event.previous, event.task.status) == (before[1], before[0])
             assert event.previous != event.current
         now = "end" if event.is_final else (event.task.status, event.task.progress)
-        self.heard[about] = now
+        self.read_last[tracked] = now
 
 
 @given(actions)
-def test_what_a_reader_hears_is_a_chain(actions):
-    """Each step begins where the last one ended; one unread at most; ends are never lost."""
-    hearing, watches = _Hearing(), [watch(name) for name in "abc"]
+def test_events_read_are_a_chain(actions):
+    """Each step starts where the last one ended; final events are never lost."""
+    checked, ids = CheckedMailbox(), [tracked_task(name) for name in "abc"]
 
     for place, action in actions:
         if action != "read":
-            hearing.happen(watches[place], action)
-        elif len(hearing.mailbox):
-            hearing.read()
-        assert len(hearing.mailbox) <= len(watches)
-    while len(hearing.mailbox):
-        hearing.read()
+            checked.happen(ids[place], action)
+        elif len(checked.mailbox):
+            checked.read()
+        assert len(checked.mailbox) <= len(ids)
+    while len(checked.mailbox):
+        checked.read()
 
-    assert hearing.numbers == list(range(1, len(hearing.numbers) + 1))
-    assert {about for about, last in hearing.heard.items() if last == "end"} == hearing.ended
-    for about in hearing.known.keys() - hearing.ended:
-        assert hearing.heard[about][0] is hearing.known[about][0]
+    assert checked.numbers == list(range(1, len(checked.numbers) + 1))
+    assert {
+        tracked for tracked, last in checked.read_last.items() if last == "end"
+    } == checked.ended
+    for tracked in checked.known.keys() - checked.ended:
+        assert checked.read_last[tracked][0] is checked.known[tracked][0]
 
 
-def test_an_event_without_a_task_changes_nothing_heard():
-    """What was heard of its progress stays."""
-    mailbox, about = Mailbox(progress=True), watch()
-    mailbox.put(about, progress_changed(10, 20))
+def test_event_without_a_task_leaves_the_progress_that_was_read():
+    """The next change starts from it."""
+    mailbox, tracked = Mailbox(progress=True), tracked_task()
+    mailbox.put(tracked, progress_changed(10, 20))
     mailbox.take()
-    mailbox.put(about, TaskStalled(task_id="vid_1", task=None, since=0.0))
+    mailbox.put(tracked, TaskStalled(task_id="vid_1", task=None, since=0.0))
     mailbox.take()
 
-    mailbox.put(about, progress_changed(25, 30))
+    mailbox.put(tracked, progress_changed(25, 30))
 
     assert mailbox.take().previous == 20
 
 
-def seen(about, status, progress, now):
-    """Let a watch see a state, as a scheduler does."""
-    return about.seen(
+def record(tracked, status, progress, now):
+    """Record a state, as a scheduler does."""
+    return tracked.record(
         task(status, progress), now=now, unix_now=now, progress=True, stalled_after=None
     )
 
 
-def test_a_state_is_told_as_it_is_when_it_is_read():
-    """Changes before that are in it, those after it begin with it."""
-    mailbox, about = Mailbox(progress=True), watch()
-    seen(about, PENDING, 0, 1.0)
-    mailbox.put_state(about)
-    mailbox.put(about, seen(about, PROCESSING, 10, 2.0))
-    mailbox.put(about, seen(about, PROCESSING, 20, 3.0))
+def test_state_is_read_as_it_is_at_that_time():
+    """Changes before are part of it, and those after it start from it."""
+    mailbox, tracked = Mailbox(progress=True), tracked_task()
+    record(tracked, PENDING, 0, 1.0)
+    mailbox.put_state(tracked)
+    mailbox.put(tracked, record(tracked, PROCESSING, 10, 2.0))
+    mailbox.put(tracked, record(tracked, PROCESSING, 20, 3.0))
 
     first = mailbox.take()
 
     expected = status_changed(None, PROCESSING, 20, at=3.0)
     assert first == evolve(expected, seq=1)
     assert len(mailbox) == 0
-    mailbox.put(about, progress_changed(20, 30))
+    mailbox.put(tracked, progress_changed(20, 30))
     assert mailbox.take().previous == 20
 
 
-def test_an_end_takes_the_place_of_a_state_that_was_not_read():
+def test_final_event_replaces_an_unread_state():
     """It keeps the place, and nothing follows."""
-    mailbox, about, other = Mailbox(progress=False), watch(), watch("vid_2")
-    for each in (about, other):
-        seen(each, PENDING, 0, 1.0)
+    mailbox, tracked, other = Mailbox(progress=False), tracked_task(), tracked_task("vid_2")
+    for each in (tracked, other):
+        record(each, PENDING, 0, 1.0)
         mailbox.put_state(each)
 
-    mailbox.put(about, COMPLETED)
+    mailbox.put(tracked, COMPLETED)
 
     assert [mailbox.take().kind, mailbox.take().kind] == ["task_completed", "status_changed"]
-    mailbox.put_state(about)
-    mailbox.drop(about)
+    mailbox.put_state(tracked)
+    mailbox.drop(tracked)
     assert len(mailbox) == 0
 
 
-def test_a_reader_that_hears_no_progress_remembers_none():
+def test_reader_without_progress_keeps_no_progress():
     """It would be an entry for each id."""
-    mailbox, about = Mailbox(progress=False), watch()
-    mailbox.put(about, status_changed(None, PENDING, 5))
+    mailbox, tracked = Mailbox(progress=False), tracked_task()
+    mailbox.put(tracked, status_changed(None, PENDING, 5))
 
     mailbox.take()
 
-    assert mailbox._heard == {}
+    assert mailbox._last_read == {}

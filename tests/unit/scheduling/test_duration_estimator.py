@@ -1,4 +1,4 @@
-"""What ended tasks teach: when it is enough, when it is trusted, and that it stays bounded."""
+"""Duration estimator: how many tasks suffice, when progress is trusted, and its bounds."""
 
 from __future__ import annotations
 
@@ -11,12 +11,8 @@ from hypothesis import given, strategies as st
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._scheduling.duration_estimator import UNKNOWN, DurationEstimator, Prediction
 
-WALL = 1_767_225_600
+UNIX_START = 1_767_225_600
 HOUR = 3600.0
-
-
-def at_birth(after=0):
-    return datetime.fromtimestamp(WALL + after, UTC)
 
 
 def running(progress=None, *, model="m", created=0):
@@ -26,223 +22,218 @@ def running(progress=None, *, model="m", created=0):
         status=TaskStatus.PROCESSING,
         progress=progress,
         model=model,
-        created_at=None if created is None else at_birth(created),
+        created_at=None if created is None else datetime.fromtimestamp(UNIX_START + created, UTC),
     )
 
 
-ENDED = VideoTask(id="a", status=TaskStatus.FAILED)
+FINISHED = VideoTask(id="a", status=TaskStatus.FAILED)
 
 
 class Server:
-    """Lives through tasks of one server and teaches what it sees."""
+    """Runs tasks of one server, one after the other, and records what polls show."""
 
     def __init__(self):
-        self.learned = DurationEstimator()
+        self.estimator = DurationEstimator()
         self.now = 0.0
 
-    def see(self, look, task, age=0.0):
-        """Look at a task when *age* seconds have passed since this task's beginning."""
+    def poll(self, observation, task, age=0.0):
+        """Observe a task *age* seconds after the current one was created."""
         now = self.now + age
-        return self.learned.seen(look, task, now=now, unix_now=WALL + now)
+        return self.estimator.observe(observation, task, now=now, unix_now=UNIX_START + now)
 
-    def live(self, looks, *, ends, model="m", created=None):
-        """Look at one task at some ages, each with a progress; its end is seen at *ends*."""
-        look = None
-        born = int(self.now) if created is None else created
-        for age, progress in looks:
-            look = self.see(look, running(progress, model=model, created=born), age)
-        assert self.see(look, ENDED, ends) is None
+    def run(self, polls, *, ends, model="m", created=None):
+        """Poll one task at some ages, each with a progress; its end is seen at age *ends*."""
+        observation = None
+        created = int(self.now) if created is None else created
+        for age, progress in polls:
+            task = running(progress, model=model, created=created)
+            observation = self.poll(observation, task, age)
+        assert self.poll(observation, FINISHED, ends) is None
         self.now += ends
 
-    def outlook(self, progress=None, *, age=0.0, model="m"):
-        """What is told of a new task at this age."""
+    def predict(self, progress=None, *, age=0.0, model="m"):
+        """Predict the end of a new task that is seen once, at this age."""
         task = running(progress, model=model, created=int(self.now))
-        return self.learned.outlook(self.see(None, task, age), now=self.now + age)
+        return self.estimator.predict(self.poll(None, task, age), now=self.now + age)
 
 
-def taught(lives, **options):
+def server_after(durations, **options):
+    """Give a server whose tasks were last seen running at these ages."""
     server = Server()
-    for alive in lives:
-        server.live([(0.0, None), (alive, None)], ends=alive + 5.0, **options)
+    for duration in durations:
+        server.run([(0.0, None), (duration, None)], ends=duration + 5.0, **options)
     return server
 
 
-HONEST = [(share * 100.0, int(share * 100)) for share in (0.0, 0.25, 0.5, 0.75, 0.95)]
-"""A task of 100 s, looked at five times."""
+LINEAR = [(share * 100.0, int(share * 100)) for share in (0.0, 0.25, 0.5, 0.75, 0.95)]
+"""Five polls of a task of 100 s."""
 
 STUCK = [(0.0, 0), (25.0, 40), (50.0, 80), (75.0, 99), (95.0, 99)]
 
 
-# -- how long tasks take --------------------------------------------------------------------------
+def trusting(count=20):
+    """Give a server with linear progress."""
+    server = Server()
+    for _ in range(count):
+        server.run(LINEAR, ends=100.0)
+    return server
+
+
+# -- how long tasks run ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("count", "quiet_until"), [(0, None), (49, None), (50, 101.0)])
-def test_fifty_ends_are_enough(count, quiet_until):
-    """Before the fiftieth there is no quiet time."""
-    server = taught([101.0 + number for number in range(count)])
+def test_quiet_time_needs_fifty_durations(count, quiet_until):
+    """With fewer there is no quantile of 2 %."""
+    server = server_after([101.0 + number for number in range(count)])
 
-    assert server.outlook().quiet_until == quiet_until
-
-
-def test_the_quiet_time_ends_where_one_in_fifty_has_ended():
-    """Of the last 200 lives it is the fourth smallest; earlier ones are forgotten."""
-    server = taught([5.0] * 10 + [20.0 + (7 * number) % 200 // 2 for number in range(200)])
-
-    assert server.outlook().quiet_until == 21.0
+    assert server.predict().quiet_until == quiet_until
 
 
-def test_what_counts_is_when_it_was_last_seen_running():
-    """A server that has become faster is believed after the fourth early end."""
-    server = taught([60.0] * 200)
+def test_quiet_time_is_the_fourth_smallest_of_the_last_200_durations():
+    """One in 50 finishes within it; older durations are dropped."""
+    durations = [5.0] * 10 + [20.0 + (7 * number) % 200 // 2 for number in range(200)]
+
+    assert server_after(durations).predict().quiet_until == 21.0
+
+
+def test_duration_counts_up_to_the_last_poll_that_saw_the_task_running():
+    """A server that has become faster is noticed at the fourth early end."""
+    server = server_after([60.0] * 200)
     quiet = []
     for _ in range(4):
-        server.live([(0.0, None), (15.0, None)], ends=30.0)
-        quiet.append(server.outlook().quiet_until)
+        server.run([(0.0, None), (15.0, None)], ends=30.0)
+        quiet.append(server.predict().quiet_until)
 
     assert quiet == [60.0, 60.0, 60.0, 15.0]
 
 
-def test_a_heavy_tail_has_no_quiet_time():
-    """With a mean of more than ten times the quantile the quiet time would not pay."""
-    assert taught([20.0] * 49 + [9_020.0]).outlook().quiet_until == 20.0  # a mean of 200 s
-    assert taught([20.0] * 49 + [9_021.0]).outlook().quiet_until is None
+def test_heavy_tail_has_no_quiet_time():
+    """With a mean of more than ten quantiles it would cost more requests than it saves."""
+    assert server_after([20.0] * 49 + [9_020.0]).predict().quiet_until == 20.0  # a mean of 200 s
+    assert server_after([20.0] * 49 + [9_021.0]).predict().quiet_until is None
 
 
-def test_one_that_had_ended_at_the_first_look_teaches_nothing():
-    """Pauses between looks would not have changed when its end was found."""
-    server = taught([60.0] * 50)
+def test_task_that_was_finished_at_the_first_poll_is_not_counted():
+    """Nothing is known of how long it ran."""
+    server = server_after([60.0] * 50)
     for _ in range(100):
-        assert server.see(None, ENDED) is None
+        assert server.poll(None, FINISHED) is None
 
-    assert server.outlook().quiet_until == 60.0
+    assert server.predict().quiet_until == 60.0
 
 
 @pytest.mark.parametrize(("age", "quiet_until"), [(15.0, 75.0), (16.0, None)])
-def test_only_those_seen_young_teach_how_long_tasks_take(age, quiet_until):
-    """Of tasks first seen later the short-lived are missing; but their own age counts."""
+def test_only_tasks_first_seen_young_count(age, quiet_until):
+    """Of tasks first seen later the short ones are missing; their own age is known."""
     server = Server()
     for _ in range(50):
-        server.live([(0.0, None), (60.0, None)], ends=60.0, created=int(server.now - age))
+        server.run([(0.0, None), (60.0, None)], ends=60.0, created=int(server.now - age))
 
-    assert server.outlook().quiet_until == quiet_until
-    look = server.see(None, running(created=int(server.now) - 40))
-    assert server.learned.outlook(look, now=server.now).age == 40.0
-
-
-def test_without_an_age_nothing_is_known():
-    """The server tells no time of creation, or one far in the future."""
-    server = taught([60.0] * 50)
-
-    assert server.see(None, running(created=None)) is None
-    assert server.see(None, running(created=int(server.now) + 6)) is None
-    assert server.learned.outlook(None, now=server.now) is UNKNOWN
+    assert server.predict().quiet_until == quiet_until
+    observation = server.poll(None, running(created=int(server.now) - 40))
+    assert server.estimator.predict(observation, now=server.now).age == 40.0
 
 
-def test_a_clock_that_is_a_little_ahead_is_forgiven():
-    """A task created in five seconds is one created now."""
+def test_nothing_is_predicted_without_an_age():
+    """The server sends no time of creation, or one in the future."""
+    server = server_after([60.0] * 50)
+
+    assert server.poll(None, running(created=None)) is None
+    assert server.poll(None, running(created=int(server.now) + 6)) is None
+    assert server.estimator.predict(None, now=server.now) is UNKNOWN
+
+
+def test_server_clock_may_be_five_seconds_ahead():
+    """Such a task counts as created now."""
     server = Server()
-    look = server.see(None, running(created=5))
+    observation = server.poll(None, running(created=5))
 
-    assert server.learned.outlook(look, now=0.0) == Prediction(age=0.0)
-    assert look.is_young
-
-
-def test_the_age_does_not_follow_the_wall_clock():
-    """It is read once, at the first look; then the loop's clock counts."""
-    learned = DurationEstimator()
-    look = learned.seen(None, running(created=0), now=100.0, unix_now=WALL + 2.0)
-    look = learned.seen(look, running(created=0), now=130.0, unix_now=WALL + 9999.0)
-
-    assert learned.outlook(look, now=130.0).age == 32.0
+    assert server.estimator.predict(observation, now=0.0) == Prediction(age=0.0)
+    assert observation.is_young
 
 
-def test_models_have_habits_of_their_own():
-    """What one model's tasks taught is not told of another's; no name is a name."""
-    server = taught([60.0] * 50)
+def test_age_does_not_follow_the_wall_clock():
+    """It is read once, at the first poll; then the loop clock counts."""
+    estimator = DurationEstimator()
+    first, later = {"now": 100.0, "unix_now": UNIX_START + 2.0}, {"now": 130.0, "unix_now": 9.0}
+    observation = estimator.observe(None, running(), **first)
+    observation = estimator.observe(observation, running(), **later)
+
+    assert estimator.predict(observation, now=130.0).age == 32.0
+
+
+def test_models_are_estimated_separately():
+    """Tasks without a model count as one model."""
+    server = server_after([60.0] * 50)
     for _ in range(50):
-        server.live([(0.0, None), (200.0, None)], ends=205.0, model=None)
+        server.run([(0.0, None), (200.0, None)], ends=205.0, model=None)
 
-    told = [server.outlook(model=model).quiet_until for model in ("m", None, "other")]
-    assert told == [60.0, 200.0, None]
+    predicted = [server.predict(model=model).quiet_until for model in ("m", None, "other")]
+    assert predicted == [60.0, 200.0, None]
 
 
-# -- whether progress tells -----------------------------------------------------------------------
+# -- whether progress predicts the end ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("count", "ends_at"), [(17, None), (18, 100.0)])
-def test_trust_is_earned_by_eighteen_tasks(count, ends_at):
-    """Eighteen reckonings that came true; then the end is reckoned from progress and age."""
-    server = Server()
-    for _ in range(count):
-        server.live(HONEST, ends=100.0)
-
-    assert server.outlook(25, age=25.0).ends_at == ends_at
+def test_progress_is_trusted_after_eighteen_right_predictions(count, ends_at):
+    """Then the end is predicted from progress and age."""
+    assert trusting(count).predict(25, age=25.0).ends_at == ends_at
 
 
-def test_trust_is_lost_by_three_lies():
-    """Of the last twenty, eighteen must have come true."""
-    server = Server()
-    for _ in range(25):
-        server.live(HONEST, ends=100.0)
-    told = []
+def test_trust_is_lost_by_three_wrong_predictions():
+    """Of the last twenty, eighteen must have been right."""
+    server = trusting(25)
+    predicted = []
     for _ in range(3):
-        server.live(STUCK, ends=100.0)
-        told.append(server.outlook(50, age=50.0).ends_at)
+        server.run(STUCK, ends=100.0)
+        predicted.append(server.predict(50, age=50.0).ends_at)
 
-    assert told == [100.0, 100.0, None]
+    assert predicted == [100.0, 100.0, None]
 
 
 @pytest.mark.parametrize(
-    ("looks", "ends"),
+    ("polls", "ends"),
     [
         (STUCK, 100.0),
-        ([*HONEST, (130.0, 99)], 135.0),
-        (HONEST[:4], 80.0),
+        ([*LINEAR, (130.0, 99)], 135.0),
+        (LINEAR[:4], 80.0),
         ([(0.0, 0), (25.0, 25), (50.0, 25), (75.0, 75), (95.0, 95)], 100.0),
         ([(0.0, 0), (25.0, 25), (50.0, 50), (75.0, 40), (95.0, 95)], 100.0),
     ],
-    ids=["stuck", "outlives it", "ends before", "stands still", "goes back"],
+    ids=["stuck", "ends later", "ends earlier", "stops moving", "goes down"],
 )
-def test_such_progress_earns_no_trust(looks, ends):
+def test_progress_that_predicts_wrongly_is_not_trusted(polls, ends):
     """However many tasks show it."""
     server = Server()
     for _ in range(40):
-        server.live(looks, ends=ends)
+        server.run(polls, ends=ends)
 
-    assert server.outlook(25, age=25.0).ends_at is None
+    assert server.predict(25, age=25.0).ends_at is None
 
 
 @pytest.mark.parametrize(
-    "looks",
+    ("polls", "is_trusted"),
     [
-        [(0.0, None), (25.0, None), (95.0, None)],
-        [(0.0, 0), (95.0, 19)],
-        [(0.0, 0), (25.0, 25), (95.0, 95)],
-        [(0.0, 30), (1.0, 30), (95.0, 95)],
+        ([(0.0, None), (25.0, None), (95.0, None)], True),
+        ([(0.0, 0), (95.0, 19)], True),
+        ([(0.0, 0), (25.0, 25), (95.0, 95)], True),
+        ([(0.0, 30), (1.0, 30), (95.0, 95)], False),
     ],
-    ids=["none", "too little to tell", "seen too rarely", "not younger than a second"],
+    ids=["no progress", "below 20 %", "too few moves", "20 % at once"],
 )
-def test_what_proves_nothing_takes_no_trust(looks):
-    """Trust stays as it was: there was no reckoning, or too few moves to judge one by."""
-    server = Server()
-    for _ in range(18):
-        server.live(HONEST, ends=100.0)
+def test_only_checked_predictions_change_the_trust(polls, is_trusted):
+    """There may be no prediction, or too few moves to check it by."""
+    server = trusting(18)
     for _ in range(40):
-        server.live(looks, ends=100.0)
+        server.run(polls, ends=100.0)
 
-    is_trusted = server.outlook(25, age=25.0).ends_at == 100.0
-    assert is_trusted is (looks[0][1] != 30)
-
-
-def trusting():
-    server = Server()
-    for _ in range(20):
-        server.live(HONEST, ends=100.0)
-    return server
+    assert (server.predict(25, age=25.0).ends_at == 100.0) is is_trusted
 
 
 @pytest.mark.parametrize(
-    ("looks", "ends_at"),
+    ("polls", "ends_at"),
     [
         ([(25.0, 0)], None),
         ([(25.0, None)], None),
@@ -253,80 +244,80 @@ def trusting():
         ([(50.0, 50), (111.0, 90)], None),
         ([(50.0, 100)], 50.0),
     ],
-    ids=["0 %", "none", "early", "stood", "no time to move", "overdue soon", "overdue", "100 %"],
+    ids=["0 %", "none", "early", "stuck", "no time to move", "late", "too late", "100 %"],
 )
-def test_a_task_that_does_not_keep_its_word_is_not_reckoned(looks, ends_at):
-    """Even where its model is trusted."""
+def test_end_is_predicted_only_while_the_progress_is_linear(polls, ends_at):
+    """Also for a model whose progress is trusted."""
     server = trusting()
-    look = None
-    for age, progress in looks:
-        look = server.see(look, running(progress, created=int(server.now)), age)
+    observation = None
+    for age, progress in polls:
+        task = running(progress, created=int(server.now))
+        observation = server.poll(observation, task, age)
 
-    assert server.learned.outlook(look, now=server.now + looks[-1][0]).ends_at == ends_at
+    predicted = server.estimator.predict(observation, now=server.now + polls[-1][0])
+    assert predicted.ends_at == ends_at
 
 
 # -- bounds ---------------------------------------------------------------------------------------
 
 
-def test_after_six_hours_it_is_forgotten():
-    """A server's pace is another one by then."""
-    server = Server()
-    for _ in range(50):
-        server.live(HONEST, ends=100.0)  # the first ends at 100, the last at 5,000
-    told = []
+def test_records_are_dropped_after_six_hours():
+    """Each on its own: 49 durations are left before 17 checked predictions are."""
+    server = trusting(50)  # the first ends at 100, the last at 5,000
+    predicted = []
     for now in (5_000.0, 100.0 + 6 * HOUR, 101.0 + 6 * HOUR, 4_000.0 + 6 * HOUR):
         server.now = now - 25.0
-        told.append(server.outlook(25, age=25.0)[1:])
+        predicted.append(server.predict(25, age=25.0)[1:])
 
-    assert told == [(95.0, 100.0), (95.0, 100.0), (None, 100.0), (None, None)]
+    assert predicted == [(95.0, 100.0), (95.0, 100.0), (None, 100.0), (None, None)]
 
 
-def test_old_ends_do_not_count_beside_new_ones():
-    """Fifty ends must be of the last six hours."""
-    server = taught([60.0] * 49)
+def test_old_durations_do_not_count_with_new_ones():
+    """Fifty must be of the last six hours."""
+    server = server_after([60.0] * 49)
     server.now += 7 * HOUR
-    server.live([(0.0, None), (60.0, None)], ends=65.0)
+    server.run([(0.0, None), (60.0, None)], ends=65.0)
 
-    assert server.outlook().quiet_until is None
+    assert server.predict().quiet_until is None
 
 
-def test_models_without_number_are_not_kept():
-    """The 32 that were taught last are; a name without end is none."""
-    server = taught([60.0] * 50)
+def test_the_32_models_that_finished_last_are_kept():
+    """A name of more than 200 characters is no model's."""
+    server = server_after([60.0] * 50)
     for number in range(31):
-        server.live([(0.0, None)], ends=5.0, model=f"m{number}")
-    assert (len(server.learned), server.outlook().quiet_until) == (32, 60.0)
+        server.run([(0.0, None)], ends=5.0, model=f"m{number}")
+    assert (len(server.estimator), server.predict().quiet_until) == (32, 60.0)
 
-    server.live([(0.0, None)], ends=5.0, model="one more")
+    server.run([(0.0, None)], ends=5.0, model="one more")
 
-    assert (len(server.learned), server.outlook().quiet_until) == (32, None)
-    assert server.see(None, running(model="m" * 201)) is None
-    assert server.see(None, running(model="m" * 200)) is not None
+    assert (len(server.estimator), server.predict().quiet_until) == (32, None)
+    assert server.poll(None, running(model="m" * 201)) is None
+    assert server.poll(None, running(model="m" * 200)) is not None
 
 
 ages = st.floats(0.0, 1e6)
-looks = st.lists(st.tuples(ages, st.none() | st.integers(0, 100)), max_size=6)
+polls = st.lists(st.tuples(ages, st.none() | st.integers(0, 100)), max_size=6)
 
 
-@given(lives=st.lists(st.tuples(looks, ages, st.sampled_from("ab")), max_size=80))
-def test_whatever_it_sees_it_tells_numbers(lives):
-    """No order of ages or progress breaks it, and what is told is None or finite."""
+@given(runs=st.lists(st.tuples(polls, ages, st.sampled_from("ab")), max_size=80))
+def test_predictions_are_none_or_finite(runs):
+    """This holds for any order of ages and progress."""
     server = Server()
-    for seen, ends, model in lives:
-        server.live(seen, ends=ends, model=model)
+    for seen, ends, model in runs:
+        server.run(seen, ends=ends, model=model)
         for progress in (None, 0, 50):
-            told = server.outlook(progress, age=3.0, model=model)
-            assert all(value is None or isfinite(value) for value in told)
-            assert told.quiet_until is None or told.quiet_until >= 0.0
+            predicted = server.predict(progress, age=3.0, model=model)
+            assert all(value is None or isfinite(value) for value in predicted)
+            assert predicted.quiet_until is None or predicted.quiet_until >= 0.0
 
 
-@given(count=st.integers(0, 700), models=st.integers(1, 40))
-def test_what_is_kept_is_bounded(count, models):
-    """200 lives and 20 verdicts of 32 models, whatever comes."""
+def test_memory_is_bounded():
+    """There are at most 200 durations and 20 checked predictions for each of 32 models."""
     server = Server()
-    for number in range(count):
-        server.live(HONEST, ends=100.0, model=str(number % models))
+    for number in range(7_000):
+        server.run(LINEAR, ends=1.0, model=str(number % 33) if number % 8 else "0")
 
-    kept = server.learned._habits.values()
-    assert len(kept) <= 32
-    assert all(len(habits.lives) <= 200 and len(habits.verdicts) <= 20 for habits in kept)
+    records = server.estimator._models.values()
+    assert len(records) == 32
+    assert max(len(each.durations) for each in records) == 200
+    assert max(len(each.checks) for each in records) == 20

@@ -1,860 +1,597 @@
-"""Who is due, what changed, when to ask next, when to give up: every rule, in exact seconds."""
+"""Scheduler: who is polled when, what changed, and when an id is lost, in exact seconds."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
+from functools import partial
 from math import inf
 
 import pytest
 
-from ezvideo_async._domain.events import (
-    ProgressChanged,
-    StatusChanged,
-    TaskCompleted,
-    TaskFailed,
-    TaskLost,
-    TaskStalled,
-)
+from ezvideo_async._domain.events import TaskCompleted, TaskFailed, TaskLost
 from ezvideo_async._domain.policies import PollPolicy
 from ezvideo_async._domain.task import TaskStatus, VideoTask
-from ezvideo_async._scheduling.scheduler import Scheduler
-from ezvideo_async._scheduling.tracked_task import is_fatal
+from ezvideo_async._protocol.messages import Response
+from ezvideo_async._protocol.responses import decode_task
+from ezvideo_async._scheduling.duration_estimator import DurationEstimator
+from ezvideo_async._scheduling.scheduler import Scheduler, Tick
 from ezvideo_async.errors import (
-    AuthenticationError,
-    BadRequestError,
     BadResponseError,
-    ConfigError,
-    PermissionDeniedError,
     RateLimitError,
-    RequestTimeoutError,
     ServerError,
     TaskNotFoundError,
-    TLSError,
-    TransportError,
     WaitTimeoutError,
 )
+from tests.support.response_bodies import BASE_URL, UNIX_NOW
 
 PENDING, PROCESSING = TaskStatus.PENDING, TaskStatus.PROCESSING
 COMPLETED, FAILED = TaskStatus.COMPLETED, TaskStatus.FAILED
-WALL = 1_767_225_600.0
-OUT = ServerError("HTTP 503", status=503, retryable=True)
+OUTAGE = ServerError("HTTP 503", status=503, retryable=True)
+OUTAGE_30_S = ServerError("HTTP 503", status=503, retryable=True, retry_after=30.0)
+NOT_FOUND = TaskNotFoundError("no such task", status=404)
 
 
-def missing(status=404, retry_after=None):
-    return TaskNotFoundError("no such task", status=status, retry_after=retry_after)
-
-
-def task(status, task_id="a", progress=None):
-    return VideoTask(id=task_id, status=status, progress=progress)
+def response_with(status, *, task_id="a", headers=None, **fields):
+    """A response that shows a task."""
+    body = json.dumps({"id": task_id, "status": status, **fields}).encode()
+    return Response(status=200, headers=headers or {}, body=body)
 
 
 class Driver:
-    """Drives a scheduler for ids by plain calls, with the middle of every chance."""
+    """Drives a scheduler by plain calls; chance is always 0.5."""
 
-    def __init__(self, *task_ids, timeout=None, **options):
-        policy = options.pop("policy", PollPolicy())
-        self.scheduler = Scheduler(policy, **options)
-        self.scheduler.add(task_ids, now=0.0, rand=0.5, timeout=timeout)
+    def __init__(self, *task_ids, timeout=None, policy=None, **options):
+        self.scheduler = Scheduler(policy or PollPolicy(), **options)
+        self.polled = {}
+        self.calls = []
+        self.add(*task_ids, timeout=timeout)
 
-    def take(self, now, limit=100):
-        self.taken = {each.task_id: each for each in self.scheduler.take_due(now, limit=limit)}
-        return list(self.taken)
+    def add(self, *task_ids, now=0.0, **options):
+        """Add ids without a tag."""
+        return self.scheduler.add(dict.fromkeys(task_ids), now=now, rand=0.5, **options)
 
-    def answer(self, status, *, now, task_id="a", progress=None, **hints):
-        return self.scheduler.answered(
-            self.scheduler.get(task_id) or self.taken[task_id],
-            task(status, task_id, progress),
+    def tick(self, now, *, permits=100, over=0.0):
+        """Tick with that many permits, and spread ready ids over *over* seconds."""
+        left = permits
+
+        def permit():
+            nonlocal left
+            left -= 1
+            self.calls.append("permit")
+            return left >= 0
+
+        tick = self.scheduler.tick(
+            now,
+            unix_now=UNIX_NOW + now,
+            rand=lambda: self.calls.append("rand") or 0.5,
+            permit=permit,
+            release=lambda ready: self.calls.append(f"release {ready}") or over,
+        )
+        self.polled |= {tracked.task_id: tracked for tracked in tick.to_poll}
+        return tick
+
+    def due(self, now, **options):
+        """The ids that are polled at this instant."""
+        return names(self.tick(now, **options).to_poll)
+
+    def respond(self, status, *, now, task_id="a", headers=None, **fields):
+        """Observe a response to the poll of an id."""
+        return self.scheduler.observe(
+            self.polled[task_id],
+            response_with(status, task_id=task_id, headers=headers, **fields),
+            partial(decode_task, task_id=task_id, base_url=BASE_URL, unix_now=UNIX_NOW),
             now=now,
-            unix_now=WALL + now,
+            unix_now=UNIX_NOW + now,
             rand=0.5,
-            **hints,
         )
 
-    def fail(self, error, *, now, task_id="a", rand=0.5):
-        return self.scheduler.failed(
-            self.taken[task_id], error, now=now, unix_now=WALL + now, rand=rand
+    def fail(self, error, *, now, task_id="a"):
+        """Record a failed poll."""
+        return self.scheduler.fail(
+            self.polled[task_id], error, now=now, unix_now=UNIX_NOW + now, rand=0.5
         )
 
-    def poll(self, outcome, *, now, **hints):
-        """Take the id that is due at *now* and answer or fail it at once."""
-        assert self.take(now) == ["a"]
+    def apply(self, status, *, now, task_id="a", **fields):
+        """Apply a state learned elsewhere."""
+        task = VideoTask(id=task_id, status=status, **fields)
+        return self.scheduler.apply(task, now=now, unix_now=UNIX_NOW + now)
+
+    def poll(self, outcome, *, now, **options):
+        """Poll the one id that is due at *now*, with this outcome."""
+        assert self.due(now) == ["a"]
         if isinstance(outcome, TaskStatus):
-            return self.answer(outcome, now=now, **hints)
-        return self.fail(outcome, now=now, **hints)
+            return self.respond(outcome, now=now, **options)
+        return self.fail(outcome, now=now, **options)
 
     @property
     def next_at(self):
+        """When the next tick is due."""
         return self.scheduler.next_at()
 
 
-def aged(status, task_id="a", *, progress=None):
-    """A task created at the beginning."""
-    created = datetime.fromtimestamp(WALL, UTC)
-    return VideoTask(id=task_id, status=status, progress=progress, model="m", created_at=created)
+def names(ids):
+    """Give the ids of some records."""
+    return [tracked.task_id for tracked in ids]
 
 
-class Learner(Driver):
-    """Drives a scheduler that learns, of tasks created at 0."""
-
-    def __init__(self, *task_ids, **options):
-        policy = PollPolicy(adaptive=True)
-        super().__init__(*task_ids, **{"policy": policy, **options})
-
-    def answer(self, status, *, now, task_id="a", progress=None, **hints):
-        return self.scheduler.answered(
-            self.taken[task_id],
-            aged(status, task_id, progress=progress),
-            now=now,
-            unix_now=WALL + now,
-            rand=0.5,
-            **hints,
-        )
-
-    def outlook(self):
-        """What is told of a task of this model that is 1 s old."""
-        learned = self.scheduler.pace.learned
-        look = learned.seen(None, aged(PROCESSING), now=1.0, unix_now=WALL + 1.0)
-        return learned.outlook(look, now=1.0)
+# -- which ids are watched ----------------------------------------------------------------------
 
 
-# -- who is watched -------------------------------------------------------------------------
-
-
-def test_a_new_id_is_due_at_once():
-    """It looks first and sleeps after."""
+def test_new_id_is_due_at_once():
+    """Polls come first, delays after."""
     driver = Driver("a", "b")
-
     assert driver.next_at == 0.0
-    assert driver.take(0.0) == ["a", "b"]
-    assert driver.next_at == inf
+
+    tick = driver.tick(0.0)
+
+    assert (names(tick.to_poll), tick.next_at) == (["a", "b"], inf)
+    assert driver.tick(0.0) == Tick([], [], [], 0, inf)
 
 
-def test_first_looks_are_spread_evenly():
-    """Over the time given, shifted by chance, in the order given."""
-    scheduler = Scheduler(PollPolicy())
+def test_first_polls_are_spread_evenly():
+    """Over the given time, shifted by chance, in the given order."""
+    added = Driver().add("a", "b", "c", "d", now=100.0, over=8.0)
 
-    watches = scheduler.add(["a", "b", "c", "d"], now=100.0, rand=0.5, over=8.0)
-
-    assert [watch.due for watch in watches] == [101.0, 103.0, 105.0, 107.0]
+    assert [tracked.due for tracked in added] == [101.0, 103.0, 105.0, 107.0]
 
 
-def test_an_id_is_watched_once():
-    """Given twice, or being watched already: its tag and deadline stay what they were."""
-    scheduler = Scheduler(PollPolicy())
-    first = scheduler.add(["a", "b", "a"], now=0.0, rand=0.5, tag="x", timeout=9.0)
+def test_watched_id_is_left_alone():
+    """Its tag and deadline stay what they were."""
+    scheduler = Driver().scheduler
+    first = scheduler.add({"a": "x", "b": "y"}, now=0.0, rand=0.5, timeout=9.0)
 
-    again = scheduler.add(["b", "c"], now=1.0, rand=0.5, tag="y", timeout=99.0)
+    second = scheduler.add(
+        {"b": "z", "c": None}, now=1.0, rand=0.5, timeout=99.0, restart_ended=True
+    )
 
-    assert [watch.task_id for watch in first] == ["a", "b"]
-    assert [watch.task_id for watch in again] == ["c"]
-    assert scheduler.get("b").tag == "x"
+    assert (names(first), names(second)) == (["a", "b"], ["c"])
+    assert [tracked.tag for tracked in scheduler] == ["x", "y", None]
     assert scheduler.get("b").deadline == 9.0
-    assert scheduler.open_ids == ("a", "b", "c")
-    assert len(scheduler) == 3
+    assert (scheduler.open_ids, len(scheduler)) == (("a", "b", "c"), 3)
 
 
-def test_an_ended_id_starts_anew():
-    """A new watch, told from the start; the old one's retention does not end the new one."""
+def test_ended_id_is_restarted_only_on_demand():
+    """A new record, not polled within min_interval; the eviction of the old one leaves it."""
     driver = Driver("a", retain_ended=10.0)
-    driver.poll(COMPLETED, now=0.0)
+    driver.poll(COMPLETED, now=0.25)
     old = driver.scheduler.get("a")
+    assert driver.add("a", now=0.5) == []
 
-    (new,) = driver.scheduler.add(["a"], now=1.0, rand=0.5)
+    (new,) = driver.add("a", now=0.5, restart_ended=True)
 
-    assert new is not old
-    assert driver.poll(PENDING, now=1.0).previous is None
-    assert driver.take(20.0) == ["a"]
-    assert driver.scheduler.forgotten() == [old]
+    assert new is driver.scheduler.get("a") is not old
+    assert (driver.next_at, len(driver.scheduler)) == (1.25, 1)
+    assert driver.poll(PENDING, now=1.25).previous is None
+    tick = driver.tick(20.0)
+    assert (names(tick.to_poll), tick.evicted) == (["a"], [old])
     assert driver.scheduler.get("a") is new
 
 
-def test_a_discarded_id_is_forgotten():
-    """Nothing more is asked or told about it, in whatever state it was."""
-    driver = Driver("waiting", "ready", "in flight", "ended")
-    driver.take(0.0)
-    for task_id in ("waiting", "ready"):
-        driver.answer(PENDING, task_id=task_id, now=0.0)
-    driver.scheduler.refresh("ready", now=0.0)
-    driver.answer(COMPLETED, task_id="ended", now=0.0)
-    assert driver.scheduler.count_ready(1.0) == 1
-    in_flight = driver.scheduler.get("in flight")
+def test_discarded_id_is_forgotten():
+    """In whatever phase it is; an ended one stays known."""
+    driver = Driver("waiting", "ready", "in flight", "ended", "unseen")
+    driver.tick(0.0, permits=4)
+    driver.respond(PENDING, task_id="waiting", now=0.0)
+    driver.respond(PENDING, task_id="ready", now=0.0, headers={"openai-poll-after-ms": "1000"})
+    driver.respond(COMPLETED, task_id="ended", now=0.0)
+    assert driver.tick(1.0, permits=0).ready == 2
+    scheduler = driver.scheduler
+    ids = {tracked.task_id: tracked for tracked in scheduler}
 
-    discarded = [driver.scheduler.discard(each.task_id) for each in list(driver.scheduler)]
+    assert {task_id: scheduler.discard(task_id) for task_id in ids} == ids | {"ended": None}
 
-    assert discarded == [True, True, True, False]
-    assert driver.scheduler.discard("waiting") is False
-    assert driver.scheduler.count_ready(1.0) == 0
-    assert (len(driver.scheduler), driver.scheduler.open_ids) == (0, ())
-    assert driver.take(1000.0) == []
-    late = {"now": 1.0, "unix_now": WALL, "rand": 0.5}
-    assert driver.scheduler.answered(in_flight, task(COMPLETED), **late) is None
-    assert driver.scheduler.failed(in_flight, missing(), **late) is None
-    assert in_flight.final is None
-    assert driver.next_at == inf
+    assert scheduler.discard("waiting") is None
+    assert (len(scheduler), scheduler.open_ids, names(scheduler)) == (0, (), ["ended"])
+    assert not any(tracked.is_open for tracked in ids.values())
+    assert driver.fail(NOT_FOUND, task_id="in flight", now=1.0) is None
+    tick = driver.tick(1000.0)
+    assert (tick.to_poll, tick.expired, tick.next_at) == ([], [], inf)
 
 
-def test_known_ids_can_be_looked_up():
-    """In the order they were added, ended ones included."""
+def test_known_ids_are_iterated_in_the_order_they_were_added():
+    """Ended ones included."""
     driver = Driver("a", "b")
-    driver.take(0.0)
-    driver.answer(COMPLETED, now=0.0)
+    driver.tick(0.0)
+    event = driver.respond(COMPLETED, now=0.0)
 
-    assert "a" in driver.scheduler
-    assert "c" not in driver.scheduler
-    assert [watch.task_id for watch in driver.scheduler] == ["a", "b"]
-    assert driver.scheduler.snapshot() == {"a": task(COMPLETED), "b": None}
+    assert names(driver.scheduler) == ["a", "b"]
+    assert driver.scheduler.snapshot() == {"a": event.task, "b": None}
     assert driver.scheduler.get("c") is None
 
 
-def test_an_ended_id_stays_known_for_a_while():
-    """Then it is handed out once, to be forgotten elsewhere too."""
+def test_ended_id_stays_known_for_retain_ended_seconds():
+    """Then it is evicted, once."""
     driver = Driver("a", retain_ended=300.0)
     driver.poll(COMPLETED, now=5.0)
-
     assert driver.next_at == 305.0
-    driver.take(304.9)
-    assert driver.scheduler.forgotten() == []
-    assert "a" in driver.scheduler
-    driver.take(305.0)
-    assert [watch.task_id for watch in driver.scheduler.forgotten()] == ["a"]
-    assert driver.scheduler.forgotten() == []
-    assert "a" not in driver.scheduler
+
+    assert driver.tick(304.9).evicted == []
+    assert driver.scheduler.get("a") is not None
+    assert names(driver.tick(305.0).evicted) == ["a"]
+    assert driver.scheduler.get("a") is None
+    assert (driver.tick(305.0).evicted, driver.next_at) == ([], inf)
 
 
-# -- when to ask next -----------------------------------------------------------------------
+# -- who is polled ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("hints", "due"),
-    [
-        ({}, 15.0),
-        ({"poll_after": 2.5}, 12.5),
-        ({"poll_after": 0.0}, 11.0),
-        ({"poll_after": 1e6}, 70.0),
-        ({"retry_after": 20.0}, 30.0),
-        ({"retry_after": 3.0, "poll_after": 40.0}, 13.0),
-        ({"retry_after": 1e9}, 610.0),
-    ],
-)
-def test_an_answer_is_followed_by_the_next_look(hints, due):
-    """Server hints win over the interval, and are clamped."""
+def test_id_in_flight_is_not_polled_again():
+    """However long the poll takes."""
     driver = Driver("a")
-    driver.take(10.0)
+    driver.tick(0.0)
 
-    driver.answer(PENDING, now=10.0, **hints)
+    tick = driver.tick(1000.0)
 
-    assert due == driver.next_at
-
-
-def test_two_starts_are_never_closer_than_the_floor():
-    """Counted from the start of the last request, however quick the answer."""
-    driver = Driver("a", policy=PollPolicy(min_interval=3.0))
-    driver.take(10.0)
-
-    driver.answer(PENDING, now=10.5, poll_after=0.0)
-
-    assert driver.next_at == 13.5
+    assert (tick.to_poll, tick.ready) == ([], 0)
 
 
-def test_an_id_in_flight_is_not_handed_out_again():
-    """However long it takes."""
-    driver = Driver("a")
-    driver.take(0.0)
+def test_ready_ids_are_polled_in_the_order_they_came_due():
+    """A lack of permits stretches the interval of all alike."""
+    driver, order = Driver("a", "b", "c"), []
 
-    assert driver.take(1000.0) == []
-    assert driver.scheduler.count_ready(1000.0) == 0
-
-
-def test_ready_ids_wait_for_slots_in_the_order_they_came_due():
-    """Longest due first; a lack of slots stretches the interval of all alike."""
-    driver = Driver("a", "b", "c")
-
-    order = []
     for now in range(12):
-        order += driver.take(float(now), limit=1)
-        for task_id in driver.taken:
-            driver.answer(PENDING, task_id=task_id, now=float(now), poll_after=1.0)
+        order += (due := driver.due(float(now), permits=1))
+        for task_id in due:
+            headers = {"openai-poll-after-ms": "1000"}
+            driver.respond(PENDING, task_id=task_id, now=float(now), headers=headers)
 
     assert order == ["a", "b", "c"] * 4
-    assert driver.take(12.0, limit=0) == []
 
 
-def test_the_number_of_ready_ids_is_told():
-    """Without those that were discarded or ended while they waited for a slot."""
+def test_each_poll_takes_one_permit():
+    """The first refusal ends the tick, and no permit is taken without a ready id."""
     driver = Driver("a", "b", "c", "d")
-    assert driver.scheduler.count_ready(0.0) == 4
 
-    driver.scheduler.discard("a")
-    driver.scheduler.fed(task(COMPLETED, "b"), now=0.0, unix_now=WALL)
+    tick = driver.tick(0.0, permits=2)
+    assert (names(tick.to_poll), tick.ready) == (["a", "b"], 2)
+    assert driver.calls == ["release 4", "permit", "permit", "permit"]
+    driver.scheduler.discard("c")
+    driver.calls.clear()
+    assert driver.due(0.0) == ["d"]
+    assert driver.calls == ["release 1", "permit"]
+    driver.calls.clear()
+    driver.tick(0.0)
+    assert driver.calls == []
 
-    assert driver.scheduler.count_ready(0.0) == 2
-    assert driver.take(0.0, limit=1) == ["c"]
+
+def test_ready_ids_are_spread_on_demand():
+    """Evenly over the given time, longest due first; ids that are not due stay as they are."""
+    driver = Driver("a", "b", "c", "d", "later")
+    driver.tick(0.0)
+    for place, task_id in enumerate("cadb"):
+        headers = {"retry-after": str(place + 1)}
+        driver.respond(PENDING, task_id=task_id, now=0.0, headers=headers)
+    driver.respond(PENDING, task_id="later", now=0.0)
+    driver.tick(3.0, permits=0)
+    driver.calls.clear()
+
+    tick = driver.tick(4.0, over=8.0)
+
+    assert (tick.to_poll, tick.ready, tick.next_at) == ([], 0, 5.0)
+    assert driver.calls == ["release 4", "rand"]
+    due = {tracked.task_id: tracked.due for tracked in driver.scheduler}
+    assert due == {"c": 5.0, "a": 7.0, "d": 9.0, "b": 11.0, "later": 5.0}
+    assert driver.due(7.0) == ["later", "c", "a"]
 
 
-def test_failures_push_the_next_look_back():
-    """Failure k: U(interval, min(60, interval * 2^k)); an answer resets it."""
-    driver, now, pauses = Driver("a"), 0.0, []
+def test_spread_id_is_due_at_its_deadline_at_the_latest():
+    """It is lost then, and was not polled."""
+    driver = Driver("a", timeout=3.0)
 
-    for _ in range(6):
-        assert driver.poll(OUT, now=now) is None
-        pauses.append(driver.next_at - now)
+    assert driver.tick(0.0, over=10.0).next_at == 3.0
+    assert [event.reason for _, event in driver.tick(3.0).expired] == ["deadline"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "due"),
+    [
+        ({}, 15.0),
+        ({"openai-poll-after-ms": "2500"}, 12.5),
+        ({"openai-poll-after-ms": "0"}, 11.0),
+        ({"retry-after": "20"}, 30.0),
+        ({"retry-after": "3", "openai-poll-after-ms": "40000"}, 13.0),
+        ({"retry-after": "999999"}, 610.0),
+    ],
+)
+def test_hints_of_the_server_win_over_the_interval(headers, due):
+    """They are read from every response, repeated ones too, and clamped."""
+    driver = Driver("a")
+
+    for start in (0.0, 1000.0):
+        driver.poll(PENDING, now=start + 10.0, headers=headers)
+        assert driver.next_at == start + due
+
+
+def test_failure_delays_the_next_poll():
+    """The delay grows until a valid response."""
+    driver, now, delays = Driver("a"), 0.0, []
+
+    for outcome in (OUTAGE, OUTAGE, PENDING, OUTAGE):
+        driver.poll(outcome, now=now)
+        delays.append(driver.next_at - now)
         now = driver.next_at
-    driver.poll(PENDING, now=now)
-    now = driver.next_at
-    driver.poll(OUT, now=now)
 
-    assert pauses == [7.5, 12.5, 22.5, 32.5, 32.5, 32.5]
-    assert driver.next_at - now == 7.5
-    assert driver.scheduler.get("a").last_error is OUT
+    assert delays == [7.5, 12.5, 5.0, 7.5]
+    assert driver.scheduler.get("a").last_error is OUTAGE
+
+
+def test_failed_poll_keeps_min_interval():
+    """It counts from the start of the request."""
+    driver = Driver("a", policy=PollPolicy(min_interval=3.0, interval=3.0, jitter=0.0))
+    driver.tick(0.0)
+    driver.scheduler.poll_now("a", now=0.1)
+
+    driver.fail(OUTAGE, now=0.5)
+
+    assert driver.next_at == 3.0
+
+
+# -- poll_now -----------------------------------------------------------------------------------
+
+
+def test_poll_now_makes_a_waiting_id_due():
+    """At once, but not within min_interval of its last request."""
+    driver = Driver("a")
+    driver.poll(PENDING, now=10.0, headers={"retry-after": "500"})
+
+    assert driver.scheduler.poll_now("a", now=10.25)
+    assert driver.next_at == 11.0
+    driver.poll(PENDING, now=20.0)
+    assert driver.scheduler.poll_now("a", now=23.0)
+    assert driver.due(23.0) == ["a"]
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("outcome", "headers", "due"),
     [
-        OUT,
-        BadResponseError("x"),
-        TransportError("x"),
-        RequestTimeoutError("x"),
-        AuthenticationError("x", status=401),
-        ConfigError("x"),
-        RateLimitError("x", status=429),
-        ServerError("x", status=501),
+        (PENDING, {"openai-poll-after-ms": "30000"}, 11.0),
+        (PENDING, {"retry-after": "60"}, 70.2),
+        (OUTAGE, None, 11.0),
+        (OUTAGE_30_S, None, 40.2),
     ],
-    ids=lambda error: type(error).__name__ + str(getattr(error, "status", "")),
+    ids=["response", "Retry-After", "failure", "failure with Retry-After"],
 )
-def test_trouble_ends_no_watch(error):
-    """It passes, or is for the watcher to raise: the id is simply due later."""
+def test_poll_now_in_flight_makes_the_id_due_after_that_poll(outcome, headers, due):
+    """Its response may be older than the news; a Retry-After of the server is obeyed."""
     driver = Driver("a")
+    driver.tick(10.0)
 
-    for _ in range(20):
-        assert driver.poll(error, now=driver.next_at) is None
-    assert len(driver.scheduler) == 1
+    assert driver.scheduler.poll_now("a", now=10.1)
+    if outcome is PENDING:
+        driver.respond(outcome, now=10.2, headers=headers)
+    else:
+        driver.fail(outcome, now=10.2)
 
-
-@pytest.mark.parametrize(
-    ("error", "rand", "due"),
-    [
-        (ServerError("x", retryable=True, retry_after=20.0), 0.5, 20.0),
-        (ServerError("x", retryable=True, retry_after=2.0), 0.5, 7.5),
-        (BadResponseError("x", retry_after=30.0), 0.5, 30.0),
-        (RateLimitError("x", retry_after=20.0), 0.0, 20.0),
-        (RateLimitError("x", retry_after=20.0), 0.5, 25.0),
-        (RateLimitError("x", retry_after=86_400.0), 0.5, 605.0),
-        (RateLimitError("x"), 0.0, 5.0),
-        (RateLimitError("x"), 0.9, 9.5),
-        (missing(retry_after=8.0), 0.5, 8.0),
-    ],
-)
-def test_a_failed_look_obeys_retry_after(error, rand, due):
-    """Whatever the status; after a 429 the ids of a cool-down come back spread, not at once."""
-    driver = Driver("a")
-
-    driver.poll(error, now=0.0, rand=rand)
-
-    assert due == driver.next_at
+    assert driver.next_at == due
+    driver.poll(PENDING, now=100.0)
+    assert driver.next_at == 105.0
 
 
-# -- refresh, spread, release ---------------------------------------------------------------
-
-
-def test_refresh_makes_an_id_due():
-    """At once, but never closer to the last request than the floor."""
-    driver = Driver("a")
-    driver.poll(PENDING, now=10.0, retry_after=500.0)
-
-    assert driver.scheduler.refresh("a", now=10.25)
-    assert driver.next_at == 11.0
-    assert driver.poll(PENDING, now=20.0) is None
-    assert driver.scheduler.refresh("a", now=23.0)
-    assert driver.take(23.0) == ["a"]
-
-
-def test_refresh_of_an_id_in_flight_comes_with_its_answer():
-    """The answer may be older than the news: asked again soon, unless the server names a time."""
-    driver = Driver("a")
-    driver.take(10.0)
-
-    assert driver.scheduler.refresh("a", now=10.1)
-    driver.answer(PENDING, now=10.2, poll_after=30.0)
-    assert driver.next_at == 11.0
-    driver.take(11.0)
-    driver.scheduler.refresh("a", now=11.1)
-    driver.answer(PENDING, now=11.2, retry_after=60.0)
-    assert driver.next_at == 71.2
-
-
-def test_an_ended_id_added_again_is_not_asked_for_at_once():
-    """The floor between two requests for an id outlives its watch."""
-    driver = Driver("a")
-    driver.poll(COMPLETED, now=10.0)
-
-    driver.scheduler.add(["a"], now=10.25, rand=0.5)
-
-    assert driver.next_at == 11.0
-
-
-def test_refresh_of_an_id_in_flight_outlives_a_failure():
-    """The news is still news: asked again soon, unless the server named a time."""
-    driver = Driver("a")
-    driver.take(10.0)
-    driver.scheduler.refresh("a", now=10.1)
-    driver.fail(ServerError("x", status=500, retryable=True), now=10.2)
-    assert driver.next_at == 11.0
-
-    driver.take(11.0)
-    driver.scheduler.refresh("a", now=11.1)
-    driver.fail(ServerError("x", status=503, retryable=True, retry_after=30.0), now=11.2)
-    assert driver.next_at == 41.2
-
-
-@pytest.mark.fault("C21")
-def test_a_blocked_loop_is_not_held_against_the_server():
-    """A time-out of our own doing does not back off."""
-    driver = Driver("a")
-    for now in (0.0, 5.0, 10.0):
-        driver.poll(RequestTimeoutError("x", reason="local_stall"), now=now)
-
-    assert driver.next_at == 15.0
-
-
-def test_refresh_of_a_ready_id_keeps_its_place():
+def test_poll_now_of_a_ready_id_keeps_its_place():
     """It is already due."""
     driver = Driver("a", "b")
-    driver.scheduler.count_ready(0.0)
+    driver.tick(0.0, permits=0)
 
-    assert driver.scheduler.refresh("b", now=0.0)
-    assert driver.take(0.0) == ["a", "b"]
+    assert driver.scheduler.poll_now("b", now=0.0)
+    assert driver.due(0.0) == ["a", "b"]
 
 
-def test_refresh_of_an_id_that_is_not_watched_is_nothing():
-    """Neither of an unknown nor of an ended one."""
+def test_poll_now_returns_false_for_an_id_that_is_not_watched():
+    """Neither an unknown nor an ended id is polled."""
     driver = Driver("a")
     driver.poll(COMPLETED, now=0.0)
 
-    assert not driver.scheduler.refresh("a", now=1.0)
-    assert not driver.scheduler.refresh("b", now=1.0)
-    assert driver.take(1.0) == []
+    assert not driver.scheduler.poll_now("a", now=1.0)
+    assert not driver.scheduler.poll_now("b", now=1.0)
+    assert driver.due(1.0) == []
 
 
-def test_overdue_ids_are_spread():
-    """After a pause all that came due are laid evenly over the time given, in their order."""
-    driver = Driver("a", "b", "c", "d", "later")
-    driver.take(0.0)
-    for place, task_id in enumerate(driver.taken):
-        driver.answer(PENDING, task_id=task_id, now=0.0, retry_after=1.0 + place)
-
-    driver.scheduler.spread(now=4.0, over=8.0, rand=0.5)
-
-    due = {watch.task_id: watch.due for watch in driver.scheduler}
-    assert due == {"a": 5.0, "b": 7.0, "c": 9.0, "d": 11.0, "later": 5.0}
-    assert driver.scheduler.count_ready(4.0) == 0
-    driver.scheduler.spread(now=4.0, over=8.0, rand=0.5)
-    assert due == {watch.task_id: watch.due for watch in driver.scheduler}
+# -- what changed -------------------------------------------------------------------------------
 
 
-# -- what changed ---------------------------------------------------------------------------
-
-
-def test_the_first_state_is_told():
-    """With nothing before it, the wall clock's time and the tag."""
-    scheduler = Scheduler(PollPolicy())
-    scheduler.add(["a"], now=0.0, rand=0.5, tag="t")
-    (watch,) = scheduler.take_due(0.0, limit=1)
-
-    event = scheduler.answered(watch, task(PENDING), now=0.5, unix_now=WALL, rand=0.5)
-
-    assert event == StatusChanged(
-        task_id="a", task=task(PENDING), at=WALL, tag="t", previous=None, current=PENDING
-    )
-    assert (watch.seen_at, watch.task) == (WALL, task(PENDING))
-
-
-def test_the_same_state_twice_is_no_event():
-    """Also when other fields of the answer differ."""
-    driver = Driver("a")
-    driver.poll(PENDING, now=0.0, progress=5)
-
-    assert driver.poll(PENDING, now=5.0, progress=5) is None
-    assert driver.poll(PENDING, now=10.0, progress=6) is None
-    assert driver.scheduler.get("a").task.progress == 6
-
-
-def test_a_change_of_status_is_told_in_both_directions():
-    """A task may be requeued."""
-    driver = Driver("a")
-
-    events = [
-        driver.poll(status, now=5.0 * n) for n, status in enumerate([PENDING, PROCESSING, PENDING])
-    ]
-
-    assert [(each.previous, each.current) for each in events] == [
-        (None, PENDING),
-        (PENDING, PROCESSING),
-        (PROCESSING, PENDING),
-    ]
-
-
-def test_a_change_of_progress_is_told_to_those_who_ask():
-    """From the moment somebody asks."""
-    driver = Driver("a")
+def test_change_of_progress_is_an_event_from_the_moment_it_is_wanted():
+    """And no longer when it is not."""
+    driver = Driver("a", progress=False)
     driver.poll(PROCESSING, now=0.0, progress=10)
     assert driver.poll(PROCESSING, now=5.0, progress=20) is None
 
-    driver.scheduler.progress = True
+    driver.scheduler.want_progress(wanted=True)
     event = driver.poll(PROCESSING, now=10.0, progress=15)
 
-    assert event == ProgressChanged(
-        task_id="a", task=task(PROCESSING, progress=15), at=WALL + 10, previous=20, current=15
-    )
-    assert driver.poll(PROCESSING, now=15.0, progress=15) is None
-    assert driver.poll(PROCESSING, now=20.0, progress=None).current is None
+    assert (event.previous, event.current) == (20, 15)
+    driver.scheduler.want_progress(wanted=False)
+    assert driver.poll(PROCESSING, now=15.0, progress=20) is None
 
 
 @pytest.mark.parametrize(("status", "kind"), [(COMPLETED, TaskCompleted), (FAILED, TaskFailed)])
-def test_an_end_is_told_once_and_is_the_last(status, kind):
-    """Nothing is asked or told after it, whatever comes."""
-    driver = Driver("a")
+def test_final_state_ends_an_id(status, kind):
+    """Once, and nothing follows: no poll, failure, deadline or applied state."""
+    driver = Driver("a", timeout=50.0)
 
     event = driver.poll(status, now=0.0)
 
-    assert event == kind(task_id="a", task=task(status), at=WALL)
-    watch = driver.scheduler.get("a")
-    assert (watch.final, watch.is_open, len(driver.scheduler)) == (event, False, 0)
-    assert driver.answer(COMPLETED, now=1.0) is None
-    assert driver.fail(missing(), now=1.0) is None
-    assert driver.scheduler.fed(task(FAILED), now=1.0, unix_now=WALL) is None
-    assert driver.take(100.0) == []
+    assert isinstance(event, kind)
+    tracked = driver.scheduler.get("a")
+    assert (tracked.final_event, tracked.is_open, len(driver.scheduler)) == (event, False, 0)
+    assert driver.fail(NOT_FOUND, now=1.0) is None
+    assert driver.apply(FAILED, now=1.0) == (None, None)
+    assert driver.tick(100.0)[:4] == ([], [], [], 0)
 
 
-def test_a_stall_is_told_once():
-    """When neither status nor progress changed for long; a change starts the time anew."""
+def test_response_without_a_state_leaves_the_id_in_flight():
+    """The caller may send the request again, and then records the failure."""
+    driver = Driver("a")
+    driver.tick(0.0)
+    driver.scheduler.poll_now("a", now=0.1)
+
+    error = driver.respond(PENDING, now=0.2, id="another")
+
+    assert isinstance(error, BadResponseError)
+    assert (driver.due(9.0), driver.next_at) == ([], inf)
+    assert driver.fail(error, now=9.0) is None
+    assert driver.next_at == 9.0
+
+
+def test_stall_is_found_by_the_policy():
+    """stalled_after is the policy's."""
     driver = Driver("a", policy=PollPolicy(stalled_after=100.0))
-    driver.poll(PROCESSING, now=10.0, progress=50)
-
-    assert driver.poll(PROCESSING, now=109.0, progress=50) is None
-    event = driver.poll(PROCESSING, now=120.0, progress=50)
-    assert event == TaskStalled(
-        task_id="a", task=task(PROCESSING, progress=50), at=WALL + 120, since=WALL + 10
-    )
-    assert driver.poll(PROCESSING, now=300.0, progress=50) is None
-    assert driver.poll(PROCESSING, now=310.0, progress=51) is None
-    assert driver.poll(PROCESSING, now=409.0, progress=51) is None
-    assert isinstance(driver.poll(PROCESSING, now=420.0, progress=51), TaskStalled)
-    driver.poll(PENDING, now=430.0)
-    assert isinstance(driver.poll(PENDING, now=530.0), TaskStalled)
-
-
-def test_no_stall_is_told_when_nobody_wants_to_know():
-    """``stalled_after=None``."""
-    driver = Driver("a", policy=PollPolicy(stalled_after=None))
     driver.poll(PROCESSING, now=0.0)
 
-    assert driver.poll(PROCESSING, now=1e6) is None
+    assert driver.poll(PROCESSING, now=99.0) is None
+    assert driver.poll(PROCESSING, now=104.0).kind == "task_stalled"
+    assert Driver("a", policy=PollPolicy(stalled_after=None)).apply(PENDING, now=0.0)[1]
 
 
-def test_a_state_learned_elsewhere_is_taken_in():
-    """Told like an answer; the schedule stays, and an answer in flight still counts."""
+def test_applied_state_is_an_event_and_keeps_the_schedule():
+    """A response in flight still counts."""
     driver = Driver("a")
     driver.poll(PENDING, now=0.0)
 
-    event = driver.scheduler.fed(task(PROCESSING), now=1.0, unix_now=WALL)
-    assert (event.previous, event.current) == (PENDING, PROCESSING)
+    tracked, event = driver.apply(PROCESSING, now=1.0)
+    assert (tracked, event.previous, event.current) == (
+        driver.scheduler.get("a"),
+        PENDING,
+        PROCESSING,
+    )
+    assert driver.apply(PROCESSING, now=1.5) == (tracked, None)
     assert driver.next_at == 5.0
-    driver.take(5.0)
-    assert driver.scheduler.fed(task(PENDING), now=5.1, unix_now=WALL).current is PENDING
-    assert driver.answer(PROCESSING, now=5.2).previous is PENDING
+    driver.tick(5.0)
+    assert driver.apply(PENDING, now=5.1)[1].current is PENDING
+    assert driver.respond(PROCESSING, now=5.2).previous is PENDING
 
 
-def test_an_end_learned_elsewhere_ends_the_watch():
-    """Whether the id waits, is ready or in flight; a late answer is dropped."""
-    driver = Driver("a", "b")
-    driver.take(0.0, limit=1)
+def test_applied_final_state_ends_an_id():
+    """Whether it waits, is ready or in flight; a late failure is ignored."""
+    driver = Driver("in flight", "ready", "waiting")
+    driver.tick(0.0, permits=1)
+    driver.add("waiting 2", now=1.0)
 
-    for task_id in ("a", "b"):
-        event = driver.scheduler.fed(task(COMPLETED, task_id), now=0.0, unix_now=WALL)
-        assert isinstance(event, TaskCompleted)
-    assert driver.answer(FAILED, now=0.1) is None
-    assert driver.take(10.0) == []
-    assert driver.scheduler.fed(task(COMPLETED, "c"), now=0.0, unix_now=WALL) is None
-
-
-# -- when to give up ------------------------------------------------------------------------
+    for task_id in driver.scheduler.open_ids:
+        tracked, event = driver.apply(COMPLETED, now=0.0, task_id=task_id)
+        assert tracked.final_event is event
+    assert driver.fail(OUTAGE, task_id="in flight", now=0.1) is None
+    assert driver.tick(10.0)[:4] == ([], [], [], 0)
+    assert driver.apply(COMPLETED, now=0.0, task_id="unknown") == (None, None)
 
 
-@pytest.mark.parametrize(("now", "lost"), [(0.0, False), (9.9, False), (10.0, True), (11.0, True)])
-def test_an_id_never_seen_has_a_time_of_grace(now, lost):
-    """A task just made may not be known everywhere yet."""
-    driver = Driver("a", not_found_grace=10.0)
-
-    event = driver.poll(missing(), now=now)
-
-    assert (event is not None) is lost
-    if lost:
-        assert (event.reason, event.task, event.at) == ("not_found", None, WALL + now)
-        assert isinstance(event.error, TaskNotFoundError)
-    else:
-        assert driver.next_at == now + 5.0
-
-
-def test_without_grace_the_first_not_found_ends_it():
-    """For ids that are known to be old."""
-    assert Driver("a", not_found_grace=0.0).poll(missing(), now=0.0).reason == "not_found"
-
-
-def test_a_task_that_vanished_gets_two_more_looks():
-    """A stale replica may not know it; other trouble in between is no answer."""
-    driver = Driver("a")
-    driver.poll(PROCESSING, now=0.0)
-
-    assert driver.poll(missing(), now=5.0) is None
-    assert driver.poll(OUT, now=10.0) is None
-    assert driver.poll(missing(), now=20.0) is None
-    event = driver.poll(missing(), now=25.0)
-
-    assert isinstance(event, TaskLost)
-    assert (event.reason, event.task) == ("vanished", task(PROCESSING))
-
-
-def test_a_task_seen_again_is_no_longer_missed():
-    """The count begins anew."""
-    driver = Driver("a")
-
-    for now in range(0, 100, 10):
-        driver.poll(PROCESSING, now=float(now))
-        assert driver.poll(missing(), now=now + 5.0) is None
-
-
-@pytest.mark.parametrize(("seen", "reason"), [(True, "vanished"), (False, "not_found")])
-def test_a_task_that_is_gone_is_lost_at_once(seen, reason):
-    """410 says that it will not come back."""
-    driver = Driver("a")
-    if seen:
-        driver.poll(PROCESSING, now=0.0)
-
-    assert reason == driver.poll(missing(410), now=5.0).reason
+# -- when an id is lost -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "error",
-    [
-        BadRequestError("no", status=400),
-        ServerError("no", status=501, server_message="not_implemented"),
-    ],
-    ids=["400", "501 with a message"],
+    ("grace", "now", "is_lost"),
+    [(10.0, 9.9, False), (10.0, 10.0, True), (0.0, 0.0, True)],
 )
-def test_a_refused_id_is_lost(error):
-    """The same request will fail again, and it is about this id alone."""
-    event = Driver("a").poll(error, now=0.0)
+def test_unseen_id_is_lost_when_not_found_after_its_grace(grace, now, is_lost):
+    """The grace counts from add(); the next poll comes after the usual interval."""
+    driver = Driver("a", not_found_grace=grace)
 
-    assert (event.reason, event.error) == ("refused", error)
+    event = driver.poll(NOT_FOUND, now=now)
+
+    if is_lost:
+        assert (event.reason, event.task, event.at) == ("not_found", None, UNIX_NOW + now)
+        assert (event.error, len(driver.scheduler)) == (NOT_FOUND, 0)
+    else:
+        assert (event, driver.next_at) == (None, now + 5.0)
 
 
-def test_a_refusal_that_may_pass_gets_one_more_look():
-    """Azure sends Retry-After with some 400s."""
+def test_seen_id_is_lost_at_the_third_not_found_in_a_row():
+    """A valid response starts the count again."""
     driver = Driver("a")
-    again = BadRequestError("wait", status=400, retryable=True, retry_after=7.0)
 
-    assert driver.poll(again, now=0.0) is None
-    assert driver.next_at == 7.5
-    assert driver.poll(again, now=7.5).reason == "refused"
+    outcomes = [PENDING, NOT_FOUND, NOT_FOUND, PENDING, NOT_FOUND, OUTAGE, NOT_FOUND, NOT_FOUND]
+    events = [driver.poll(each, now=max(20.0, driver.next_at)) for each in outcomes]
+
+    assert isinstance(events[-1], TaskLost)
+    assert (events[-1].reason, events[-1].task.status) == ("vanished", PENDING)
+    assert events[1:-1] == [None] * 6
 
 
-def test_an_id_is_given_up_at_its_deadline():
-    """Not before, and not after; the error says that the task may still end."""
+def test_id_is_lost_at_its_deadline():
+    """Neither before nor after it, whatever its next poll would be."""
     driver = Driver("a", timeout=12.0)
     driver.poll(PENDING, now=0.0)
-    driver.poll(OUT, now=5.0)
+    driver.poll(OUTAGE, now=5.0)
     assert driver.next_at == 12.0
 
-    assert driver.scheduler.expired(11.9, unix_now=WALL) == []
-    ((watch, event),) = driver.scheduler.expired(12.0, unix_now=WALL + 12)
+    assert driver.tick(11.9).expired == []
+    tick = driver.tick(12.0)
 
-    assert watch.final is event
-    assert (event.reason, event.task, event.at) == ("deadline", task(PENDING), WALL + 12)
+    ((tracked, event),) = tick.expired
+    assert (tracked.final_event, tick.to_poll) == (event, [])
+    assert (event.reason, event.task.status, event.at) == ("deadline", PENDING, UNIX_NOW + 12.0)
     assert isinstance(event.error, WaitTimeoutError)
-    assert (event.error.waited, event.error.last_error) == (12.0, OUT)
-    assert (event.error.task, event.error.task_id) == (task(PENDING), "a")
-    assert "may still end" in str(event.error)
-    assert driver.scheduler.expired(13.0, unix_now=WALL) == []
+    assert (event.error.waited, event.error.last_error) == (12.0, OUTAGE)
+    assert driver.tick(13.0).expired == []
 
 
-def test_a_ready_id_is_given_up_at_its_deadline_too():
-    """While it waits for a slot; the others stay in their order."""
+def test_ready_id_is_lost_at_its_deadline():
+    """While it waits for a permit; the others keep their order."""
     driver = Driver("a", timeout=10.0)
-    driver.scheduler.add(["b", "c"], now=0.0, rand=0.5)
-    driver.scheduler.add(["d"], now=0.0, rand=0.5, timeout=20.0)
-    assert driver.scheduler.count_ready(0.0) == 4
-    assert driver.next_at == 10.0
+    driver.add("b", "c")
+    driver.add("d", timeout=20.0)
+    assert driver.tick(0.0, permits=0).next_at == 10.0
 
-    ((watch, _),) = driver.scheduler.expired(10.0, unix_now=WALL)
+    tick = driver.tick(10.0, permits=0)
 
-    assert watch.task_id == "a"
-    assert driver.next_at == 20.0
-    assert driver.take(10.0) == ["b", "c", "d"]
-
-
-def test_an_expired_id_is_not_forgotten_when_others_look_first():
-    """It is not handed out, and the next look is due at once, so that its end is told."""
-    driver = Driver("a", timeout=10.0)
-
-    assert driver.take(11.0) == []
-    assert driver.next_at == 10.0
-    assert [watch.task_id for watch, _ in driver.scheduler.expired(11.0, unix_now=WALL)] == ["a"]
-    assert driver.next_at > 11.0
+    assert [tracked.task_id for tracked, _ in tick.expired] == ["a"]
+    assert (tick.ready, tick.next_at) == (3, 20.0)
+    assert driver.due(10.0) == ["b", "c", "d"]
 
 
-def test_an_expired_id_that_was_discarded_is_not_told():
-    """Nothing is told of it any more."""
-    driver = Driver("a", timeout=10.0)
-    driver.take(11.0)
+def test_id_in_flight_at_its_deadline_ends_with_its_poll():
+    """A failure is the deadline; a state counts, and if it is not final the deadline follows."""
+    failing, running, ended = (Driver("a", timeout=10.0) for _ in range(3))
+    for driver in (failing, running, ended):
+        driver.tick(9.0)
+        assert driver.tick(11.0).expired == []
 
-    driver.scheduler.discard("a")
-
-    assert driver.scheduler.expired(11.0, unix_now=WALL) == []
-
-
-def test_an_id_in_flight_at_its_deadline_ends_with_its_outcome():
-    """A failure is the deadline; an answer counts, and if it is no end the deadline follows."""
-    failing, answered, ended = (Driver("a", timeout=10.0) for _ in range(3))
-    for driver in (failing, answered, ended):
-        driver.take(9.0)
-
-    assert failing.fail(OUT, now=11.0).reason == "deadline"
-    assert answered.answer(PENDING, now=11.0).current is PENDING
-    assert answered.next_at == 10.0
-    assert [e.reason for _, e in answered.scheduler.expired(11.0, unix_now=WALL)] == ["deadline"]
-    assert ended.answer(COMPLETED, now=11.0).is_final
+    assert failing.fail(OUTAGE, now=11.0).reason == "deadline"
+    assert running.respond(PENDING, now=11.0).current is PENDING
+    assert running.next_at == 10.0
+    assert [event.reason for _, event in running.tick(11.0).expired] == ["deadline"]
+    assert ended.respond(COMPLETED, now=11.0).is_final
 
 
-def test_a_retry_after_beyond_the_deadline_is_not_waited_for():
-    """Asking again is not allowed before it is too late: the id is given up now."""
-    driver = Driver("a", timeout=30.0)
+@pytest.mark.parametrize(("retry_after", "is_lost"), [(29.0, False), (30.0, True)])
+def test_id_is_lost_when_retry_after_reaches_its_deadline(retry_after, is_lost):
+    """It could not be polled before; without a deadline it is not lost."""
+    error = RateLimitError("x", retry_after=retry_after)
 
-    event = driver.poll(RateLimitError("x", retry_after=30.0), now=0.0)
+    event = Driver("a", timeout=30.0).poll(error, now=0.0)
 
-    assert (event.reason, event.error.waited) == ("deadline", 0.0)
-    assert Driver("a", timeout=30.0).poll(RateLimitError("x", retry_after=29.0), now=0.0) is None
-
-
-def test_without_a_deadline_an_id_is_never_given_up():
-    """``timeout=None``."""
-    driver = Driver("a")
-
-    assert driver.poll(RateLimitError("x", retry_after=1e9), now=0.0) is None
-    assert driver.scheduler.expired(1e12, unix_now=WALL) == []
-    assert len(driver.scheduler) == 1
+    assert (event is not None) is is_lost
+    assert not is_lost or (event.reason, event.error.waited) == ("deadline", 0.0)
+    assert Driver("a").poll(RateLimitError("x", retry_after=1e9), now=0.0) is None
 
 
-@pytest.mark.parametrize(
-    ("error", "fatal"),
-    [
-        (AuthenticationError("x"), True),
-        (AuthenticationError("x", retryable=True), False),
-        (PermissionDeniedError("x"), True),
-        (PermissionDeniedError("x", retryable=True), False),
-        (ConfigError("x"), True),
-        (ConfigError("x", retryable=True), False),
-        (TLSError("x"), True),
-        (TransportError("x", reason="proxy"), False),
-        (TransportError("x", reason="proxy", retryable=False), True),
-        (TransportError("x"), False),
-        (TransportError("x", retryable=False), False),
-        (RateLimitError("x"), False),
-        (BadRequestError("x"), False),
-        (ServerError("x"), False),
-        (missing(), False),
-    ],
-)
-def test_trouble_with_our_set_up_is_fatal(error, fatal):
-    """Key, account, base url, certificate, proxy: the whole watch ends, not one id."""
-    assert is_fatal(error) is fatal
+# -- adaptive polling ---------------------------------------------------------------------------
 
 
-# -- what is learned ------------------------------------------------------------------------------
-
-FIFTY = [f"vid_{number:02}" for number in range(50)]
-
-
-def fifty_running(**options):
-    """Fifty tasks seen running at 0 and at 60 s."""
-    driver = Learner(*FIFTY, **options)
+def test_estimator_changes_the_next_poll():
+    """It learns from responses and applied states; ids that left without an end are forgotten."""
+    created = {"model": "m", "created_at": int(UNIX_NOW)}
+    fifty = [f"vid_{number:02}" for number in range(50)]
+    adaptive = {"policy": PollPolicy(adaptive=True), "estimator": DurationEstimator()}
+    driver = Driver(*fifty, "discarded", **adaptive)
+    driver.add("lost", timeout=62.0)
     for now in (0.0, 60.0):
-        assert len(driver.take(now)) == 50
-        for task_id in FIFTY:
-            driver.answer(PROCESSING, now=now, task_id=task_id)
-    return driver
+        driver.tick(now)
+        for task_id in (*fifty, "discarded", "lost"):
+            driver.respond(PROCESSING, now=now, task_id=task_id, **created)
+    task = driver.scheduler.get("discarded").task
+    driver.tick(65.0)
+    driver.scheduler.discard("discarded")
 
+    for task_id in fifty[:25]:
+        driver.respond(COMPLETED, now=65.0, task_id=task_id, **created)
+    for task_id in fifty[25:]:
+        driver.apply(COMPLETED, now=65.0, task_id=task_id)
 
-@pytest.mark.parametrize("status", [COMPLETED, FAILED])
-def test_an_end_teaches_how_long_a_task_ran(status):
-    """A failure too: it is an end to be found."""
-    driver = fifty_running()
-    driver.take(65.0)
-    for task_id in FIFTY:
-        assert driver.outlook().quiet_until is None
-        driver.answer(status, now=65.0, task_id=task_id)
-
-    assert driver.outlook().quiet_until == 60.0
-
-
-def test_an_end_learned_elsewhere_teaches_too():
-    """``fed()`` is like an answer."""
-    driver = fifty_running()
-    for task_id in FIFTY:
-        driver.scheduler.fed(aged(COMPLETED, task_id), now=61.0, unix_now=WALL + 61.0)
-
-    assert driver.outlook().quiet_until == 60.0
-
-
-def test_giving_up_teaches_nothing():
-    """Neither a deadline nor ``discard()`` tells when a task ends."""
-    driver = fifty_running(timeout=62.0)
-    for task_id in FIFTY[:25]:
-        driver.scheduler.discard(task_id)
-    assert len(driver.scheduler.expired(62.0, unix_now=WALL + 62.0)) == 25
-
-    assert driver.outlook().quiet_until is None
-    assert len(driver.scheduler.pace.learned) == 0
-
-
-def test_what_was_learned_is_used_for_the_next_look():
-    """After an answer; after a failure, and by a hint of the server, it is not."""
-    driver = fifty_running()
-    driver.take(65.0)
-    for task_id in FIFTY:
-        driver.answer(COMPLETED, now=65.0, task_id=task_id)
-    young = Learner("a")
-    young.scheduler.pace.learned = driver.scheduler.pace.learned
-
-    young.poll(PROCESSING, now=1.0)
+    assert driver.scheduler._pacer._observations == {}
+    young = Driver("discarded", **adaptive)
+    young.scheduler.apply(task, now=1.0, unix_now=UNIX_NOW + 1.0)
+    (observation,) = young.scheduler._pacer._observations.values()
+    assert observation.last_age == 1.0
+    young.tick(1.0)
+    young.respond(PROCESSING, now=1.0, task_id="discarded", **created)
     assert young.next_at == 16.0
-    young.poll(OUT, now=16.0)
-    assert young.next_at == 23.5
-    young.poll(PROCESSING, now=23.5, poll_after=2.0)
-    assert young.next_at == 25.5
-    young.scheduler.refresh("a", now=24.0)
-    young.poll(PROCESSING, now=24.5)
-    assert young.next_at == 39.5
-
-
-def test_a_policy_that_is_not_adaptive_learns_nothing():
-    """And keeps nothing for it."""
-    driver = fifty_running(policy=PollPolicy())
-    driver.take(65.0)
-    for task_id in FIFTY:
-        driver.answer(COMPLETED, now=65.0, task_id=task_id)
-
-    assert len(driver.scheduler.pace.learned) == 0
-    assert driver.scheduler.pace._looks == {}
-
-
-def test_an_ended_task_keeps_no_look():
-    """What was seen of it while it ran is of no use any more."""
-    driver = fifty_running()
-    first, second, *_ = driver.scheduler
-    assert {first, second} <= set(driver.scheduler.pace._looks)
-
-    driver.scheduler.fed(aged(COMPLETED, first.task_id), now=61.0, unix_now=WALL + 61.0)
-    driver.scheduler.discard(second.task_id)
-
-    assert not {first, second} & set(driver.scheduler.pace._looks)

@@ -1,8 +1,9 @@
-"""Any interleaving of what can happen to a scheduler, against a dict as its model."""
+"""Scheduler under any interleaving of calls, compared with a dict as its model."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -13,27 +14,38 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ezvideo_async._domain.events import ProgressChanged, StatusChanged
 from ezvideo_async._domain.policies import PollPolicy
 from ezvideo_async._domain.task import TaskStatus, VideoTask
+from ezvideo_async._protocol.messages import Response
+from ezvideo_async._protocol.responses import decode_task
+from ezvideo_async._scheduling.duration_estimator import DurationEstimator
 from ezvideo_async._scheduling.scheduler import Scheduler
 from ezvideo_async.errors import (
     BadRequestError,
+    BadResponseError,
     RateLimitError,
     RequestTimeoutError,
     ServerError,
     TaskNotFoundError,
 )
+from tests.support.response_bodies import BASE_URL, UNIX_NOW
 
 if TYPE_CHECKING:
     from ezvideo_async._scheduling.tracked_task import TrackedTask
 
-WALL = 1_767_225_600.0
-CREATED = datetime.fromtimestamp(WALL, UTC)
-MIN_INTERVAL = 1.0
+MIN_INTERVAL, RETAIN_ENDED = 1.0, 30.0
 
 ids = st.sampled_from("abcdef")
 rands = st.sampled_from([0.0, 0.3, 0.9])
 states = st.tuples(st.sampled_from(TaskStatus), st.sampled_from([None, 10, 20]))
-hints = st.sampled_from([None, None, 0.1, 3.0, 50.0, 1e6])
-troubles = st.sampled_from(
+hints = st.sampled_from([
+    {},
+    {},
+    {"retry-after": "0.1"},
+    {"retry-after": "50"},
+    {"retry-after": "999999"},
+    {"openai-poll-after-ms": "100"},
+    {"openai-poll-after-ms": "50000"},
+])  # fmt: skip
+failures = st.sampled_from(
     [
         BadRequestError("x", status=400),
         BadRequestError("x", status=400, retryable=True, retry_after=2.0),
@@ -49,212 +61,244 @@ troubles = st.sampled_from(
 
 @define(eq=False)
 class Known:
-    """What the model knows of one watch."""
+    """What the model knows of one record."""
 
-    watch: TrackedTask
+    tracked: TrackedTask
     deadline: float
     started: float = -inf
     in_flight: bool = False
-    is_spread: bool = False
     state: tuple[TaskStatus, int | None] | None = None
-    ended: bool = False
+    ended_at: float | None = None
     kinds: list[str] = field(factory=list)
 
     @property
-    def turn(self):
-        """What was spread comes before what came due after it."""
-        return (not self.is_spread, self.watch.due)
+    def ended(self):
+        """Whether it has had its final event."""
+        return self.ended_at is not None
+
+    @property
+    def is_idle(self):
+        """Whether it waits for its next poll."""
+        return not self.ended and not self.in_flight
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    """The scheduler keeps its promises whatever is done to it in whatever order."""
+    """The scheduler keeps its promises whatever calls come in whatever order."""
 
     @initialize(progress=st.booleans(), adaptive=st.booleans())
-    def begin(self, progress, adaptive):
-        """Start with nothing watched."""
-        policy = PollPolicy(min_interval=MIN_INTERVAL, adaptive=adaptive)
-        self.scheduler = Scheduler(policy, progress=progress, retain_ended=30.0)
+    def start(self, progress, adaptive):
+        """Start with no ids."""
+        self.scheduler = Scheduler(
+            PollPolicy(min_interval=MIN_INTERVAL, adaptive=adaptive),
+            estimator=DurationEstimator() if adaptive else None,
+            progress=progress,
+            retain_ended=RETAIN_ENDED,
+        )
+        self.progress = progress
         self.now = 100.0
         self.model = {}
-        self.dropped = []
+        self.removed = []  # discarded, restarted or evicted
+        self.retained = []  # ended, not evicted
 
-    # -- what may happen ---------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------
 
     @rule(
-        names=st.lists(ids, min_size=1, max_size=4),
+        names=st.lists(ids, min_size=1, max_size=4, unique=True),
         timeout=st.sampled_from([None, None, 0.5, 8.0, 60.0]),
         over=st.sampled_from([0.0, 4.0]),
         rand=rands,
+        restart=st.booleans(),
     )
-    def add(self, names, timeout, over, rand):
-        """Ids are added, some of them again."""
+    def add(self, names, timeout, over, rand, restart):
+        """Ids are added, some of them known."""
         expected = [
-            name
-            for name in dict.fromkeys(names)
-            if name not in self.model or self.model[name].ended
+            name for name in names if name not in self.model or (restart and self.model[name].ended)
         ]
 
-        fresh = self.scheduler.add(names, now=self.now, rand=rand, over=over, timeout=timeout)
+        added = self.scheduler.add(
+            dict.fromkeys(names),
+            now=self.now,
+            rand=rand,
+            over=over,
+            timeout=timeout,
+            restart_ended=restart,
+        )
 
-        assert [watch.task_id for watch in fresh] == expected
-        for watch in fresh:
+        assert [tracked.task_id for tracked in added] == expected
+        for tracked in added:
             deadline = inf if timeout is None else self.now + timeout
-            earlier = self.model.pop(watch.task_id, None)
+            earlier = self.model.pop(tracked.task_id, None)
             started = -inf if earlier is None else earlier.started
             latest = max(self.now + over, started + MIN_INTERVAL)
-            assert self.now <= watch.due <= min(latest, deadline)
+            assert self.now <= tracked.due <= min(latest, deadline)
             if earlier is not None:
-                self.dropped.append(earlier)
-            self.model[watch.task_id] = Known(watch, deadline, started)
+                self.removed.append(earlier)
+            self.model[tracked.task_id] = Known(tracked, deadline, started)
 
     @rule(name=ids)
     def discard(self, name):
-        """An id is dropped, in whatever state; one that has ended stays known."""
+        """An id is discarded, in whatever phase; an ended one stays known."""
         known = self.model.get(name)
+        is_watched = known is not None and not known.ended
 
-        was_open = self.scheduler.discard(name)
+        assert self.scheduler.discard(name) is (known.tracked if is_watched else None)
 
-        assert was_open is (known is not None and not known.ended)
-        if was_open:
-            self.dropped.append(self.model.pop(name))
+        if is_watched:
+            self.removed.append(self.model.pop(name))
 
-    @rule(limit=st.integers(0, 4))
-    def take(self, limit):
-        """Slots are free: those due longest get them, and none is left out."""
-        due = [known for known in self.model.values() if self._is_due(known)]
+    @rule(permits=st.integers(0, 4), over=st.sampled_from([0.0, 0.0, 0.0, 5.0, 20.0]), rand=rands)
+    def tick(self, permits, over, rand):
+        """Ids expire, are evicted, are polled by the permits, or are spread."""
+        idle = [known for known in self.model.values() if known.is_idle]
+        ready = [k for k in idle if k.tracked.due <= self.now < k.deadline]
+        ready.sort(key=lambda known: known.tracked.due)
+        before = [known.tracked.due for known in ready]
+        expired = {known.tracked for known in idle if known.deadline <= self.now}
+        evicted = [k for k in self.retained if k.ended_at + RETAIN_ENDED <= self.now]
+        calls = []
 
-        taken = self.scheduler.take_due(self.now, limit=limit)
+        def permit():
+            calls.append("permit")
+            return len(calls) <= permits
 
-        assert len(taken) == min(limit, len(due))
-        by_watch = {id(known.watch): known for known in due}
-        turns = []
-        for watch in taken:
-            known = by_watch.pop(id(watch))
-            assert self.now - known.started >= MIN_INTERVAL - 1e-9
-            turns.append(known.turn)
-            known.in_flight, known.is_spread, known.started = True, False, self.now
-        assert turns == sorted(turns)
-        if taken:
-            assert all(known.turn >= turns[-1] for known in by_watch.values())
+        def release(count):
+            assert count == len(ready) > 0
+            return over
 
-    @rule(place=st.integers(0, 9), state=states, retry=hints, poll=hints, rand=rands)
-    def answer(self, place, state, retry, poll, rand):
-        """A request is answered, also for an id that was dropped or ended meanwhile."""
-        known = self._flying(place)
-        if known is None:
-            return
-        event = self.scheduler.answered(
-            known.watch,
-            _task(known.watch.task_id, state),
-            now=self.now,
-            unix_now=WALL,
-            rand=rand,
-            retry_after=retry,
-            poll_after=poll,
+        tick = self.scheduler.tick(
+            self.now, unix_now=UNIX_NOW, rand=lambda: rand, permit=permit, release=release
         )
-        self._landed(known, event, state)
 
-    @rule(place=st.integers(0, 9), error=troubles, rand=rands)
+        assert set(tick.evicted) == {known.tracked for known in evicted}
+        self._evict(evicted)
+        assert {tracked for tracked, _ in tick.expired} == expired
+        for tracked, event in tick.expired:
+            assert event.reason == "deadline"
+            self._publish(self.model[tracked.task_id], event, None)
+        if over and ready:
+            assert (tick.to_poll, tick.ready, calls) == ([], 0, [])
+            self._check_spread(ready, before, over, rand)
+        else:
+            self._check_polled(tick.to_poll, ready, before)
+            assert tick.ready == max(0, len(ready) - permits) == len(ready) - len(tick.to_poll)
+            assert len(calls) == len(tick.to_poll) + (tick.ready > 0)
+        assert tick.next_at == self.scheduler.next_at() >= self.now
+
+    @rule(place=st.integers(0, 9), state=states, headers=hints, rand=rands, is_aged=st.booleans())
+    def respond(self, place, state, headers, rand, is_aged):
+        """A poll gets a response, if its id is still open."""
+        known = self._in_flight(place)
+        if known is None or known.ended or known in self.removed:
+            return
+        task_id = known.tracked.task_id
+        body = {"id": task_id, "status": state[0], "progress": state[1]}
+        if is_aged:
+            body |= {"created_at": int(UNIX_NOW)}
+        event = self.scheduler.observe(
+            known.tracked,
+            Response(status=200, headers=headers, body=json.dumps(body).encode()),
+            partial(decode_task, task_id=task_id, base_url=BASE_URL, unix_now=UNIX_NOW),
+            now=self.now,
+            unix_now=UNIX_NOW + self.now,
+            rand=rand,
+        )
+        known.in_flight = False
+        self._publish(known, event, state)
+
+    @rule(place=st.integers(0, 9), rand=rands)
+    def respond_without_a_state(self, place, rand):
+        """A response shows no state: its id stays in flight."""
+        known = self._in_flight(place)
+        if known is None or known.ended or known in self.removed:
+            return
+        error = BadResponseError("x")
+        assert error is self.scheduler.observe(
+            known.tracked,
+            Response(status=200, body=b"{"),
+            lambda _: error,
+            now=self.now,
+            unix_now=UNIX_NOW,
+            rand=rand,
+        )
+
+    @rule(place=st.integers(0, 9), error=failures, rand=rands)
     def fail(self, place, error, rand):
-        """A request fails."""
-        known = self._flying(place)
+        """A poll fails, also for an id that was discarded or ended meanwhile."""
+        known = self._in_flight(place)
         if known is None:
             return
-        event = self.scheduler.failed(known.watch, error, now=self.now, unix_now=WALL, rand=rand)
-        assert event is None or event.kind == "task_lost"
-        self._landed(known, event, None)
-
-    @rule(name=ids, state=states)
-    def feed(self, name, state):
-        """A state is learned elsewhere."""
-        known = self.model.get(name)
-        task = _task(name, state)
-
-        event = self.scheduler.fed(task, now=self.now, unix_now=WALL)
-
-        if known is None or known.ended:
+        event = self.scheduler.fail(
+            known.tracked, error, now=self.now, unix_now=UNIX_NOW, rand=rand
+        )
+        known.in_flight = False
+        if known.ended or known in self.removed:
             assert event is None
         else:
-            self._told(known, event, state)
+            assert event is None or event.kind == "task_lost"
+            self._publish(known, event, None)
+
+    @rule(name=ids, state=states)
+    def apply(self, name, state):
+        """A state is learned elsewhere."""
+        known = self.model.get(name)
+        task = VideoTask(id=name, status=state[0], progress=state[1])
+
+        tracked, event = self.scheduler.apply(task, now=self.now, unix_now=UNIX_NOW)
+
+        if known is None or known.ended:
+            assert (tracked, event) == (None, None)
+        else:
+            assert tracked is known.tracked
+            self._publish(known, event, state)
 
     @rule(name=ids)
-    def refresh(self, name):
-        """Somebody wants to know soon."""
+    def poll_now(self, name):
+        """An id is to be polled soon."""
         known = self.model.get(name)
 
-        is_watched = self.scheduler.refresh(name, now=self.now)
+        is_watched = self.scheduler.poll_now(name, now=self.now)
 
         assert is_watched is (known is not None and not known.ended)
         if is_watched and not known.in_flight:
-            floor = max(self.now, known.started + MIN_INTERVAL)
-            assert known.watch.due <= floor
-
-    @rule(over=st.sampled_from([0.0, 5.0, 20.0]), rand=rands)
-    def spread(self, over, rand):
-        """A pause is over."""
-        overdue = [known for known in self.model.values() if self._is_due(known)]
-
-        self.scheduler.spread(now=self.now, over=over, rand=rand)
-
-        for known in overdue:
-            known.is_spread = True
-        assert all(
-            self.now <= known.watch.due <= min(self.now + over, known.deadline) for known in overdue
-        )
+            assert known.tracked.due <= max(self.now, known.started + MIN_INTERVAL)
 
     @rule(seconds=st.sampled_from([0.01, 0.5, 1.0, 5.0, 31.0]))
     def advance(self, seconds):
-        """Time goes by, and what expired is told."""
+        """Time passes without a tick."""
         self.now += seconds
-        self._expire()
-        self.scheduler.forgotten()
-        self.model = {
-            name: known
-            for name, known in self.model.items()
-            if not known.ended or name in self.scheduler
-        }
 
     @precondition(lambda self: self.model)
-    @rule()
-    def sleep_until_next(self):
-        """The driver sleeps as long as it is told."""
+    @rule(permits=st.integers(0, 4))
+    def sleep_until_next(self, permits):
+        """The dispatcher sleeps until the next tick."""
         at = self.scheduler.next_at()
-        if self.now < at < inf:
-            self.now = at
-            self._expire()
+        if at < inf:
+            self.now = max(self.now, at)
+            self.tick(permits, 0.0, 0.5)
 
-    # -- what must hold ----------------------------------------------------------------------
+    # -- promises ----------------------------------------------------------------------------
 
     @invariant()
     def counts_the_open_ids(self):
-        """The length, the list of open ids and the look-up agree with the model."""
+        """The length, the open ids and get() agree with the model."""
         open_ids = [name for name, known in self.model.items() if not known.ended]
         assert len(self.scheduler) == len(open_ids)
         assert self.scheduler.open_ids == tuple(open_ids)
-        assert all(self.scheduler.get(name) is self.model[name].watch for name in open_ids)
+        assert all(self.scheduler.get(name) is self.model[name].tracked for name in self.model)
 
     @invariant()
-    def knows_who_is_ready(self):
-        """The number of ready ids is the number of those due and not in flight."""
-        due = [known for known in self.model.values() if self._is_due(known)]
-        assert self.scheduler.count_ready(self.now) == len(due)
-
-    @invariant()
-    def has_sane_times(self):
-        """Nothing is due after its deadline, and the next look misses no id that waits."""
-        waiting = [
-            known
-            for known in self.model.values()
-            if not known.ended and not known.in_flight and known.watch.due > self.now
-        ]
-        assert all(known.watch.due <= known.deadline for known in waiting)
+    def next_tick_is_early_enough(self):
+        """No id is due after its deadline, and the next tick misses no due id and no deadline."""
+        idle = [known for known in self.model.values() if known.is_idle]
         next_at = self.scheduler.next_at()
-        assert all(next_at <= known.watch.due for known in waiting)
+        assert all(known.tracked.due <= known.deadline for known in idle)
+        assert all(next_at <= known.deadline for known in idle)
+        assert all(next_at <= k.tracked.due for k in idle if k.tracked.due > self.now)
 
     @invariant()
-    def tells_one_end_and_nothing_after(self):
-        """Per watch at most one final event, the last."""
-        for known in (*self.model.values(), *self.dropped):
+    def ends_once(self):
+        """Each record has at most one final event, the last."""
+        for known in (*self.model.values(), *self.removed):
             finals = [
                 kind in {"task_completed", "task_failed", "task_lost"} for kind in known.kinds
             ]
@@ -265,43 +309,57 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Every id with a deadline ends by it."""
         if not hasattr(self, "model"):
             return
-        for known in (*self.model.values(), *self.dropped):
-            if known.in_flight:
-                self._landed(known, self._timed_out(known), None)
+        while self._in_flight(0):
+            self.fail(0, RequestTimeoutError("x"), 0.0)
         self.now += 100.0
-        self._expire()
+        self.tick(0, 0.0, 0.0)
         assert all(known.ended or known.deadline == inf for known in self.model.values())
 
     # -- helpers -----------------------------------------------------------------------------
 
-    def _is_due(self, known):
-        is_idle = not known.ended and not known.in_flight
-        return is_idle and known.watch.due <= self.now < known.deadline
+    def _evict(self, evicted):
+        for known in evicted:
+            self.retained.remove(known)
+            if self.model.get(known.tracked.task_id) is known:
+                self.removed.append(self.model.pop(known.tracked.task_id))
 
-    def _flying(self, place):
-        flying = [known for known in (*self.model.values(), *self.dropped) if known.in_flight]
+    def _check_polled(self, to_poll, ready, before):
+        """Those due longest are polled, each min_interval after its last poll."""
+        by_record = {known.tracked: known for known in ready}
+        polled = [by_record[tracked] for tracked in to_poll]
+        assert len(set(to_poll)) == len(to_poll)
+        assert [known.tracked.due for known in polled] == before[: len(polled)]
+        for known in polled:
+            assert self.now - known.started >= MIN_INTERVAL - 1e-9
+            known.in_flight, known.started = True, self.now
+
+    def _check_spread(self, ready, before, over, rand):
+        """The ids are due evenly, longest due first, but at their deadlines at the latest."""
+        evenly = [self.now + over * (place + rand) / len(ready) for place in range(len(ready))]
+        due = [known.tracked.due for known in ready]
+        assert all(k.tracked.due in (*evenly, k.deadline) for k in ready)
+        changed = [
+            (old, new)
+            for old, new, known in zip(before, due, ready, strict=True)
+            if new < known.deadline
+        ]
+        assert len({new for _, new in changed}) == len(changed)
+        assert all(a[1] < b[1] for a in changed for b in changed if a[0] < b[0])
+
+    def _in_flight(self, place):
+        flying = [known for known in (*self.model.values(), *self.removed) if known.in_flight]
         return flying[place % len(flying)] if flying else None
 
-    def _timed_out(self, known):
-        error = RequestTimeoutError("x")
-        return self.scheduler.failed(known.watch, error, now=self.now, unix_now=WALL, rand=0.0)
-
-    def _landed(self, known, event, state):
-        known.in_flight = False
-        if known in self.dropped or known.ended:
-            assert event is None
-        else:
-            self._told(known, event, state)
-            self._expire()
-
-    def _told(self, known, event, state):
-        if state is not None and not known.ended:
+    def _publish(self, known, event, state):
+        if state is not None:
             self._check_change(known, event, state)
             known.state = state
         if event is not None:
             known.kinds.append(event.kind)
-            known.ended = event.is_final
-            assert (known.watch.final is event) is event.is_final
+            assert (known.tracked.final_event is event) is event.is_final
+            if event.is_final:
+                known.ended_at = self.now
+                self.retained.append(known)
 
     def _check_change(self, known, event, state):
         if state[0].is_terminal:
@@ -310,27 +368,11 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert isinstance(event, StatusChanged)
             assert event.previous is (known.state and known.state[0])
             assert event.current is state[0]
-        elif known.state[1] != state[1] and self.scheduler.progress:
+        elif known.state[1] != state[1] and self.progress:
             assert isinstance(event, ProgressChanged)
             assert (event.previous, event.current) == (known.state[1], state[1])
         else:
             assert event is None or event.kind == "task_stalled"
-
-    def _expire(self):
-        for watch, event in self.scheduler.expired(self.now, unix_now=WALL):
-            known = self.model[watch.task_id]
-            assert known.watch is watch
-            assert known.deadline <= self.now
-            assert event.reason == "deadline"
-            self._told(known, event, None)
-        assert all(
-            known.ended or known.in_flight or known.deadline > self.now
-            for known in self.model.values()
-        )
-
-
-def _task(task_id, state):
-    return VideoTask(id=task_id, status=state[0], progress=state[1], created_at=CREATED)
 
 
 TestScheduler = SchedulerMachine.TestCase

@@ -1,174 +1,297 @@
-"""What a watch keeps of a task: the answer's bytes, and nothing less than the task."""
+"""Tracked task: the events that responses cause, and the errors of an id that ends without one."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from functools import partial
 from sys import getsizeof
 
 import pytest
-from attrs import asdict, evolve
-from hypothesis import given
 
-from ezvideo_async._domain.events import StatusChanged
-from ezvideo_async._domain.policies import PollPolicy
-from ezvideo_async._domain.task import VideoTask
-from ezvideo_async._scheduling.scheduler import Scheduler
+from ezvideo_async._domain.events import (
+    ProgressChanged,
+    StatusChanged,
+    TaskCompleted,
+    TaskFailed,
+    TaskLost,
+    TaskStalled,
+)
+from ezvideo_async._domain.task import TaskStatus, VideoTask
+from ezvideo_async._protocol.messages import Response
+from ezvideo_async._protocol.responses import decode_task
 from ezvideo_async._scheduling.tracked_task import TrackedTask
-from tests.support.response_bodies import outcome_of
-from tests.support.strategies import hostile_objects
+from ezvideo_async.errors import BadResponseError, ServerError, WaitTimeoutError
+from tests.support.response_bodies import BASE_URL, UNIX_NOW
 
-SAMPLES = Path(__file__).parents[2] / "samples" / "cases.jsonl"
-CASES = [json.loads(line) for line in SAMPLES.read_text("utf-8").splitlines()]
-WALL = 1_767_225_600.0
-
-
-def polled(outcome, *, policy=None):
-    """A scheduler and its one watch, which was answered so."""
-    scheduler = Scheduler(policy or PollPolicy())
-    scheduler.add([outcome.id], now=0.0, rand=0.5)
-    (watch,) = scheduler.take_due(0.0, limit=1)
-    scheduler.answered(watch, outcome, now=0.1, unix_now=WALL, rand=0.5)
-    return scheduler, watch
+PENDING, PROCESSING = TaskStatus.PENDING, TaskStatus.PROCESSING
+COMPLETED, FAILED = TaskStatus.COMPLETED, TaskStatus.FAILED
 
 
-def all_of(task):
-    """Every field, those that are not compared too."""
-    return asdict(task, recurse=False), task.raw
+def task(status, progress=None):
+    """The task that a response with this status and progress shows."""
+    return VideoTask(id="vid_1", status=status, raw_status=str(status), progress=progress)
 
 
-def assert_read_again(outcome):
-    """The state that a watch gives is the one that it was given, field by field."""
-    scheduler, watch = polled(outcome)
-
-    assert isinstance(watch.known, bytes) is watch.is_open
-    assert all_of(outcome) == all_of(watch.task) == all_of(scheduler.snapshot()[outcome.id])
-    assert (outcome.status, outcome.progress) == (watch.status, watch.progress)
+def response_with(status, progress=None, **more):
+    """A response about the task."""
+    body = {"id": "vid_1", "status": status, "progress": progress, **more}
+    return Response(status=200, body=json.dumps(body).encode())
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-@pytest.mark.parametrize("alias", [None, "another"])
-def test_every_case_is_read_again_as_it_was(case, alias):
-    """Url, times, aliases, request id and raw answer of every dialect."""
-    headers = {**(case.get("headers") or {}), "x-request-id": "req_1"}
-    outcome = outcome_of(
-        case["body"],
-        status=case["http_status"],
-        headers=headers,
-        ask=case["ask"] if alias is None else alias,
-        alias=None if alias is None else case["ask"],
+decode = partial(decode_task, task_id="vid_1", base_url=BASE_URL, unix_now=UNIX_NOW)
+
+
+class Polled:
+    """A tracked task that is polled and updated at given instants of the loop clock."""
+
+    def __init__(self, *, progress=True, stalled_after=None):
+        self.tracked = TrackedTask("vid_1", added=0.0, tag="t")
+        self.options = {"progress": progress, "stalled_after": stalled_after}
+
+    def observe(self, response, now=0.0):
+        """Observe a response, whose wall clock is that of the loop and UNIX_NOW."""
+        times = {"now": now, "unix_now": UNIX_NOW + now}
+        return self.tracked.observe(response, decode, **times, **self.options)
+
+    def record(self, state, now=0.0):
+        """Record a decoded state."""
+        times = {"now": now, "unix_now": UNIX_NOW + now}
+        return self.tracked.record(state, **times, **self.options)
+
+
+def test_first_state_is_an_event():
+    """It has no previous status; time, tag and the decoded task itself are in it."""
+    polled = Polled()
+    state = task(PENDING)
+
+    event = polled.record(state, now=5.0)
+
+    assert event == StatusChanged(
+        task_id="vid_1", task=state, at=UNIX_NOW + 5.0, tag="t", previous=None, current=PENDING
+    )
+    assert event.task is state
+    assert polled.tracked.seen_at == UNIX_NOW + 5.0
+
+
+def test_status_changes_in_both_directions():
+    """A task may be requeued; a response that was observed is kept as bytes."""
+    polled = Polled()
+    responses = [response_with(status) for status in (PENDING, PROCESSING, PENDING)]
+
+    events = [polled.observe(response) for response in responses]
+
+    assert [(event.previous, event.current) for event in events] == [
+        (None, PENDING),
+        (PENDING, PROCESSING),
+        (PROCESSING, PENDING),
+    ]
+    assert [event.task for event in events] == [task(PENDING), task(PROCESSING), task(PENDING)]
+    assert polled.tracked.content == responses[-1].body
+
+
+@pytest.mark.parametrize("observed", ["model", "progress"], ids=["decoded", "not decoded"])
+def test_change_of_progress_is_an_event_where_it_is_wanted(observed):
+    """Whether the response was decoded for it, as something else had changed, or not."""
+    more = {"model": "m"} if observed == "model" else {}
+    for wanted in (True, False):
+        polled = Polled(progress=wanted)
+        polled.observe(response_with(PROCESSING, 20))
+
+        event = polled.observe(response_with(PROCESSING, 15, **more), now=5.0)
+
+        if wanted:
+            assert isinstance(event, ProgressChanged)
+            assert (event.previous, event.current, event.tag) == (20, 15, "t")
+            assert (event.at, event.task.progress) == (UNIX_NOW + 5.0, 15)
+        else:
+            assert event is None
+        assert polled.tracked.task.progress == polled.tracked.progress == 15
+        assert (polled.tracked.seen_at, polled.tracked.changed) == (UNIX_NOW + 5.0, 5.0)
+
+
+def test_same_state_is_no_event():
+    """Also when other fields of the response differ, which are stored."""
+    polled = Polled()
+    polled.observe(response_with(PROCESSING, 20))
+
+    assert polled.observe(response_with(PROCESSING, 20), now=5.0) is None
+    assert polled.observe(response_with(PROCESSING, 20, model="m"), now=10.0) is None
+    assert polled.tracked.task.model == "m"
+    assert (polled.tracked.seen_at, polled.tracked.changed) == (UNIX_NOW + 10.0, 0.0)
+
+
+def test_only_what_may_have_changed_is_decoded():
+    """Neither a repeated response nor other progress alone is."""
+    polled, calls = Polled(), []
+    for progress in (20, 20, 25, None):
+        polled.tracked.observe(
+            response_with(PROCESSING, progress),
+            lambda response: calls.append(response) or decode(response),
+            now=0.0,
+            unix_now=UNIX_NOW,
+            **polled.options,
+        )
+
+    assert calls == [response_with(PROCESSING, 20), response_with(PROCESSING, None)]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(COMPLETED, TaskCompleted), (FAILED, TaskFailed)])
+def test_final_state_is_a_final_event(status, kind):
+    """Once it is stored, the id has ended."""
+    polled, response = Polled(), response_with(status, 100)
+
+    event = polled.observe(response)
+
+    assert event == kind(task_id="vid_1", task=decode(response), at=UNIX_NOW, tag="t")
+    assert (polled.tracked.final_event, polled.tracked.is_open) == (None, True)
+    polled.tracked.end(event)
+    assert (polled.tracked.final_event, polled.tracked.is_open) == (event, False)
+    assert polled.tracked.task is event.task
+
+
+def test_response_without_a_state_changes_nothing():
+    """The error is returned, and counted by the scheduler."""
+    polled = Polled()
+    response = response_with(PROCESSING, 20)
+    polled.observe(response)
+
+    error = polled.observe(Response(status=200, body=b"{"), now=5.0)
+
+    assert isinstance(error, BadResponseError)
+    assert (polled.tracked.content, polled.tracked.seen_at) == (response.body, UNIX_NOW)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [response_with(PROCESSING, 20), response_with(PROCESSING, 25), response_with(PENDING)],
+    ids=["repeat", "progress", "status"],
+)
+def test_valid_response_ends_a_failure_streak(outcome):
+    """Whatever it changes."""
+    polled = Polled()
+    polled.observe(response_with(PROCESSING, 20))
+    streak = polled.tracked.failure_streak()
+    streak.errors, streak.last_error = 3, ServerError("x")
+    assert polled.tracked.failure_streak() is streak
+    assert (polled.tracked.failures, polled.tracked.last_error) == (3, streak.last_error)
+
+    polled.observe(outcome)
+
+    assert (polled.tracked.failures, polled.tracked.last_error) == (0, None)
+
+
+# -- stalls -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extra", [{}, {"metadata": {"n": 1}}], ids=["repeated", "decoded"])
+def test_stall_is_an_event_once(extra):
+    """It is due when neither status nor progress has changed for so long."""
+    polled = Polled(stalled_after=100.0)
+    polled.observe(response_with(PROCESSING, 50), now=10.0)
+
+    assert polled.observe(response_with(PROCESSING, 50, **extra), now=109.0) is None
+    event = polled.observe(response_with(PROCESSING, 50), now=120.0)
+
+    assert event == TaskStalled(
+        task_id="vid_1",
+        task=task(PROCESSING, 50),
+        at=UNIX_NOW + 120.0,
+        tag="t",
+        since=UNIX_NOW + 10.0,
+    )
+    assert polled.observe(response_with(PROCESSING, 50, **extra), now=300.0) is None
+
+
+@pytest.mark.parametrize("status", [PROCESSING, PENDING])
+def test_change_starts_the_time_until_a_stall_again(status):
+    """A change of progress counts, whether it is wanted as an event or not."""
+    polled = Polled(stalled_after=100.0, progress=False)
+    polled.observe(response_with(PROCESSING, 50), now=0.0)
+    assert isinstance(polled.observe(response_with(PROCESSING, 50), now=100.0), TaskStalled)
+
+    polled.observe(response_with(status, 51), now=110.0)
+
+    assert polled.observe(response_with(status, 51), now=209.0) is None
+    assert isinstance(polled.observe(response_with(status, 51), now=210.0), TaskStalled)
+
+
+def test_no_stall_without_stalled_after():
+    """None means never."""
+    polled = Polled(stalled_after=None)
+    polled.observe(response_with(PROCESSING))
+
+    assert polled.observe(response_with(PROCESSING), now=1e6) is None
+
+
+# -- states without a poll, and ends without a state --------------------------------------------
+
+
+def test_recorded_state_replaces_the_stored_response():
+    """The next response is compared with that state, and decoded."""
+    polled = Polled()
+    response = response_with(PROCESSING, 20)
+    polled.observe(response)
+    state = task(PROCESSING, 50)
+
+    assert polled.record(state).current == 50
+    assert polled.tracked.task is state
+    assert polled.observe(response).previous == 50
+
+
+def test_current_state_is_an_event_for_a_reader_that_knows_none():
+    """It has the time at which the state was last seen."""
+    polled = Polled()
+    for now in (5.0, 9.0):
+        polled.observe(response_with(PROCESSING, 20), now=now)
+
+    assert polled.tracked.current_state() == StatusChanged(
+        task_id="vid_1",
+        task=task(PROCESSING, 20),
+        at=UNIX_NOW + 9.0,
+        tag="t",
+        previous=None,
+        current=PROCESSING,
     )
 
-    if isinstance(outcome, VideoTask):
-        assert_read_again(outcome)
-    else:
-        assert case["expect"]["raises"] is not None or alias is not None
+
+def test_lost_id_carries_its_last_error_and_state():
+    """Without a failure, and at the deadline, the error is a timeout."""
+    polled = Polled()
+    polled.observe(response_with(PENDING))
+    tracked, error = polled.tracked, ServerError("HTTP 503")
+    tracked.failure_streak().last_error = error
+
+    lost = tracked.lost("vanished", now=12.0, unix_now=UNIX_NOW)
+    assert lost == TaskLost(
+        task_id="vid_1", task=task(PENDING), at=UNIX_NOW, tag="t", error=error, reason="vanished"
+    )
+    assert lost.error is error
+    timeout = tracked.lost("deadline", now=12.0, unix_now=UNIX_NOW).error
+    assert (timeout.waited, timeout.last_error) == (12.0, error)
+    unseen = TrackedTask("vid_2", added=0.0).lost("not_found", now=3.0, unix_now=UNIX_NOW)
+    assert (unseen.task, type(unseen.error)) == (None, WaitTimeoutError)
 
 
-@given(answer=hostile_objects)
-def test_any_answer_is_read_again_as_it_was(answer):
-    """Whatever JSON it is, as long as it shows a task."""
-    outcome = outcome_of(answer)
+def test_timeout_error_says_what_to_do_next():
+    """Task, last error and id are on it."""
+    polled = Polled()
+    polled.observe(response_with(PENDING))
+    error = ServerError("HTTP 503: overloaded")
+    message = "task 'vid_1' did not finish within 12 s%s; it may still complete and be billed"
 
-    if isinstance(outcome, VideoTask):
-        assert_read_again(outcome)
+    before = polled.tracked.timeout_error(waited=12.0)
+    polled.tracked.failure_streak().last_error = error
+    after = polled.tracked.timeout_error(waited=12.0)
 
-
-def test_a_relative_url_is_read_again_against_the_same_base():
-    """A task that runs may have a url already."""
-    outcome = outcome_of({"id": "vid_x", "status": "processing", "url": "/v/1.mp4"})
-
-    assert_read_again(outcome)
-    assert polled(outcome)[1].task.url == "https://api.example.test/v/1.mp4"
-
-
-def test_a_state_that_was_fed_is_kept_itself():
-    """Its bytes, if any, may say something else by now."""
-    scheduler, watch = polled(outcome_of({"id": "vid_x", "status": "processing", "progress": 1}))
-    fed = evolve(watch.task, progress=50)
-
-    scheduler.fed(fed, now=1.0, unix_now=WALL)
-
-    assert watch.task is fed
-    assert watch.body == b""
+    assert str(before).startswith(message % "")
+    assert str(after).startswith(message % " (last error: HTTP 503: overloaded)")
+    assert (after.task, after.task_id, after.last_error) == (task(PENDING), "vid_1", error)
 
 
-def test_the_same_bytes_are_no_news():
-    """The watch goes on, its trouble is over, and the state is the same."""
-    outcome = outcome_of({"id": "vid_x", "status": "processing", "progress": 1})
-    scheduler, watch = polled(outcome)
-    (watch,) = scheduler.take_due(10.0, limit=1)
+def test_record_is_small():
+    """A hundred thousand ids are watched at once."""
+    tracked = TrackedTask("vid_1", added=0.0)
 
-    event = scheduler.answered(watch, None, now=10.1, unix_now=WALL + 10.0, rand=0.5)
-
-    assert event is None
-    assert (watch.due, watch.seen_at, watch.trouble) == (15.1, WALL + 10.0, None)
-    assert watch.task == outcome
-
-
-def test_the_same_bytes_for_long_are_a_stall():
-    """Told once, with the task read again."""
-    outcome = outcome_of({"id": "vid_x", "status": "processing"})
-    scheduler, watch = polled(outcome, policy=PollPolicy(stalled_after=15.0))
-
-    events = []
-    for now in (10.0, 20.0, 30.0):
-        scheduler.take_due(now, limit=1)
-        event = scheduler.answered(watch, None, now=now, unix_now=WALL + now, rand=0.5)
-        events.append(event and (event.kind, event.since, event.task))
-
-    assert events == [None, ("task_stalled", pytest.approx(WALL + 0.1), outcome), None]
-
-
-def test_the_same_bytes_teach_an_adaptive_policy():
-    """A task whose answers never change is seen alive, with its age known or not."""
-    for created_at, looks in ((WALL - 5.0, 1), (None, 0)):
-        outcome = outcome_of({"id": "vid_x", "status": "processing", "created_at": created_at})
-        scheduler, watch = polled(outcome, policy=PollPolicy(adaptive=True))
-        (watch,) = scheduler.take_due(10.0, limit=1)
-
-        scheduler.answered(watch, None, now=10.1, unix_now=WALL + 10.0, rand=0.5)
-
-        assert [look.alive for look in scheduler.pace._looks.values()] == [
-            pytest.approx(15.0)
-        ] * looks
-
-
-def test_a_snapshot_does_not_change():
-    """It is of one instant, and reads what was known then."""
-    outcome = outcome_of({"id": "vid_x", "status": "processing"})
-    scheduler, _ = polled(outcome)
-    scheduler.add(["other"], now=1.0, rand=0.5)
-    snapshot = scheduler.snapshot()
-
-    scheduler.fed(evolve(outcome, progress=50), now=1.0, unix_now=WALL)
-    scheduler.discard("other")
-
-    assert {"vid_x": outcome, "other": None} == snapshot
-    assert list(snapshot) == ["vid_x", "other"]
-    assert ("vid_x" in snapshot, "new" in snapshot, len(snapshot)) == (True, False, 2)
-    assert repr(snapshot) == "<the states of 2 tasks>"
-    with pytest.raises(KeyError):
-        snapshot["new"]
-
-
-def test_an_id_takes_little_room():
-    """A hundred thousand are watched at once: no slot without a reason."""
-    watch = TrackedTask("a", added=0.0)
-
-    assert getsizeof(watch) <= 180
-    assert not hasattr(watch, "__dict__")
-    assert not hasattr(watch, "__weakref__")
-
-
-def test_the_first_event_has_the_task_itself():
-    """What is told is read once."""
-    outcome = outcome_of({"id": "vid_x", "status": "processing"})
-    scheduler = Scheduler(PollPolicy())
-    scheduler.add(["vid_x"], now=0.0, rand=0.5)
-    (watch,) = scheduler.take_due(0.0, limit=1)
-
-    event = scheduler.answered(watch, outcome, now=0.1, unix_now=WALL, rand=0.5)
-
-    assert isinstance(event, StatusChanged)
-    assert event.task is outcome
+    assert getsizeof(tracked) <= 180
+    assert not hasattr(tracked, "__dict__")
+    assert not hasattr(tracked, "__weakref__")
