@@ -288,6 +288,16 @@ def test_timeout_error_says_what_to_do_next():
     assert (after.task, after.task_id, after.last_error) == (task(PENDING), "vid_1", error)
 
 
+def test_claim_is_recorded():
+    """It counts also after those who waited have left."""
+    tracked = TrackedTask("vid_1", added=0.0)
+    assert not tracked.is_claimed
+
+    tracked.claim()
+
+    assert tracked.is_claimed
+
+
 def test_record_is_small():
     """A hundred thousand ids are watched at once."""
     tracked = TrackedTask("vid_1", added=0.0)
