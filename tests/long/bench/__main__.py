@@ -1,6 +1,8 @@
 """
 Run the benchmarks: ``python -m tests.long.bench [--quick] [--rounds N] [--into DIR] [NAME ...]``.
 
+The part ``instructions`` needs valgrind and takes ``--repeats N``.
+
 Without names all of them run, and the page of figures is written anew; with names those are run,
 and their tables printed.  The name ``report`` writes the page from what is in the folder.
 """
@@ -8,17 +10,25 @@ and their tables printed.  The name ``report`` writes the page from what is in t
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
+
 from tests.long.bench.harness import Options, kept, verdicts
+from tests.long.bench.instructions import unavailable
 from tests.long.bench.report import write
 
-PROGRAMS = ("poll_cost", "schedule_cost", "memory", "lateness", "startup", "policy", "growth")
+COUNTED = "instructions"
+PROGRAMS = (
+    "poll_cost", "schedule_cost", "memory", "lateness", "startup", "policy", "growth", COUNTED,
+)  # fmt: skip
 REPORT = "report"
 ROUNDS, QUICK_ROUNDS = 7, 2
+REPEATS = 3  # are enough where they hardly differ
 
 
 def main() -> None:
@@ -27,6 +37,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *PROGRAMS, REPORT], help="all if left out")
     parser.add_argument("--quick", action="store_true", help="few rounds of small size")
     parser.add_argument("--rounds", type=int, help=f"{ROUNDS}, or {QUICK_ROUNDS} with --quick")
+    parser.add_argument("--repeats", type=int, help=f"of {COUNTED}; {REPEATS} if left out")
     parser.add_argument(
         "--into", type=Path, help="where result files go, and those of an interrupted run are"
     )
@@ -37,10 +48,16 @@ def main() -> None:
         into=chosen.into or Path(tempfile.mkdtemp(prefix="ezvideo-bench-")),
     )
     options.into.mkdir(parents=True, exist_ok=True)
-    names = chosen.names or (*PROGRAMS, REPORT)
+    counting = evolve(options, rounds=chosen.repeats or min(REPEATS, options.rounds))
+    names = chosen.names or [*PROGRAMS, REPORT]
+    if COUNTED in names and (reason := unavailable()):
+        if chosen.names:
+            parser.error(reason)
+        print(reason, file=sys.stderr)
+        names.remove(COUNTED)
     for name in (name for name in PROGRAMS if name in names):
         benchmark = import_module(f"tests.long.bench.{name}")
-        result = kept(name, benchmark.run, options)
+        result = kept(name, benchmark.run, counting if name == COUNTED else options)
         print(f"\n{told(benchmark, result['found'])}\n", flush=True)
     if REPORT in names:
         write(options.into, PROGRAMS)

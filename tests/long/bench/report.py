@@ -93,6 +93,15 @@ A loop with nothing to do, and one that does the same with aiohttp, stand beside
 
 {tables}
 """,
+    "instructions": """
+## Instructions
+
+CPU instructions of the client's process, without the kernel, counted by valgrind: unlike \
+microseconds, they hardly depend on the machine.
+64 requests are in flight on real sockets, and 64 responses arrive per wake-up of the loop.
+
+{tables}
+""",
     "policy": """
 ## When to ask
 
@@ -117,6 +126,7 @@ TAIL = """
 $ python3 noxfile.py -s bench                           # all, in half an hour; writes this page
 $ python3 noxfile.py -s bench -- --quick                # a look, in minutes; writes it too
 $ python3 noxfile.py -s bench -- poll_cost memory       # some of it, tables on the screen
+$ python3 noxfile.py -s bench -- instructions           # needs valgrind; counts in 5 minutes
 $ python3 noxfile.py -s bench -- --into results         # an interrupted run goes on from there
 $ python3 noxfile.py -s bench -- --into results report  # this page from what is there
 ```
