@@ -40,15 +40,7 @@ _PROBE_INTERVAL_MAX = 30.0  # seconds
 
 
 def health_of(error: EzVideoError | None) -> bool | None:
-    """
-    Say what the outcome of a request shows of the server's health.
-
-    Args:
-        error: The error that the request ended with; None for a valid response.
-
-    Returns:
-        True if the server is healthy, False if it is not, None if the outcome shows neither.
-    """
+    """Return True if the outcome shows a healthy server, False if an unhealthy one, else None."""
     if error is None:
         return True
     if isinstance(error, ClosedError) or (isinstance(error, ConfigError) and error.status is None):
@@ -105,13 +97,6 @@ class CircuitBreaker:
         While the circuit is open, requests sent before it opened are ignored.  A single call
         that succeeds closes it, as a probe does; one that fails does not delay the next probe.
 
-        Args:
-            error: The error that the request ended with; None for a valid response.
-            poll: False for a single call.
-            started: When the request was sent.
-            now: The loop clock.
-            rand: A number in [0, 1); the only source of chance.
-
         Returns:
             ``CircuitOpened`` or ``CircuitClosed`` when that has happened, else None.
         """
@@ -129,7 +114,6 @@ class CircuitBreaker:
         if is_healthy or not self._has_outage():
             return None
         self._opened_at = now
-        self._is_probing = False
         self._interval = _PROBE_INTERVAL
         self._schedule_probe(now, rand)
         return CircuitOpened(failures=self._failure_streak)

@@ -45,32 +45,19 @@ class SharingQueue(Protocol):
     @property
     def loop(self) -> object:
         """The event loop of the client."""
-        ...
 
     @property
     def has_waiters(self) -> bool:
         """True while a request waits in this queue."""
-        ...
 
     def serve(self, due: float) -> bool:
-        """
-        Admit the requests that may start now.
-
-        Args:
-            due: The instant a timer was set for; it counts as now when it is later.
-
-        Returns:
-            True if any was admitted.
-        """
-        ...
+        """Admit the requests that may start now or at *due*; return True if any was admitted."""
 
     def handle(self, event: TelemetryEvent) -> None:
         """Follow a change that concerns all requests."""
-        ...
 
     def recheck_calls(self) -> None:
         """Compare the waiting calls' limits with a new cool-down."""
-        ...
 
 
 class RateLimiter:
@@ -78,15 +65,12 @@ class RateLimiter:
     Decides when the next request to one server may start.
 
     Args:
-        rate: Requests per second.
+        rate: Requests per second; :meth:`set_rate` changes it.
         burst: Requests that may start at once after an idle time; None for what the rate allows
             in 50 ms, at least 1.
         max_in_flight: Requests waiting for their response at the same time.
 
     Attributes:
-        rate: As set; changed by :meth:`set_rate` only.
-        burst: As given, or what *rate* allows.
-        max_in_flight: As given.
         in_flight: Requests that wait for their response now.
         pauses: How many cool-downs and outages have begun.
         retry_quota: The quota for retries of single calls.
