@@ -9,6 +9,7 @@ none starves another.  Clients that share a budget have a queue each, served in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict, deque
 from functools import partial
 from math import inf
@@ -106,14 +107,10 @@ class AdmissionQueue:
             RequestTimeoutError: The request was not admitted by the deadline.
         """
         began = self.loop.time()
-        timeout = asyncio.timeout_at(None if deadline == inf else deadline)
-        try:
-            async with timeout:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(None if deadline == inf else deadline):
                 await self._admit_call(task_id, deadline, cool_down_max)
                 return
-        except TimeoutError:
-            if not timeout.expired():
-                raise
         message = (
             f"request not sent within {round(self.loop.time() - began, 1):g} s: "
             "the request budget is exhausted; increase rate or max_in_flight"
