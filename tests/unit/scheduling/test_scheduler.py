@@ -176,13 +176,14 @@ def test_discarded_id_is_forgotten():
     driver.respond(COMPLETED, task_id="ended", now=0.0)
     assert driver.tick(1.0, permits=0).ready == 2
     scheduler = driver.scheduler
+    scheduler.poll_now("in flight", now=1.0)
     ids = {tracked.task_id: tracked for tracked in scheduler}
 
     assert {task_id: scheduler.discard(task_id) for task_id in ids} == ids | {"ended": None}
-
     assert scheduler.discard("waiting") is None
     assert (len(scheduler), scheduler.open_ids, names(scheduler)) == (0, (), ["ended"])
     assert not any(tracked.is_open for tracked in ids.values())
+    assert scheduler._poll_again == set()
     assert driver.fail(NOT_FOUND, task_id="in flight", now=1.0) is None
     tick = driver.tick(1000.0)
     assert (tick.to_poll, tick.expired, tick.next_at) == ([], [], inf)
