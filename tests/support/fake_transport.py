@@ -1,4 +1,4 @@
-"""A transport without sockets: a scripted server in the same loop, which keeps a ledger."""
+"""Transport without sockets: a scripted server in the same event loop, recorded in a trace."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.oracle.recorder import keep
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from ezvideo_async import AsyncVideoClient, EzVideoError
+    from ezvideo_async import AsyncVideoClient
     from ezvideo_async._protocol.messages import Request
 
 Reply = tuple[int, dict[str, str], bytes]
-"""Status, headers and body."""
+"""Status, headers and body of a response."""
 
 FAULTS: dict[str, Reply] = {
     "500": (500, {}, b'{"error":{"message":"oops"}}'),
@@ -40,7 +40,7 @@ FAULTS: dict[str, Reply] = {
 
 @define
 class FakeTask:
-    """One task of the scripted server: what it says now."""
+    """One task of the scripted server, as it is now."""
 
     status: str = "pending"
     progress: int | None = None
@@ -49,41 +49,46 @@ class FakeTask:
     extra: dict[str, Any] = field(factory=dict)
 
     def body(self, task_id: str) -> bytes:
-        """Write the answer."""
+        """Return the body of a response."""
         shape = {"id": task_id, "status": self.status, "progress": self.progress, **self.extra}
         return json.dumps(shape).encode()
 
 
-class FakeLine:
-    """No connection, and never used."""
+class FakeConnection:
+    """Stands in for the connection of a response."""
 
     was_used = False
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 class FakeTransport:
     """
     Stands in for ``Transport``; unknown ids are not found.
 
+    Args:
+        trace: Records requests and responses; None for a new one.
+        tasks: The first tasks, each with its status.
+
     Attributes:
-        outage: The fault that all requests meet; a task's own fault comes after it.
-        share: The part of the requests that *outage* meets, above 0 and up to 1.
+        outage: The fault of all requests; a task's own fault comes after it.
+        share: The part of the requests that have the outage, above 0 and up to 1.
+        headers: Of every response without a fault.
     """
 
-    def __init__(self, trace: Trace | None = None) -> None:
-        self.tasks: dict[str, FakeTask] = {}
+    def __init__(self, trace: Trace | None = None, **tasks: str) -> None:
+        self.tasks = {task_id: FakeTask(status) for task_id, status in tasks.items()}
         self.trace = trace if trace is not None else Trace()
         self.outage: str | Reply | None = None
         self.share = 1.0
-        self._met = 0
+        self._count = 0
         self.headers: dict[str, str] = {}
         self.sends = 0
         self.is_closed = False
 
-    def asked(self, task_id: str | None = None) -> list[float]:
-        """When requests were sent: all, or those for one id."""
+    def request_times(self, task_id: str | None = None) -> list[float]:
+        """Return when requests were sent, all or those for one id."""
         return [
             record.at
             for record in self.trace.records
@@ -91,45 +96,39 @@ class FakeTransport:
         ]
 
     async def send(
-        self, request: Request, secret: object, **options: object
-    ) -> tuple[Response, FakeLine]:
-        """Answer as the script says, and write it down."""
+        self, request: Request, api_key: object, **options: object
+    ) -> tuple[Response, FakeConnection]:
+        """Respond by the script, and record request and response."""
         self.sends += 1
-        return await keep(self.trace, self._answer)(request, secret, **options)
+        return await keep(self.trace, self._respond)(request, api_key, **options)
 
-    async def _answer(
-        self, request: Request, _secret: object, **_options: object
-    ) -> tuple[Response, FakeLine]:
+    async def _respond(
+        self, request: Request, _api_key: object, **_options: object
+    ) -> tuple[Response, FakeConnection]:
         task = self.tasks.get(request.task_id, FakeTask(fault="not-found"))
-        fault = self._outage() or task.fault
+        fault = self._outage_of_next() or task.fault
         await asyncio.sleep(15.0 if fault == "hang" else task.latency)
         if fault == "hang":
-            raise self._timed_out(request)
-        if fault is not None:
-            status, headers, body = FAULTS[fault] if isinstance(fault, str) else fault
-            return Response(status=status, headers=headers, body=body), FakeLine()
-        return Response(
-            status=200, headers=self.headers, body=task.body(request.task_id)
-        ), FakeLine()
+            raise RequestTimeoutError("no response in time", task_id=request.task_id)
+        if fault is None:
+            fault = 200, self.headers, task.body(request.task_id)
+        status, headers, body = FAULTS[fault] if isinstance(fault, str) else fault
+        return Response(status=status, headers=headers, body=body), FakeConnection()
 
-    def _outage(self) -> str | Reply | None:
-        """The outage, for every so-manieth request."""
-        self._met += 1
-        hits = int(self._met * self.share) > int((self._met - 1) * self.share)
-        return self.outage if hits else None
-
-    @staticmethod
-    def _timed_out(request: Request) -> EzVideoError:
-        return RequestTimeoutError("no answer in time", task_id=request.task_id)
+    def _outage_of_next(self) -> str | Reply | None:
+        """Return the outage for the given share of the requests, evenly distributed."""
+        self._count += 1
+        has_outage = int(self._count * self.share) > int((self._count - 1) * self.share)
+        return self.outage if has_outage else None
 
     async def aclose(self) -> None:
-        """Remember that it was closed."""
+        """Record that it was closed."""
         self.is_closed = True
 
 
 @asynccontextmanager
 async def fake_client(transport: FakeTransport, **options: Any) -> AsyncIterator[AsyncVideoClient]:
-    """Enter a client that speaks to *transport*."""
+    """Enter a client that sends to *transport*."""
     options = {"base_url": "https://api.example.test/v1", **options}
     async with make_client("key", transport=transport, **options) as client:
         yield client
