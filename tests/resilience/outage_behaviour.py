@@ -19,7 +19,7 @@ from ezvideo_async import AsyncVideoClient, RequestBudget, RequestTimeoutError, 
 from ezvideo_async._protocol.messages import Response
 from ezvideo_async.instrumentation import PollFailed, PollSucceeded, RateLimited
 from ezvideo_async.testing import VirtualClockLoop
-from tests.support.fake_transport import FakeLine, FakeTask, FakeTransport, fake_client
+from tests.support.fake_transport import FakeConnection, FakeTask, FakeTransport, fake_client
 from tests.support.fast_server import HANG, QuickServer, Reply, answer
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class WithoutSockets(FakeTransport):
                 self.sends += 1
                 await asyncio.sleep(LATENCY)
                 status, headers, body = ANSWERS[trouble]
-                return Response(status=status, headers=dict(headers), body=body), FakeLine()
+                return Response(status=status, headers=dict(headers), body=body), FakeConnection()
 
 
 class OverSockets:

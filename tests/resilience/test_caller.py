@@ -104,7 +104,7 @@ async def test_an_id_named_many_times_is_asked_for_once() -> None:
             watcher.add("vid_0", "vid_1", "vid_1")
             watcher.add("vid_0")
             await asyncio.sleep(6.0)
-            assert len(server.asked("vid_0")) == len(server.asked("vid_1")) == 2
+            assert len(server.request_times("vid_0")) == len(server.request_times("vid_1")) == 2
             server.tasks.update({task_id: FakeTask("completed") for task_id in ids(2)})
             events = [event async for event in watcher]
 
@@ -172,8 +172,8 @@ async def test_a_slow_reader_of_a_thousand_tasks_gets_every_end() -> None:
 
     assert max(waiting) <= 1000
     assert sorted(event.task_id for event in events if event.is_final) == sorted(ids(1000))
-    assert {len(server.asked(task_id)) for task_id in ids(20)} <= {5, 6}
-    assert max(server.asked()) < 30.0
+    assert {len(server.request_times(task_id)) for task_id in ids(20)} <= {5, 6}
+    assert max(server.request_times()) < 30.0
 
 
 # -- loops and clocks -----------------------------------------------------------------------------
@@ -238,7 +238,7 @@ async def test_first_polls_of_many_new_ids_are_spread_over_the_rate() -> None:
     async with fake_client(server) as client, client.watch(many, not_found_grace=60.0) as watcher:
         assert len(watcher.open_ids) == 5_000
         await asyncio.sleep(10.0)
-        gaps = [later - earlier for earlier, later in pairwise(server.asked())]
+        gaps = [later - earlier for earlier, later in pairwise(server.request_times())]
 
         assert 990 <= len(gaps) <= 1005
         assert sum(gap == 0.0 for gap in gaps) <= 10

@@ -60,7 +60,7 @@ async def told(*states: dict[str, Any], every: float = 5.0, **options: Any) -> l
         async with client.watch(["t"], policy=STEADY, **options) as watcher:
             events = [event async for event in watcher]
         playing.cancel()
-    asked = server.asked("t")
+    asked = server.request_times("t")
     assert asked == [5.0 * number for number in range(len(asked))]
     return events
 
@@ -339,7 +339,7 @@ async def test_a_servers_wrong_clock_changes_nothing(skew: int) -> None:
     async with fake_client(server) as client, client.watch(["t"], policy=STEADY) as watcher:
         await asyncio.sleep(50.0)
 
-        assert server.asked() == [0.0, 20.0, 40.0]
+        assert server.request_times() == [0.0, 20.0, 40.0]
         assert watcher.open_ids == ("t",)
 
 

@@ -112,7 +112,7 @@ async def taught(client, server, *, duration=60.0):
 
 
 def gaps(server):
-    return [round(later - earlier, 6) for earlier, later in pairwise(server.asked("new"))]
+    return [round(later - earlier, 6) for earlier, later in pairwise(server.request_times("new"))]
 
 
 async def test_calls_of_wait_share_what_a_watch_has_learned():

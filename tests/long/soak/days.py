@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field
 
 from ezvideo_async import PollPolicy, RequestBudget, RequestTimeoutError, TransportError
+from ezvideo_async._limits.budget import rate_limiter_of
 from ezvideo_async._protocol.messages import Response
 from ezvideo_async.testing import VirtualClockLoop
 from tests.long.soak.vitals import Vitals
-from tests.support.fake_transport import FAULTS, FakeLine, FakeTransport, fake_client
+from tests.support.fake_transport import FAULTS, FakeConnection, FakeTransport, fake_client
 from tests.support.oracle import Added, Limits, Trace, check
 from tests.support.oracle.recorder import keep
 from tests.support.oracle.trace import Answered, Asked, Closed, Delivered
@@ -161,9 +162,9 @@ class Week(FakeTransport):
             raise RequestTimeoutError("no answer in time", task_id=request.task_id)
         if fault is not None:
             status, headers, body = FAULTS[fault]
-            return Response(status=status, headers=headers, body=body), FakeLine()
+            return Response(status=status, headers=headers, body=body), FakeConnection()
         body = json.dumps({"id": request.task_id, "status": life.status(loop.time())}).encode()
-        return Response(status=200, headers={}, body=body), FakeLine()
+        return Response(status=200, headers={}, body=body), FakeConnection()
 
     def _asked(self, task_id: str, now: float) -> Life:
         """Judge one request by the limits of all."""
@@ -245,7 +246,7 @@ async def read(week: Week, watcher: TaskWatcher, until: float) -> None:
 def watch(watcher: TaskWatcher, life: Life) -> None:
     """Add a task, with its number and its time limit."""
     timeout = None if life.deadline == inf else life.deadline - life.begun
-    watcher.add(life.task_id, tag=life.number, timeout=timeout)
+    watcher.add(life.task_id, tag=life.number, timeout=timeout, restart_ended=True)
 
 
 async def tell(week: Week, watcher: TaskWatcher, vitals: Vitals) -> None:
@@ -287,7 +288,7 @@ async def soak(
             task.cancel()
         await asyncio.wait(helping)
         week.end_all(loop.time())
-        watcher.close()
+        watcher.finish_adding()
         done, _ = await asyncio.wait([reading], timeout=HOUR)
         stats = watcher.stats
     for task in (*helping, *done):
@@ -300,7 +301,8 @@ async def soak(
         f"from an end to its telling, no trouble: half in {waits[len(waits) // 2]} s,"
         f" 99 % in {waits[len(waits) * 99 // 100]} s, all in {waits[-1]} s"
     )
-    print(f"second half: {vitals.summary()}; {budget.pauses} cool-downs and outages")
+    pauses = rate_limiter_of(budget).pauses
+    print(f"second half: {vitals.summary()}; {pauses} cool-downs and outages")
     if not week.born == total == week.told.total() or week.lives:
         week.breaches.append(f"{week.born} tasks begun, {total} ended, {len(week.lives)} open")
     if client.requests_sent != week.sends or stats.polls != week.sends:

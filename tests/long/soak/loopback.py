@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 from ezvideo_async import AsyncVideoClient, RequestBudget, TaskWatcher
+from ezvideo_async._limits.budget import rate_limiter_of
 from tests.long.soak.server import serve
 from tests.long.soak.vitals import Vitals
 
@@ -55,7 +56,7 @@ async def read(watcher: TaskWatcher, control: Control) -> None:
         if told and not watcher.stats.unread:  # one line for all that is there
             successors, told = await control.ask("told", *told), []
             for task_id, generation in filter(None, successors):
-                watcher.add(task_id, tag=generation)
+                watcher.add(task_id, tag=generation, restart_ended=True)
 
 
 async def tell(
@@ -96,11 +97,12 @@ async def watch(base_url: str, control: Control, minutes: float) -> list[str]:
         await asyncio.wait([reading, telling], timeout=60 * minutes, return_when="FIRST_COMPLETED")
         await stopped(telling)
         await control.ask("calm")
-        watcher.close()
+        watcher.finish_adding()
         done, _ = await asyncio.wait([reading], timeout=LAST_ENDINGS)
         await stopped(reading)
         report = await control.ask("report")
-        sent, paused, left = client.requests_sent, client.budget.pauses, watcher.stats.open
+        sent, left = client.requests_sent, watcher.stats.open
+        paused = rate_limiter_of(client.budget).pauses
     print(json.dumps(report, indent=1))
     print(
         f"requests: client {sent:,}, server {report['requests']:,}; {paused} cool-downs and outages"
