@@ -1,4 +1,4 @@
-"""The same oracle over crowds: more ids than the rate or the slots can serve, in virtual time."""
+"""Oracle over overload: more ids than the rate or the slots can serve, in virtual time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.support.oracle.recorder import read_and_note, watch_and_note
 IDS = [f"vid_{number}" for number in range(200)]
 
 
-async def watched(server, trace, *, rate, max_in_flight, seconds=100.0):
-    """Watch the crowd for a while and to its end."""
+async def watch_all(server, trace, *, rate, max_in_flight, seconds=100.0):
+    """Watch all ids for *seconds*, then until each has completed."""
     loop = asyncio.get_running_loop()
 
     def end():
@@ -30,7 +30,7 @@ async def watched(server, trace, *, rate, max_in_flight, seconds=100.0):
         await watch_and_note(client, trace, IDS)
 
 
-def crowd(trace, latency):
+def server_of(trace, latency):
     server = FakeTransport(trace)
     server.tasks.update({task_id: FakeTask("processing", latency=latency) for task_id in IDS})
     return server
@@ -41,14 +41,14 @@ def crowd(trace, latency):
     [(20.0, 64, 0.1), (1000.0, 8, 0.5)],
     ids=["rate", "slots"],
 )
-@pytest.mark.parametrize("failing", [0, 1], ids=["all well", "one hangs"])
-async def test_a_full_house_serves_all_alike(rate, max_in_flight, latency, failing):
-    """However full it is nobody starves, and one that hangs costs the others its slot only."""
+@pytest.mark.parametrize("failing", [0, 1], ids=["healthy", "one hangs"])
+async def test_overload_delays_all_ids_alike(rate, max_in_flight, latency, failing):
+    """No id starves, and a task that hangs takes its own slot only."""
     trace = Trace()
-    server = crowd(trace, latency)
+    server = server_of(trace, latency)
     for task_id in IDS[:failing]:
         server.tasks[task_id].fault = "hang"
-    await watched(server, trace, rate=rate, max_in_flight=max_in_flight)
+    await watch_all(server, trace, rate=rate, max_in_flight=max_in_flight)
 
     limits = Limits(
         rate=rate, burst=max(1.0, rate / 20), max_in_flight=max_in_flight, longest_gap=90
@@ -57,24 +57,23 @@ async def test_a_full_house_serves_all_alike(rate, max_in_flight, latency, faili
 
 
 @pytest.mark.parametrize("fault", ["429", "429-bare", "503", "hang"])
-async def test_a_full_house_holds_back_when_it_must(fault):
-    """A crowd at its full rate meets trouble of all: cool-down, cut and probes are kept to."""
+async def test_overload_keeps_to_cool_downs_and_probes(fault):
+    """At the full rate all requests fail: cool-down, rate cut and probes hold."""
     trace = Trace()
-    server = crowd(trace, 0.1)
+    server = server_of(trace, 0.1)
     loop = asyncio.get_running_loop()
     for at, outage in ((30.0, fault), (45.0, None), (70.0, fault), (72.0, None)):
         loop.call_later(at, setattr, server, "outage", outage)
-    await watched(server, trace, rate=20.0, max_in_flight=8, seconds=150.0)
+    await watch_all(server, trace, rate=20.0, max_in_flight=8, seconds=150.0)
 
     assert check(trace, Limits(rate=20.0, burst=1.0, max_in_flight=8, longest_gap=150.0)) == []
 
 
-async def test_all_endings_wait_for_a_reader_however_many_they_are():
-    """2,000 endings lie unread until the reader comes, and it gets each of them."""
+async def test_unread_final_events_are_kept_for_a_late_reader():
+    """It gets each of 2,000."""
     trace = Trace()
     ids = [f"vid_{number}" for number in range(2000)]
-    server = FakeTransport(trace)
-    server.tasks.update({task_id: FakeTask("failed") for task_id in ids})
+    server = FakeTransport(trace, **dict.fromkeys(ids, "failed"))
     budget = RequestBudget(rate=1000.0)
     async with fake_client(server, budget=budget) as client, client.watch() as watcher:
         for task_id in ids:

@@ -1,4 +1,4 @@
-"""A watcher under any mix of adds, discards, answers, faults, reads, stalls, readers and exits."""
+"""State machine of a watcher: any mix of adds, discards, responses, faults, stalls and readers."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ezvideo_async import (
-    AsyncVideoClient,
     AuthenticationError,
-    PollPolicy,
     RequestBudget,
-    TaskWatcher,
     VideoTask,
 )
 from ezvideo_async.instrumentation import TaskEnded
 from ezvideo_async.testing import VirtualClockLoop
 from tests.support.cancellation import CancelledAt
+from tests.support.clients import make_client
 from tests.support.fake_transport import FAULTS, FakeTask, FakeTransport
 from tests.support.oracle import (
     AddedAgain,
     Asked,
     Complained,
     Discarded,
+    Finished,
     Joined,
     Left,
     Limits,
@@ -41,27 +40,27 @@ from tests.support.oracle import (
 from tests.support.oracle.recorder import read_and_note
 
 IDS = [f"vid_{letter}" for letter in "abcdef"]
-WORDS = ["pending", "processing", "completed", "failed"]
-PASSING_FAULTS = sorted({*FAULTS, "hang"} - {"firewall"})  # which is fatal in the end
+STATUSES = ["pending", "processing", "completed", "failed"]
+TRANSIENT_FAULTS = sorted({*FAULTS, "hang"} - {"firewall"})  # in the end that one is fatal
 OUTAGES = ["500", "503", "429", "429-bare", "html", "garbage", "hang"]
-TIMEOUT = 3600.0  # seconds until an id is given up
+TIMEOUT = 3600.0  # seconds until an id is lost
 
-REFUSED = (401, {}, b'{"error":{"code":"invalid_api_key","message":"no"}}')
-SERVERS_CLOCK = 1_800_000_000  # Unix seconds, years away from ours
+REFUSED_KEY = (401, {}, b'{"error":{"code":"invalid_api_key","message":"no"}}')
+SERVER_UNIX_NOW = 1_800_000_000  # years away from our clock
 
 ids = st.sampled_from(IDS)
 
 
-def throttled(seconds, *, as_date):
-    """A 429 with a Retry-After in seconds, or as a date of a server whose clock is off."""
+def rate_limited(seconds, *, as_date):
+    """Return a 429 with a Retry-After in seconds, or as a date of a server whose clock is off."""
     if not as_date:
         return 429, {"retry-after": str(seconds)}, b""
-    date, until = (formatdate(SERVERS_CLOCK + each, usegmt=True) for each in (0, seconds))
+    date, until = (formatdate(SERVER_UNIX_NOW + each, usegmt=True) for each in (0, seconds))
     return 429, {"date": date, "retry-after": until}, b""
 
 
 class CountingLoop(VirtualClockLoop):
-    """Counts how often it goes round."""
+    """Counts its iterations."""
 
     rounds = 0
 
@@ -71,16 +70,16 @@ class CountingLoop(VirtualClockLoop):
 
 
 class CallersOwnError(Exception):
-    """What a loop's body raises."""
+    """Raised in the body of a loop."""
 
 
 class WatcherMachine(RuleBasedStateMachine):
-    """Drives one watcher over a scripted server and holds the trace against the oracle."""
+    """Drives one watcher over a scripted server, and checks the trace with the oracle."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = CountingLoop()
-        self.loop.set_exception_handler(self._complain)
+        self.loop.set_exception_handler(self._note_complaint)
         self.trace = Trace()
         self.server = FakeTransport(self.trace)
         self.limits = Limits(
@@ -101,7 +100,7 @@ class WatcherMachine(RuleBasedStateMachine):
             self.note(Woke(self.loop.rounds, self.loop.time(), self.calls))
 
     def call(self, function, *arguments, **options):
-        """Call something of the watcher's inside the loop."""
+        """Call a function inside the loop."""
 
         async def call():
             return function(*arguments, **options)
@@ -109,18 +108,18 @@ class WatcherMachine(RuleBasedStateMachine):
         return self.run(call())
 
     def note(self, record):
-        """Add to the trace."""
+        """Add a record to the trace."""
         self.trace.records.append(record)
 
     def now(self):
-        """The loop clock."""
+        """Return the loop clock."""
         return self.loop.time()
 
-    def _hear(self, signal):
-        if isinstance(signal, TaskEnded):
-            self.trace.ended(signal.task_id, self.now())
+    def _observe(self, event):
+        if isinstance(event, TaskEnded):
+            self.trace.ended(event.task_id, self.now())
 
-    def _complain(self, _loop, context):
+    def _note_complaint(self, _loop, context):
         self.note(Complained(context["message"], self.now()))
 
     # -- lifetime ---------------------------------------------------------------------------------
@@ -128,25 +127,22 @@ class WatcherMachine(RuleBasedStateMachine):
     @initialize(progress=st.booleans(), seed=st.integers(0, 999))
     def enter(self, progress, seed):
         """Enter a watcher that stays open."""
-        self.client = AsyncVideoClient(
+        self.client = make_client(
             "key",
+            transport=self.server,
             base_url="https://api.example.test/v1",
             budget=RequestBudget(rate=50.0, max_in_flight=3),
             rand=random.Random(seed).random,
-            observers=[self._hear],
+            observers=[self._observe],
         )
-        self.client._transport = self.server
         self.progress = progress
-        self.run(self.client.__aenter__())
         self._enter_watcher()
 
     def _enter_watcher(self):
-        self.watcher = TaskWatcher(
-            self.client, policy=PollPolicy(), progress=self.progress, timeout=TIMEOUT
-        )
+        self.watcher = self.client.watch(progress=self.progress, timeout=TIMEOUT)
         self.reader = self._join(frozenset(), later=True)
         self.run(self.watcher.__aenter__())
-        # A loop that was begun is owed every ending, for ever.
+        # Iteration that has begun gets every final event, however late.
         self.run(self._read_for(self.watcher, self.reader, asyncio.sleep(0)))
 
     def _join(self, watches, **how):
@@ -163,7 +159,7 @@ class WatcherMachine(RuleBasedStateMachine):
         assert self.client.budget.in_flight == 0
 
     def teardown(self):
-        """Heal the server, let ten minutes pass: every watch has had exactly one ending."""
+        """Heal the server, let ten minutes pass: every watch has exactly one final event."""
         try:
             if hasattr(self, "watcher"):
                 self._end_all()
@@ -197,7 +193,7 @@ class WatcherMachine(RuleBasedStateMachine):
 
     @rule(chosen=st.lists(ids, min_size=1, max_size=6))
     def add(self, chosen):
-        """Add ids; each that is not watched begins a new watch, for the others nothing changes."""
+        """Add ids; each that is not watched begins a new watch, the others are left alone."""
         for task_id in chosen:
             self.call(self._add, task_id)
 
@@ -207,7 +203,7 @@ class WatcherMachine(RuleBasedStateMachine):
             self.watcher.add(task_id, tag="again")
         else:
             number = self.trace.added(task_id, self.now(), deadline=self.now() + TIMEOUT)
-            self.watcher.add(task_id, tag=number)
+            self.watcher.add(task_id, tag=number, restart_ended=True)
 
     @rule(task_id=ids)
     def discard(self, task_id):
@@ -219,20 +215,20 @@ class WatcherMachine(RuleBasedStateMachine):
             self.note(Discarded(task_id, self.trace.numbers[task_id], self.now()))
 
     @rule(task_id=ids)
-    def refresh(self, task_id):
-        """Ask to look soon."""
-        self.call(self.watcher.refresh, task_id)
+    def poll_now(self, task_id):
+        """Poll an id as soon as possible."""
+        self.call(self.watcher.poll_now, task_id)
 
     @precondition(lambda self: self._in_flight())
-    @rule(data=st.data(), what=st.sampled_from(["refresh", "discard", "end", "again"]))
-    def meddle_with_a_poll_in_flight(self, data, what):
-        """While an id is asked for it is refreshed, discarded, ended, or discarded and added."""
+    @rule(data=st.data(), what=st.sampled_from(["poll_now", "discard", "end", "again"]))
+    def change_an_id_in_flight(self, data, what):
+        """Poll again, discard, end, or discard and add an id that is in flight."""
         task_id = data.draw(st.sampled_from(self._in_flight()))
         match what:
-            case "refresh":
-                self.call(self.watcher.refresh, task_id)
+            case "poll_now":
+                self.call(self.watcher.poll_now, task_id)
             case "end":
-                self.run(self._read_for(self.watcher, self.reader, self._feed(task_id, "failed")))
+                self.run(self._read_for(self.watcher, self.reader, self._apply(task_id, "failed")))
             case _:
                 self.call(self._discard, task_id)
         if what == "again":
@@ -243,51 +239,51 @@ class WatcherMachine(RuleBasedStateMachine):
         flying = {record.task_id for record in asked if record.ended is None}
         return sorted(flying.intersection(self.watcher.open_ids))
 
-    @rule(task_id=ids, word=st.sampled_from(WORDS))
-    def feed(self, task_id, word):
-        """Tell a state learned elsewhere."""
-        self.run(self._feed(task_id, word))
+    @rule(task_id=ids, status=st.sampled_from(STATUSES))
+    def apply(self, task_id, status):
+        """Apply a state learned elsewhere."""
+        self.run(self._apply(task_id, status))
 
-    async def _feed(self, task_id, word):
+    async def _apply(self, task_id, status):
         if task_id in self.watcher.open_ids:
-            self.trace.answered(task_id, self.now(), word)
-        self.watcher.apply(VideoTask.from_dict({"id": task_id, "status": word}))
+            self.trace.answered(task_id, self.now(), status)
+        self.watcher.apply(VideoTask.from_dict({"id": task_id, "status": status}))
 
     # -- what the server does ---------------------------------------------------------------------
 
     @rule(
         task_id=ids,
-        word=st.sampled_from(WORDS),
+        status=st.sampled_from(STATUSES),
         progress=st.integers(0, 100),
         latency=st.sampled_from([0.0, 0.2, 3.0]),
     )
-    def server_shows(self, task_id, word, progress, latency):
+    def server_shows(self, task_id, status, progress, latency):
         """From now on the server shows this state."""
-        self.server.tasks[task_id] = FakeTask(status=word, progress=progress, latency=latency)
+        self.server.tasks[task_id] = FakeTask(status=status, progress=progress, latency=latency)
 
     @rule(task_id=ids)
     def server_forgets(self, task_id):
         """From now on the server does not know the id."""
         self.server.tasks.pop(task_id, None)
 
-    @rule(task_id=ids, fault=st.sampled_from(PASSING_FAULTS))
+    @rule(task_id=ids, fault=st.sampled_from(TRANSIENT_FAULTS))
     def server_fails(self, task_id, fault):
-        """From now on requests for this id meet a fault."""
+        """From now on requests for this id have a fault."""
         self.server.tasks.setdefault(task_id, FakeTask()).fault = fault
 
     @rule(task_id=ids)
     def server_heals(self, task_id):
-        """From now on requests for this id are answered."""
+        """From now on requests for this id have no fault."""
         self.server.tasks.setdefault(task_id, FakeTask()).fault = None
 
     @rule(outage=st.sampled_from(OUTAGES), share=st.sampled_from([1.0, 1.0, 0.5, 0.1]))
     def outage(self, outage, share):
-        """From now on all requests, or a part of them, meet a fault."""
+        """From now on all requests, or a part of them, have a fault."""
         self.server.outage, self.server.share = outage, share
 
     @rule()
     def heal(self):
-        """The outage is over."""
+        """End the outage."""
         self._heal()
 
     @rule(
@@ -295,21 +291,21 @@ class WatcherMachine(RuleBasedStateMachine):
         as_date=st.booleans(),
         share=st.sampled_from([1.0, 0.2]),
     )
-    def throttle(self, seconds, as_date, share):
-        """From now on all requests, or a part of them, are told to come back later."""
-        self.server.outage = throttled(seconds, as_date=as_date)
+    def limit_the_rate(self, seconds, as_date, share):
+        """From now on all requests, or a part of them, get a 429."""
+        self.server.outage = rate_limited(seconds, as_date=as_date)
         self.server.share = share
 
     # -- time -------------------------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 5.0, 17.0, 90.0]))
     def advance(self, seconds):
-        """Let time pass: nobody reads."""
+        """Let time pass, without a reader."""
         self.run(asyncio.sleep(seconds))
 
     @rule(seconds=st.sampled_from([0.5, 3.0, 60.0]))
     def stall(self, seconds):
-        """The loop is blocked, or the machine sleeps: the clock jumps over timers."""
+        """Block the loop, or let the machine sleep: the clock jumps over timers."""
         self.loop._now += seconds
         self.note(Stalled(seconds, self.now()))
         self.run(asyncio.sleep(0))
@@ -325,7 +321,7 @@ class WatcherMachine(RuleBasedStateMachine):
             self.trace.delivered(event, self.now(), reader=self.reader)
 
     async def _read_for(self, events, reader, meanwhile):
-        """Wait for an event while *meanwhile* goes on, then cancel the wait."""
+        """Wait for an event until *meanwhile* is done, then cancel the wait."""
         reading = asyncio.ensure_future(anext(events))
         await asyncio.sleep(0)
         if not reading.done():
@@ -333,22 +329,26 @@ class WatcherMachine(RuleBasedStateMachine):
         await meanwhile
         reading.cancel()
         await asyncio.wait([reading])
-        if not reading.cancelled():
+        if reading.cancelled():
+            return
+        if isinstance(reading.exception(), StopAsyncIteration):
+            self.note(Finished(self.now(), reader))
+        else:
             self.trace.delivered(reading.result(), self.now(), reader=reader)
 
     @rule(seconds=st.sampled_from([0.0, 2.0, 6.0]))
     def cancel_a_read(self, seconds):
-        """Wait for an event, and cancel the wait: nothing may get lost by it."""
+        """Wait for an event, and cancel the wait; no event may get lost."""
         self.run(self._read_for(self.watcher, self.reader, asyncio.sleep(seconds)))
 
-    @rule(task_id=ids, word=st.sampled_from(WORDS))
-    def cancel_a_read_as_an_event_comes(self, task_id, word):
-        """An event comes and the wait for it is cancelled at the same instant."""
-        self.run(self._read_for(self.watcher, self.reader, self._feed(task_id, word)))
+    @rule(task_id=ids, status=st.sampled_from(STATUSES))
+    def cancel_a_read_as_an_event_comes(self, task_id, status):
+        """Cancel the wait for an event at the instant at which it comes."""
+        self.run(self._read_for(self.watcher, self.reader, self._apply(task_id, status)))
 
     @rule(at=st.integers(1, 3))
     def cancel_a_read_at_a_suspension(self, at):
-        """Wait for a while for an event, and be cancelled at the k-th suspension."""
+        """Wait for an event for some seconds, cancelled at the k-th suspension."""
 
         async def read():
             async with asyncio.timeout(7.0):
@@ -363,7 +363,7 @@ class WatcherMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.subscription is None)
     @rule(chosen=st.lists(ids, max_size=4, unique=True), replay=st.booleans())
     def subscribe(self, chosen, replay):
-        """A second reader joins, for some ids or for all."""
+        """Subscribe to some ids or to all."""
         self.run(self._subscribe(chosen, replay))
 
     async def _subscribe(self, chosen, replay):
@@ -377,16 +377,13 @@ class WatcherMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.subscription is not None)
     @rule(seconds=st.sampled_from([0.0, 2.0]))
     def read_the_subscription(self, seconds):
-        """The second reader waits for an event for a while."""
-        if self.subscription.has_ended:
-            self._read_to_the_end(self.subscription, self.subscribed)
-        else:
-            self.run(self._read_for(self.subscription, self.subscribed, asyncio.sleep(seconds)))
+        """Wait for an event of the subscription for some seconds."""
+        self.run(self._read_for(self.subscription, self.subscribed, asyncio.sleep(seconds)))
 
     @precondition(lambda self: self.subscription is not None)
     @rule()
     def leave_the_subscription(self):
-        """The second reader goes."""
+        """Leave the subscription."""
         self._leave_subscription()
 
     def _leave_subscription(self):
@@ -398,7 +395,7 @@ class WatcherMachine(RuleBasedStateMachine):
 
     @rule(raises=st.booleans())
     def leave(self, raises):
-        """The reader breaks out of its loop, or raises in it, and later watches anew."""
+        """Leave the watcher, by ``break`` or an exception, and later enter a new one."""
         error = CallersOwnError()
         self._leave_watcher(*((CallersOwnError, error, None) if raises else ()))
         self.run(asyncio.sleep(30.0))
@@ -407,13 +404,13 @@ class WatcherMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.watcher.open_ids)
     @rule()
     def refuse_the_key(self):
-        """The key is refused: what is unread is told, then the watch ends and names who is open."""
+        """Refuse the key: after the unread events an error with the open ids is raised."""
         self._heal()
         for task in self.server.tasks.values():
             task.fault = None
         self.run(asyncio.sleep(700.0))
         if self.watcher.open_ids:
-            self.server.outage = REFUSED
+            self.server.outage = REFUSED_KEY
             self._read_to_the_end(self.watcher, self.reader)
             raised = [record for record in self.trace.records if isinstance(record, Raised)]
             assert isinstance(raised[-1].error, AuthenticationError)
@@ -421,11 +418,11 @@ class WatcherMachine(RuleBasedStateMachine):
             self._leave_watcher()
             self._enter_watcher()
 
-    # -- judging ----------------------------------------------------------------------------------
+    # -- checking ---------------------------------------------------------------------------------
 
     @invariant()
     def promises_hold(self):
-        """Nothing that happened so far breaks a promise."""
+        """No promise is broken so far."""
         if hasattr(self, "watcher"):
             self.note(Unread(self.watcher.stats.unread, self.now(), self.reader))
         assert check(self.trace, self.limits) == []
