@@ -86,12 +86,13 @@ class AsyncVideoClient:
         headers: Mapping[str, str] | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
-        timeout = validate_seconds("request_timeout", request_timeout, low=0.001)
+        source = _or_environment(api_key, "EZVIDEO_API_KEY", None)
+        del api_key
         try:
-            source = _or_environment(api_key, "EZVIDEO_API_KEY", None)
+            timeout = validate_seconds("request_timeout", request_timeout, low=0.001)
             credentials = Credentials(source, timeout=timeout)
         finally:
-            del api_key, source  # no traceback shows it
+            del source  # no traceback shows it
         self._base_url = validate_base_url(
             _or_environment(base_url, "EZVIDEO_BASE_URL", DEFAULT_BASE_URL)
         )
