@@ -1,4 +1,4 @@
-"""What the client writes to the log, and when it is silent."""
+"""Log records of a client: at which level, and when there is none."""
 
 from __future__ import annotations
 
@@ -8,46 +8,54 @@ import pytest
 
 from ezvideo_async import AsyncVideoClient, EzVideoError
 from ezvideo_async.testing import FakeVideoServer
+from tests.support.fake_transport import FakeTransport, fake_client
+from tests.support.raw_server import KEY, client_of
 
-KEY = "canary-0123456789"
 
-
-async def test_each_request_is_a_line_at_debug(caplog: pytest.LogCaptureFixture) -> None:
-    """An answer is logged with its status, a failure with its error, and the key with neither."""
+async def test_each_request_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    """With the status or the error; the API key is in neither."""
     caplog.set_level(logging.DEBUG, "ezvideo_async")
-    async with (
-        FakeVideoServer() as server,
-        AsyncVideoClient(KEY, base_url=server.base_url) as client,
-    ):
+    async with FakeVideoServer() as server, client_of(server) as client:
         task_id = server.add_task()
         await client.retrieve(task_id)
         with pytest.raises(EzVideoError):
             await client.retrieve("vid_none")
-    answered, failed = [record.getMessage() for record in caplog.records]
+    succeeded, failed = [record.getMessage() for record in caplog.records]
 
-    assert answered == f"'{task_id}': pending, after 0.000 s"
-    assert failed.startswith("'vid_none': HTTP 404: the server knows no task of this id")
-    assert KEY not in answered + failed
+    assert succeeded == f"'{task_id}': pending, after 0.000 s"
+    assert failed.startswith("'vid_none': HTTP 404: the server has no task with this id")
+    assert KEY not in succeeded + failed
 
 
-async def test_the_happy_path_is_silent_above_debug(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is logged at INFO or above while all is well."""
+async def test_success_is_not_logged_above_debug(caplog: pytest.LogCaptureFixture) -> None:
+    """There is no record at INFO or above without a failure."""
     caplog.set_level(logging.INFO, "ezvideo_async")
-    async with (
-        FakeVideoServer() as server,
-        AsyncVideoClient(KEY, base_url=server.base_url) as client,
-    ):
+    async with FakeVideoServer() as server, client_of(server) as client:
         await client.wait(server.add_task())
 
     assert caplog.records == []
 
 
 @pytest.mark.fault("X7")
-async def test_a_key_sent_in_clear_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Plain http to another machine is one warning, at the door."""
-    async with AsyncVideoClient(KEY, base_url="http://gateway.example.test:3000/v1"):
-        pass
+async def test_api_key_sent_unencrypted_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """When the client is bound; entering it again warns no more."""
+    async with AsyncVideoClient(KEY, base_url="http://gateway.example.test:3000/v1") as client:
+        await client.__aenter__()
 
     assert [record.getMessage() for record in caplog.records] == [
-        "the key goes to http://gateway.example.test:3000/v1 in clear: use https if it can"
+        "the API key is sent unencrypted to http://gateway.example.test:3000/v1; use https"
+    ]
+
+
+async def test_interval_stretched_by_the_budget_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One record at INFO has both intervals."""
+    caplog.set_level(logging.INFO, "ezvideo_async")
+    async with fake_client(FakeTransport()) as client:
+        async with client.watch(f"vid_{number}" for number in range(900)) as watcher:
+            watcher.add(*(f"more_{number}" for number in range(100)))
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "900 tasks at 100 requests per second: each is polled every 9.0 s instead of 5.0 s"
     ]
