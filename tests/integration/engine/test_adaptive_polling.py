@@ -1,4 +1,4 @@
-"""An adaptive policy in a watch: fewer requests, ends found no later, and what it is taught."""
+"""Adaptive polling in a watch: fewer requests, final states detected no later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.fake_transport import FakeTask, FakeTransport, fake_client
 FIXED, ADAPTIVE = PollPolicy(), PollPolicy(adaptive=True)
 STEADY = PollPolicy(jitter=0.0, adaptive=True)
 ENOUGH = 50
-"""Ends after which there is a quiet time."""
+"""Finished tasks after which the estimator predicts."""
 
 
 def linear(share):
@@ -31,14 +31,14 @@ def stuck(share):
 
 @define
 class TimedTask(FakeTask):
-    """A task that runs by the loop's clock, from *begun* on."""
+    """A task that runs by the loop clock, from *begun* on."""
 
     begun: float = 0.0
     duration: float = 60.0
     shown: object = None
 
     def body(self, task_id):
-        """Write the answer of this instant."""
+        """Return the body of a response at this instant."""
         share = (asyncio.get_running_loop().time() - self.begun) / self.duration
         self.status = "completed" if share >= 1.0 else "processing"
         self.progress = self.shown(share) if self.shown and share < 1.0 else None
@@ -46,13 +46,13 @@ class TimedTask(FakeTask):
 
 
 def new_task(**options):
-    """Begin now; in virtual time the wall clock stands, and so does the time of creation."""
+    """Begin a task now; in virtual time the wall clock stands still."""
     created = {"created_at": int(time.time()), "model": "m"}
     return TimedTask(begun=asyncio.get_running_loop().time(), extra=created, **options)
 
 
-async def watched(client, server, policy, shown, count=300):
-    """Begin a task a second; the seconds from each end to its event, in the order of creation."""
+async def detection_delays(client, server, policy, shown, count=300):
+    """Begin a task per second; return the seconds from each end to its event, by id."""
     chance = random.Random(5)
     loop, late = asyncio.get_running_loop(), {}
 
@@ -75,16 +75,16 @@ async def watched(client, server, policy, shown, count=300):
 
 
 async def cost_and_detection(policy, shown):
-    """Requests, and the mean of the seconds from the end to the event."""
+    """Return the requests, and the mean and most seconds from end to event."""
     server = FakeTransport()
     async with fake_client(server, rand=random.Random(7).random) as client:
-        late = await watched(client, server, policy, shown)
+        late = await detection_delays(client, server, policy, shown)
     assert len(late) == 300
     return server.sends, fmean(late), max(late)
 
 
-async def test_learning_saves_requests_and_finds_ends_no_later():
-    """300 tasks with honest progress: a third of the requests, and of the lateness, is gone."""
+async def test_adaptive_policy_needs_fewer_requests_and_detects_sooner():
+    """With linear progress, it saves a third of the requests and of the delay."""
     requests, mean, _ = await cost_and_detection(FIXED, linear)
     fewer, sooner, longest = await cost_and_detection(ADAPTIVE, linear)
 
@@ -93,8 +93,8 @@ async def test_learning_saves_requests_and_finds_ends_no_later():
     assert longest < 16.5
 
 
-async def test_a_server_that_lies_costs_no_detection():
-    """Progress that stops at 99 % is not trusted; what is saved is the quiet time alone."""
+async def test_misleading_progress_delays_no_detection():
+    """Progress that stops at 99 % is not trusted; only polls in the quiet time are saved."""
     requests, mean, _ = await cost_and_detection(FIXED, stuck)
     fewer, sooner, longest = await cost_and_detection(ADAPTIVE, stuck)
 
@@ -103,8 +103,8 @@ async def test_a_server_that_lies_costs_no_detection():
     assert longest < 16.5
 
 
-async def taught(client, server, *, duration=60.0):
-    """Let as many tasks end at once as teach a quiet time."""
+async def finish_many(client, server, *, duration=60.0):
+    """Let enough tasks finish at once for a prediction."""
     ids = [f"old_{number}" for number in range(ENOUGH)]
     server.tasks.update({task_id: new_task(duration=duration) for task_id in ids})
     async with client.watch(ids, policy=STEADY) as watcher:
@@ -115,11 +115,11 @@ def gaps(server):
     return [round(later - earlier, 6) for earlier, later in pairwise(server.request_times("new"))]
 
 
-async def test_calls_of_wait_share_what_a_watch_has_learned():
-    """One client is one server: the next call begins with what the last ones saw."""
+async def test_wait_uses_the_estimates_of_a_watch():
+    """All calls and watchers of a client share them."""
     server = FakeTransport()
     async with fake_client(server) as client:
-        await taught(client, server)
+        await finish_many(client, server)
         server.tasks["new"] = new_task()
         await client.wait("new", policy=STEADY)
 
@@ -128,11 +128,11 @@ async def test_calls_of_wait_share_what_a_watch_has_learned():
 
 
 @pytest.mark.parametrize("kind", ["fixed", "no age", "another model", "another client"])
-async def test_otherwise_the_interval_is_fixed(kind):
-    """Not asked for, an age unknown, nothing learned of this model or by this client: 5 s."""
+async def test_interval_is_fixed_without_an_estimate(kind):
+    """By a fixed policy, an unknown age, or no finished task of this model or client."""
     server = FakeTransport()
     async with fake_client(server) as client, fake_client(server) as other:
-        await taught(other if kind == "another client" else client, server)
+        await finish_many(other if kind == "another client" else client, server)
         server.tasks["new"] = task = new_task()
         if kind == "no age":
             del task.extra["created_at"]
@@ -144,11 +144,11 @@ async def test_otherwise_the_interval_is_fixed(kind):
     assert set(gaps(server)) == {5.0}
 
 
-async def test_the_servers_hint_counts_before_what_was_learned():
+async def test_hint_of_the_server_overrides_the_estimate():
     """``openai-poll-after-ms`` is obeyed in the quiet time too."""
     server = FakeTransport()
     async with fake_client(server) as client:
-        await taught(client, server)
+        await finish_many(client, server)
         server.headers["openai-poll-after-ms"] = "2000"
         server.tasks["new"] = new_task()
         await client.wait("new", policy=STEADY)

@@ -1,4 +1,4 @@
-"""Ids on the wire, and answers that are about somebody else."""
+"""Identity of a task: its id in the url, and responses that are about another task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import aiohttp
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from ezvideo_async import RetryPolicy
 from ezvideo_async._domain.validation import validate_task_id
@@ -26,48 +26,23 @@ from tests.support.raw_server import (
     now,
     replying,
     response,
-    running,
     task,
 )
 
 ONCE = RetryPolicy(attempts=1)
+STRAY = response(task("EVIL"))
+"""A response about a task that nobody requested."""
 
 
-def evil(status: str = "completed") -> bytes:
-    """An answer about a task that nobody asked for."""
-    return response(task("EVIL", status))
+def renamed(seen: Any) -> bytes:
+    """Respond with an id of the server's own."""
+    return response(task(f"video_{seen.task_id}", "processing"))
 
 
 # -- ids ------------------------------------------------------------------------------------------
 
 
-async def _arrives(task_id: str) -> None:
-    async with RawServer(DONE) as server, client_of(server) as client:
-        found = await client.retrieve(task_id)
-        target = server.requests[0].target
-
-        assert found.id == task_id
-        assert target.isascii()
-        assert target.count("/") == 3
-        assert target.startswith("/v1/videos/")
-        assert not {"?", "#", " ", "+"} & set(target)
-        assert unquote(target.removeprefix("/v1/videos/"), errors="strict") == task_id
-
-
-@pytest.mark.fault("C2", "X9")
-@pytest.mark.parametrize(
-    "task_id",
-    [
-        *["a/b", "a?b", "a#b", "a%2Fb", "%", "a+b", "a b", "\u89c6\u9891", "\U0001f3ac", "..."],
-        *["../x", "a;b=c", "a\\b", "~", "@:$&'()*,!", "\u202e", "x" * 512],
-    ],
-)
-async def test_every_legal_id_arrives_as_one_segment(task_id: str) -> None:
-    """Whatever an id holds, it is one path segment, and decodes to itself."""
-    await _arrives(task_id)
-
-
-def _is_legal(text: str) -> bool:
+def _is_valid(text: str) -> bool:
     try:
         validate_task_id(text)
     except InvalidTaskIdError:
@@ -77,22 +52,34 @@ def _is_legal(text: str) -> bool:
 
 @pytest.mark.fault("C2", "X9")
 @settings(max_examples=60)
-@given(st.text(st.characters(), min_size=1, max_size=40).filter(_is_legal))
-async def test_any_legal_id_arrives_as_one_segment(task_id: str) -> None:
-    """As above, for ids of any characters."""
-    await _arrives(task_id)
+@given(st.text(st.characters(), min_size=1, max_size=40).filter(_is_valid))
+@example("../a/b?c#d%2F+ ;=\\:$&'()*,!")
+@example("...")
+@example("\u89c6\u9891\U0001f3ac\u202e")
+@example("x" * 2_048)
+async def test_valid_id_is_one_path_segment(task_id: str) -> None:
+    """Any id is percent-encoded, and decodes to itself."""
+    async with RawServer(DONE) as server, client_of(server) as client:
+        found = await client.retrieve(task_id)
+        target = server.requests[0].target
+
+        assert found.id == task_id
+        assert target.isascii()
+        assert target.count("/") == 3
+        assert not {"?", "#", " ", "+"} & set(target)
+        assert unquote(target.removeprefix("/v1/videos/"), errors="strict") == task_id
 
 
-# -- answers about somebody else ------------------------------------------------------------------
+# -- responses about another task -----------------------------------------------------------------
 
 
 @pytest.mark.fault("N17", "S7", "X24")
 @pytest.mark.parametrize("is_borrowed", [False, True])
-async def test_a_stray_answer_is_never_taken_for_ours(
+async def test_stray_response_is_not_used(
     caplog: pytest.LogCaptureFixture, *, is_borrowed: bool
 ) -> None:
-    """Somebody else's answer on a kept connection: it is closed, and the task asked for anew."""
-    script = [READ, done, READ, evil(), STALL]
+    """Its connection is closed, and the request sent again on a fresh one."""
+    script = [READ, done, READ, STRAY, STALL]
     async with (
         RawServer(script, DONE) as server,
         aiohttp.ClientSession() as session,
@@ -104,58 +91,51 @@ async def test_a_stray_answer_is_never_taken_for_ours(
         assert found.id == "b"
         assert "EVIL" not in str(found.raw)
         assert [seen.connection for seen in server.requests] == [0, 0, 1]
+        assert client._engine.requester._aliases == {}
         assert now() == 0.0
     assert "EVIL" in caplog.text
 
 
 @pytest.mark.fault("S7", "X24")
-async def test_the_same_stray_answer_on_many_connections_is_no_name() -> None:
-    """Asking again uses no pooled connection: two equal strays must not become an alias."""
-    script = [READ, 1.0, done, READ, evil(), STALL]
+async def test_equal_stray_responses_on_pooled_connections_are_no_alias() -> None:
+    """The second request uses no pooled connection."""
+    script = [READ, 1.0, done, READ, STRAY, STALL]
     async with RawServer(*[script] * 3, DONE) as server, client_of(server, retry=ONCE) as client:
         await asyncio.gather(*(client.retrieve(name) for name in "abc"))
         found = await client.retrieve("d")
 
         assert "EVIL" not in str(found.raw)
         assert server.requests[-1].connection == 3
-        assert client._exchange._aliases == {}
+        assert client._engine.requester._aliases == {}
 
 
 @pytest.mark.fault("S8")
-async def test_a_server_with_its_own_name_for_a_task_is_believed(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The same foreign id on a fresh connection is an alias: said once, then asked for singly."""
-
-    def renamed(seen: Any) -> bytes:
-        return response(task(f"video_{seen.task_id}", "processing"))
-
+async def test_same_foreign_id_twice_is_an_alias(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged once, and later responses with it need no second request."""
     async with RawServer(replying(*[renamed] * 9)) as server, client_of(server) as client:
         for _call in range(3):
             assert (await client.retrieve("t")).id == "t"
 
-        assert len(server.requests) == 1 + 3
-        assert client.requests_sent == 4
+        assert client.requests_sent == len(server.requests) == 1 + 3
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
-    assert "'video_t' for the server's name of 't'" in caplog.text
+    assert "server answers with id 'video_t' for task 't'; accepting it" in caplog.text
 
 
-async def test_an_alias_is_forgotten_with_its_task() -> None:
-    """Names of ended tasks are not kept."""
-
-    def renamed(seen: Any) -> bytes:
-        return response(task("other"))
-
-    async with RawServer(replying(*[renamed] * 9)) as server, client_of(server) as client:
-        await client.retrieve("t")
-
-        assert client._exchange._aliases == {}
-        assert len(server.requests) == 2
+async def test_alias_is_forgotten_when_its_task_finishes() -> None:
+    """Aliases of finished tasks are not kept."""
+    finished = response(task("video_t"))
+    async with RawServer(replying(renamed), replying(renamed, finished)) as server:
+        async with client_of(server) as client:
+            await client.retrieve("t")
+            assert client._engine.requester._aliases == {"t": "video_t"}
+            assert (await client.retrieve("t")).succeeded
+            assert client._engine.requester._aliases == {}
+            assert len(server.requests) == 3
 
 
 @pytest.mark.fault("S7")
-async def test_ever_new_foreign_ids_are_a_bad_answer() -> None:
-    """A server that answers about anybody gives an error, each try asking twice."""
+async def test_changing_foreign_ids_are_a_bad_response() -> None:
+    """Each attempt sends two requests."""
     async with FakeVideoServer() as server, client_of(server) as client:
         task_id = server.add_task(duration=60.0)
         server.fault("wrong-id")
@@ -169,8 +149,8 @@ async def test_ever_new_foreign_ids_are_a_bad_answer() -> None:
 
 
 @pytest.mark.fault("S7", "X24")
-async def test_connections_with_foreign_answers_are_closed() -> None:
-    """Neither the first nor the second connection that spoke of somebody else is used again."""
+async def test_connections_with_foreign_responses_are_closed() -> None:
+    """Neither the first nor the second one is used again."""
 
     def foreign(seen: Any) -> bytes:
         return response(task(f"x{seen.connection}"))
@@ -184,10 +164,10 @@ async def test_connections_with_foreign_answers_are_closed() -> None:
         assert [seen.connection for seen in server.requests] == [0, 1, 2]
 
 
-async def test_trouble_when_asking_again_is_the_answer() -> None:
-    """A foreign answer and then a broken connection: the second is what is told."""
+async def test_failure_of_the_second_request_is_raised() -> None:
+    """After a foreign response, a broken connection is the error of the attempt."""
     async with (
-        RawServer(replying(evil()), [READ, CLOSE]) as server,
+        RawServer(replying(STRAY), [READ, CLOSE]) as server,
         client_of(server, retry=ONCE) as client,
     ):
         with pytest.raises(TransportError) as raised:
@@ -197,44 +177,32 @@ async def test_trouble_when_asking_again_is_the_answer() -> None:
         assert len(server.requests) == 2
 
 
-async def test_an_answer_to_the_right_task_the_second_time_is_no_alias() -> None:
-    """After a stray answer the right one is given, and no name is remembered."""
-    async with RawServer(replying(evil(), running), DONE) as server, client_of(server) as client:
-        assert (await client.retrieve("t")).succeeded
-        assert client._exchange._aliases == {}
-        assert len(server.requests) == 2
+# -- status values and the route ------------------------------------------------------------------
 
 
 @pytest.mark.fault("S6")
-async def test_unknown_words_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A status that nobody knows is taken for alive, and said once per word."""
-    replies = [response(task("t", word)) for word in ("musing", "musing", "dreaming")]
-    async with RawServer(replying(*replies)) as server, client_of(server) as client:
-        words = [(await client.retrieve("t")).status for _reply in replies]
-
-    assert words == ["processing"] * 3
-    assert [record.args[0] for record in caplog.records] == ["musing", "dreaming"]  # type: ignore[index]
-
-
-async def test_a_server_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """After a thousand unknown words no further one is said."""
-    replies = [response(task("t", f"word {number}")) for number in range(1005)]
+async def test_unknown_status_values_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """They are treated as processing; a server cannot fill the log with 1,000 of them."""
+    values = ["musing", "musing", *(f"value {number}" for number in range(1005))]
+    replies = [response(task("t", value)) for value in values]
     async with RawServer(replying(*replies)) as server, client_of(server) as client:
         for _reply in replies:
-            await client.retrieve("t")
+            assert (await client.retrieve("t")).status == "processing"
 
     assert len(caplog.records) == 1000
+    assert caplog.messages[0] == "unknown status 'musing' for task 't'; treating it as processing"
+    assert caplog.messages[1].startswith("unknown status 'value 0'")
 
 
 @pytest.mark.fault("H7")
-async def test_a_route_that_has_answered_is_being_deployed() -> None:
-    """A missing route is a wrong base url at first, and passing trouble once it has worked."""
+async def test_missing_route_is_transient_once_it_has_worked() -> None:
+    """Before that it is an error of the base url."""
     missing = response(b"<html>", "Content-Type: text/html", status="404 No")
     async with (
         RawServer(replying(missing, done, missing, done)) as server,
         client_of(server) as client,
     ):
-        with pytest.raises(ValueError, match="does base_url end with /v1"):
+        with pytest.raises(ValueError, match="base_url"):
             await client.retrieve("t")
         await client.retrieve("t")
         await client.retrieve("t")
