@@ -50,7 +50,9 @@ async def test_a_full_house_serves_all_alike(rate, max_in_flight, latency, faili
         server.tasks[task_id].fault = "hang"
     await watched(server, trace, rate=rate, max_in_flight=max_in_flight)
 
-    limits = Limits(rate=rate, burst=max(1.0, rate / 20), max_in_flight=max_in_flight, longest_gap=90)
+    limits = Limits(
+        rate=rate, burst=max(1.0, rate / 20), max_in_flight=max_in_flight, longest_gap=90
+    )
     assert check(trace, limits) == []
 
 
