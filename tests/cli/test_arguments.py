@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ezvideo_async import PollPolicy, RequestBudget, TaskWatcher
+from ezvideo_async import AsyncVideoClient, PollPolicy, RequestBudget
 from ezvideo_async.cli.arguments import INTERVAL, RATE, TIMEOUT, parse_arguments
 from ezvideo_async.cli.exit_codes import UsageError
 from tests.cli.conftest import KEY
@@ -17,7 +17,7 @@ from tests.cli.conftest import KEY
 
 def test_defaults_are_those_of_the_library() -> None:
     """The command repeats the library's defaults without importing them."""
-    timeout = inspect.signature(TaskWatcher).parameters["timeout"].default
+    timeout = inspect.signature(AsyncVideoClient.watch).parameters["timeout"].default
 
     assert (PollPolicy().interval, RequestBudget().rate) == (INTERVAL, RATE)
     assert timeout == TIMEOUT

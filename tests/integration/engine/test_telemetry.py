@@ -20,9 +20,9 @@ from ezvideo_async._domain.telemetry import (
 from ezvideo_async._engine.telemetry import LimitLog, TelemetryEmitter
 from ezvideo_async.errors import APIStatusError, ServerError, TaskNotFoundError
 from ezvideo_async.testing import FakeVideoServer
-from tests.support.raw_server import READ, RawServer, answer, client_of, done, replying
+from tests.support.raw_server import READ, RawServer, client_of, done, replying, response
 
-BUSY = answer(b"{}", status="503 Busy")
+BUSY = response(b"{}", status="503 Busy")
 
 
 async def test_observers_get_requests_and_retries() -> None:
@@ -45,7 +45,7 @@ async def test_observers_get_requests_and_retries() -> None:
 async def test_observers_get_retries_of_a_wait() -> None:
     """A failed poll with the delay after it; an error that ends the wait has no retry."""
     events: list[TelemetryEvent] = []
-    script = replying(BUSY, answer(b"{}", status="410 Gone"))
+    script = replying(BUSY, response(b"{}", status="410 Gone"))
     async with RawServer(script) as server, client_of(server, observers=[events.append]) as client:
         with pytest.raises(TaskNotFoundError):
             await client.wait("t")
@@ -57,7 +57,7 @@ async def test_observers_get_retries_of_a_wait() -> None:
 async def test_observers_get_cool_downs_and_outages() -> None:
     """A cool-down, and the opening and closing of the circuit, once each."""
     events: list[TelemetryEvent] = []
-    script = replying(answer(b"{}", status="429 Many"), *[BUSY] * 11, done)
+    script = replying(response(b"{}", status="429 Many"), *[BUSY] * 11, done)
     retry = RetryPolicy(attempts=1)
     async with (
         RawServer(script) as server,

@@ -166,7 +166,7 @@ async def test_session_is_used_with_an_unsupported_aiohttp(
             assert (await client.retrieve("t")).succeeded
 
         assert client.requests_sent == len(server.requests) == 4
-        assert client._transport._backend.__class__.__name__ == "SessionBackend"
+        assert client._engine._transport._backend.__class__.__name__ == "SessionBackend"
     await asyncio.sleep(0.001)
     assert server.open_connections == 0
 

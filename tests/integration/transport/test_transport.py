@@ -83,7 +83,7 @@ async def test_cut_tls_handshake_is_retried(script: list[Any]) -> None:
 async def test_closed_transport_sends_nothing() -> None:
     """After ``aclose`` the transport opens no connection."""
     async with RawServer(DONE) as server, client_of(server) as client:
-        await client._transport.aclose()
+        await client._engine._transport.aclose()
 
         assert isinstance(await failed(client), ClosedError)
         assert server.connections == 0

@@ -69,14 +69,14 @@ class _Starts:
     def __init__(self, client: AsyncVideoClient) -> None:
         self.late: list[float] = []
         self.at: defaultdict[str, list[float]] = defaultdict(list)
-        poller, loop = client._poller, asyncio.get_running_loop()
+        poller, loop = client._engine.poller, asyncio.get_running_loop()
         send = poller.poll
 
-        async def poll(scheduler: Any, watch: Any) -> Any:
+        async def poll(scheduler: Any, tracked: Any, publish: Any) -> None:
             now = loop.time()
-            self.late.append(now - watch.due)
-            self.at[watch.task_id].append(now)
-            return await send(scheduler, watch)
+            self.late.append(now - tracked.due)
+            self.at[tracked.task_id].append(now)
+            await send(scheduler, tracked, publish)
 
         poller.poll = poll
 

@@ -13,11 +13,11 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from ezvideo_async import AsyncVideoClient, RequestBudget, VideoTask
-from ezvideo_async._engine.requester import Answer
+from ezvideo_async import RequestBudget, VideoTask
 from ezvideo_async._protocol.messages import Response
 from tests.long.bench.harness import KEY
 from tests.long.bench.responder import body_of
+from tests.support.clients import make_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -67,21 +67,30 @@ class MockTransport:
         """Have nothing to close."""
 
 
-class MockExchange:
-    """Stands in for the exchange; what it costs is close to nothing."""
+class MockRequester:
+    """Stands in for the requester: every response shows another task, decoded before."""
 
-    def __init__(self, gate: AdmissionQueue) -> None:
-        self._gate = gate
-        self._answers = [Answer(task) for task in tasks()]
-        self._asked = 0
+    def __init__(self, admission: AdmissionQueue) -> None:
+        self._admission = admission
+        self._tasks = tasks()
+        self._sends = 0
 
-    async def ask(self, _task_id: str, *, poll: bool = True, **_options: object) -> Answer:
-        """Answer in the next turn of the loop."""
+    async def request(self, _request: Any, read: Any, *, poll: bool) -> Any:
+        """Respond in the next iteration of the loop."""
         started = asyncio.get_running_loop().time()
-        self._asked += 1
+        self._sends += 1
         await asyncio.sleep(0)
-        self._gate.finish(None, started=started, poll=poll)
-        return self._answers[self._asked % len(self._answers)]
+        found = read(UNSEEN, None)
+        self._admission.finish(None, started=started, poll=poll)
+        return found
+
+    def decode(self, _response: Response, _task_id: str, _alias: str | None) -> VideoTask:
+        """Return the next task."""
+        return self._tasks[self._sends % len(self._tasks)]
+
+
+UNSEEN = Response(status=200, headers=_HEADERS, body=b"{}")
+"""A response that differs from every stored one, and has to be decoded."""
 
 
 @asynccontextmanager
@@ -89,10 +98,8 @@ async def mock_client(
     transport: MockTransport | None = None, **budget: Any
 ) -> AsyncIterator[AsyncVideoClient]:
     """Enter a client on a transport, or without one on an exchange, that is none."""
-    client = AsyncVideoClient(KEY, base_url="https://a.test/v1", budget=RequestBudget(**budget))
-    if transport is not None:
-        client._transport = transport
-    async with client:
+    options = {"base_url": "https://a.test/v1", "budget": RequestBudget(**budget)}
+    async with make_client(KEY, transport=transport, **options) as client:
         if transport is None:
-            client._poller._exchange = MockExchange(client._gate)
+            client._engine.requester = MockRequester(client._engine.admission)
         yield client

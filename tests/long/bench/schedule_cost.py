@@ -48,12 +48,13 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
     """Drive the scheduler in virtual time, and read what it tells; states last so many polls."""
     from ezvideo_async import PollPolicy
     from ezvideo_async._delivery.broadcaster import Broadcaster
+    from ezvideo_async._protocol.messages import Response
     from ezvideo_async._scheduling.scheduler import Scheduler
     from tests.long.bench.mock import tasks
 
     scheduler = Scheduler(PollPolicy(interval=INTERVAL), progress=True)
-    audience = Broadcaster(scheduler, progress=True, is_over=lambda: False, is_hub=False)
-    asked = task_ids(ids)
+    broadcaster = Broadcaster(scheduler, progress=True, ends=lambda: False, drops_unread=False)
+    asked = dict.fromkeys(task_ids(ids))
     began = cpu_seconds()
     scheduler.add(asked, now=0.0, rand=0.5, over=INTERVAL)
     added = cpu_seconds() - began
@@ -64,24 +65,36 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
         nonlocal now, in_flight
         polls = 0
         while polls < least:
-            told, now = 0, now + _STEP
+            events, now = 0, now + _STEP
             wakes_at = now + _STEP
             age = int(now / _SHORTEST)
-            for watch in in_flight:
-                state = states[(age + hash(watch.task_id)) // lasting % len(states)]
-                news = None if watch.progress == state.progress else state
-                event = scheduler.answered(
-                    watch, news, now=now, unix_now=unix_now + now, rand=rand()
+            for tracked in in_flight:
+                state = states[(age + hash(tracked.task_id)) // lasting % len(states)]
+                is_repeat = tracked.progress == state.progress
+                response = Response(status=200, body=tracked.content if is_repeat else b"{}")
+                event = scheduler.observe(
+                    tracked,
+                    response,
+                    lambda _response, state=state: state,
+                    now=now,
+                    unix_now=unix_now + now,
+                    rand=rand(),
                 )
                 if event is not None:
-                    audience.publish(watch, event)
-                    told += 1
-                if watch.due < wakes_at:  # the watcher too looks whether to wake earlier
+                    broadcaster.publish(tracked, event)
+                    events += 1
+                if tracked.due < wakes_at:  # the watcher too checks whether to wake earlier
                     wakes_at = scheduler.next_at()
             polls += len(in_flight)
-            for _ in range(told):
-                await audience.read()
-            in_flight = scheduler.take_due(now, limit=ids)
+            for _ in range(events):
+                await broadcaster.read()
+            in_flight = scheduler.tick(
+                now,
+                unix_now=unix_now + now,
+                rand=rand,
+                permit=lambda: True,
+                release=lambda _ready: 0.0,
+            ).to_poll
         return polls
 
     await polled(ids)

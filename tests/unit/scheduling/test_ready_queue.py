@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from ezvideo_async._scheduling.ready_queue import ReadyQueue
 from ezvideo_async._scheduling.tracked_task import TrackedTask
 
-STEPS = ["append", "append", "append", "pop", "remove", "expire", "pop all"]
+STEPS = ["append", "append", "append", "pop", "remove", "expire", "spread", "spread again"]
 
 
 def due_id(number, *, due=0.0, deadline=inf):
@@ -21,8 +21,8 @@ def due_id(number, *, due=0.0, deadline=inf):
 
 @given(st.lists(st.sampled_from(STEPS), max_size=80), st.data())
 def test_queue_equals_a_list(steps, data):
-    """However ids are appended, popped, removed and expire; gaps are at most half of it."""
-    ready, model = ReadyQueue(), []
+    """However ids are appended, popped, removed, spread and expire; gaps are at most half."""
+    ready, model, first_due = ReadyQueue(), [], {}
     for now, step in enumerate(steps):
         if step == "append":
             due = now - data.draw(st.sampled_from([0, 5]))
@@ -30,16 +30,29 @@ def test_queue_equals_a_list(steps, data):
             ready.append(tracked)
             model.append(tracked)
         elif step == "pop" and model:
-            assert ready.popleft() is model.pop(0)
+            popped = model.pop(0)
+            assert ready.popleft() is popped
+            first_due.pop(popped, None)
         elif step == "remove" and model:
             removed = model.pop(data.draw(st.integers(0, len(model) - 1)))
             ready.remove(removed)
+            ready.forget(removed)
+            first_due.pop(removed, None)
         elif step == "expire":
             assert ready.pop_expired(now) == [each for each in model if each.deadline <= now]
             model = [each for each in model if each.deadline > now]
-        elif step == "pop all":
-            assert ready.pop_all() == sorted(model, key=lambda each: each.due)
-            model = []
+        elif step.startswith("spread"):
+            again = step == "spread again"
+            popped = [each for each in model if again or each not in first_due]
+            for each in popped:
+                first_due.setdefault(each, each.due)
+            popped.sort(key=first_due.__getitem__)
+            assert ready.pop_to_spread(again=again) == popped
+            model = [each for each in model if each not in popped]
+            for each in popped:  # they come due again, in any order
+                each.due = now
+                ready.append(each)
+                model.append(each)
         earliest = min((each.deadline for each in model), default=inf)
         assert (len(ready), bool(ready)) == (len(model), bool(model))
         assert ready.deadline <= earliest
