@@ -36,9 +36,14 @@ if TYPE_CHECKING:
         TaskStatus as TaskStatus,
         VideoTask as VideoTask,
     )
+    from ezvideo_async._domain.validation import UNSET as UNSET
     from ezvideo_async._limits.budget import RequestBudget as RequestBudget
     from ezvideo_async._transport.credentials import KeySource as KeySource
-    from ezvideo_async._watcher import TaskWatcher as TaskWatcher, WatcherStats as WatcherStats
+    from ezvideo_async._watcher import (
+        TaskWatcher as TaskWatcher,
+        WatchedTask as WatchedTask,
+        WatcherStats as WatcherStats,
+    )
 
 _MODULES = {
     "_client": "AsyncVideoClient",
@@ -47,9 +52,10 @@ _MODULES = {
     "TaskFailed TaskLost TaskStalled",
     "_domain.policies": "PollPolicy RetryPolicy",
     "_domain.task": "ErrorInfo TaskStatus VideoTask",
+    "_domain.validation": "UNSET",
     "_limits.budget": "RequestBudget",
     "_transport.credentials": "KeySource",
-    "_watcher": "TaskWatcher WatcherStats",
+    "_watcher": "TaskWatcher WatchedTask WatcherStats",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 

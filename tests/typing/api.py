@@ -1,19 +1,23 @@
 """
-How a typed program uses every public name; judged by type checkers, never run.
+Typed use of every public name, for mypy and pyright; never run.
 
 An ``assert_type`` fails when a result gets another type, an ``assert_never`` when a kind of event
-or a status is added or forgotten.
+or a status is added or forgotten.  A line with ``type: ignore`` must be an error for both
+checkers: an ignore without an error is an error itself.
 """
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, assert_never, assert_type
+from typing import TYPE_CHECKING, Any, Literal, assert_never, assert_type
 
 import ezvideo_async
 from ezvideo_async import (
+    UNSET,
     APIStatusError,
     AsyncVideoClient,
     AuthenticationError,
@@ -27,6 +31,7 @@ from ezvideo_async import (
     FinalEvent,
     InvalidTaskIdError,
     KeySource,
+    NotOpenError,
     PermissionDeniedError,
     PollPolicy,
     ProgressChanged,
@@ -50,6 +55,7 @@ from ezvideo_async import (
     TransportError,
     VideoTask,
     WaitTimeoutError,
+    WatchedTask,
     WatcherStats,
     errors,
 )
@@ -105,17 +111,17 @@ def values(task: VideoTask) -> None:
     VideoTask(id="vid_1", status=TaskStatus.FAILED, error=ErrorInfo(code="expired", message=None))
 
 
-def word(status: TaskStatus) -> str:
+def describe(status: TaskStatus) -> str:
     assert_type(status.is_terminal, bool)
     match status:
         case TaskStatus.PENDING:
-            return "waits"
+            return "queued"
         case TaskStatus.PROCESSING:
-            return "is made"
+            return "running"
         case TaskStatus.COMPLETED:
-            return "is there"
+            return "done"
         case TaskStatus.FAILED:
-            return "is not"
+            return "no video"
         case _:
             assert_never(status)
 
@@ -141,7 +147,6 @@ async def client_calls(session: aiohttp.ClientSession, observer: Observer) -> No
         session=session,
         headers={"X-Trace": "1"},
         observers=[observer],
-        rand=lambda: 0.5,
     ) as client:
         assert_type(client, AsyncVideoClient)
         assert_type(client.base_url, str)
@@ -149,7 +154,6 @@ async def client_calls(session: aiohttp.ClientSession, observer: Observer) -> No
         assert_type(client.requests_sent, int)
         assert_type(await client.retrieve("vid_1"), VideoTask)
         assert_type(await client.wait("vid_1", timeout=None, policy=PollPolicy()), VideoTask)
-        assert_type(client.watch(["vid_1"], keep_open=True), TaskWatcher)
     assert_type(await client.aclose(), None)
     AsyncVideoClient("key")
     AsyncVideoClient()
@@ -160,11 +164,13 @@ def numbers(budget: RequestBudget, poll: PollPolicy, retry: RetryPolicy) -> None
     assert_type(budget.rate, float)
     assert_type(budget.max_in_flight, int)
     assert_type(budget.in_flight, int)
-    assert_type(budget.is_server_out, bool)
+    assert_type(budget.burst, float)
+    assert_type(budget.current_rate(0.0), float)
     assert_type(poll.delay(rand=0.5, errors=1), float)
     assert_type(PollPolicy(adaptive=True).adaptive, bool)
-    assert_type(poll.delay(rand=0.5, age=9.0, quiet_until=60.0, ends_at=None), float)
-    assert_type(retry.delay(failures=1, rand=0.5, throttled=False, retry_after=None), float | None)
+    assert_type(
+        retry.delay(failures=1, rand=0.5, rate_limited=False, retry_after=None), float | None
+    )
 
 
 def is_last(event: Event) -> bool:
@@ -174,22 +180,28 @@ def is_last(event: Event) -> bool:
 # --- the watcher ----------------------------------------------------------------------------------
 
 
-async def watcher_calls(client: AsyncVideoClient, task_ids: Iterable[str]) -> None:
-    async with TaskWatcher(
-        client, task_ids, policy=PollPolicy(interval=4.0), timeout=None, progress=True
-    ) as watcher:
+async def watcher_calls(client: AsyncVideoClient, ids: Iterable[str], task: VideoTask) -> None:
+    assert_type(client.watch(), TaskWatcher)
+    assert_type(client.watch([task, "vid_1"], keep_open=True, tag={"user": 7}), TaskWatcher)
+    assert_type(client.watch({"vid_1": 7}, not_found_grace=5.0, retain_ended=60.0), TaskWatcher)
+    client.watch(ids, intervall=5)  # type: ignore[call-arg]
+    client.watch(ids, policy=4.0)  # type: ignore[arg-type]
+    policy = PollPolicy(interval=4.0)
+    async with client.watch(ids, policy=policy, timeout=None, progress=True) as watcher:
         assert_type(watcher, TaskWatcher)
-        assert_type(watcher.add("vid_1", "vid_2", tag={"user": 7}, timeout=60.0), None)
-        assert_type(watcher.discard("vid_2"), bool)
-        assert_type(watcher.refresh("vid_1"), bool)
-        assert_type(watcher.feed(await client.retrieve("vid_1")), bool)
-        assert_type(await watcher.wait("vid_1", raise_on_failure=False), VideoTask)
+        assert_type(watcher.add("vid_1", task, tag={"user": 7}, timeout=UNSET), None)
+        assert_type(watcher.add("vid_2", timeout=None, restart_ended=True), None)
+        assert_type(watcher.discard(task), bool)
+        assert_type(watcher.poll_now(task), bool)
+        assert_type(watcher.apply(task), bool)
+        assert_type(await watcher.wait(task, raise_on_failure=False), VideoTask)
+        assert_type(watcher.get(task), WatchedTask | None)
         assert_type(watcher.snapshot(), Mapping[str, VideoTask | None])
         assert_type(watcher.stats, WatcherStats)
         assert_type(watcher.stats.open, int)
         assert_type(watcher.open_ids, tuple[str, ...])
-        assert_type(watcher.close(), None)
-        async with watcher.subscribe("vid_1", progress=False, replay=False) as events:
+        assert_type(watcher.finish_adding(), None)
+        async with watcher.subscribe("vid_1", task, progress=False, replay=False) as events:
             assert_type(events, Subscription)
             async for event in events:
                 assert_type(event, Event)
@@ -198,58 +210,69 @@ async def watcher_calls(client: AsyncVideoClient, task_ids: Iterable[str]) -> No
         assert_type(await anext(watcher), Event)
 
 
-def told(event: Event) -> str:
+def watched(known: WatchedTask) -> str | None:
+    assert_type(known.task, VideoTask | None)
+    assert_type(known.final_event, TaskCompleted | TaskFailed | TaskLost | None)
+    assert_type(known.last_error, EzVideoError | None)
+    assert_type(known.added_at, float)
+    return known.final_event.reason if isinstance(known.final_event, TaskLost) else None
+
+
+def describe_event(event: Event) -> str:
     base: TaskEvent = event
     assert_type(base.task, VideoTask | None)
-    assert_type(event.kind, str)
     assert_type(event.is_final, bool)
     assert_type(event.seq, int)
     assert_type(event.at, float)
     assert_type(event.to_dict(), dict[str, Any])
     match event:
         case StatusChanged():
+            assert_type(event.kind, Literal["status_changed"])
             assert_type(event.previous, TaskStatus | None)
             assert_type(event.current, TaskStatus)
-            return "changed"
         case ProgressChanged():
+            assert_type(event.kind, Literal["progress_changed"])
             assert_type(event.current, int | None)
             assert_type(event.regressed, bool)
-            return "moved"
         case TaskStalled():
+            assert_type(event.kind, Literal["task_stalled"])
             assert_type(event.since, float)
-            return "hangs"
-        case TaskCompleted() | TaskFailed():
+        case TaskCompleted():
+            assert_type(event.kind, Literal["task_completed"])
             assert_type(event.task, VideoTask)
-            return "ended"
+        case TaskFailed():
+            assert_type(event.kind, Literal["task_failed"])
+            assert_type(event.task, VideoTask)
         case TaskLost():
+            assert_type(event.kind, Literal["task_lost"])
             assert_type(event.error, EzVideoError)
-            assert_type(event.reason, str)
-            return "lost"
+            assert_type(event.reason, Literal["not_found", "vanished", "deadline", "refused"])
         case _:
             assert_never(event)
+    return event.kind
 
 
 # --- observers ------------------------------------------------------------------------------------
 
 
-def observe(signal: TelemetryEvent, /) -> None:
-    match signal:
+def observe(event: TelemetryEvent, /) -> None:
+    match event:
         case PollSucceeded():
-            assert_type(signal.status, TaskStatus)
+            assert_type(event.status, TaskStatus)
         case PollFailed():
-            assert_type(signal.error, EzVideoError)
+            assert_type(event.error, EzVideoError)
         case RetryScheduled():
-            assert_type(signal.delay, float)
+            assert_type(event.delay, float)
         case RateLimited():
-            assert_type(signal.rate, float)
+            assert_type(event.rate, float)
         case CircuitOpened():
-            assert_type(signal.failures, int)
+            assert_type(event.failures, int)
         case CircuitClosed():
-            assert_type(signal.outage, float)
+            assert_type(event.outage, float)
         case TaskEnded():
-            assert_type(signal.kind, str)
+            assert_type(event.kind, Literal["task_completed", "task_failed", "task_lost"])
         case _:
-            assert_never(signal)
+            assert_never(event)
 
 
 OBSERVERS: Sequence[Observer] = [observe]
@@ -261,7 +284,7 @@ OBSERVERS: Sequence[Observer] = [observe]
 async def reactions(client: AsyncVideoClient) -> str | float | VideoTask | None:
     try:
         return await client.wait("vid_1")
-    except (ConfigError, ClosedError, InvalidTaskIdError):
+    except (ConfigError, NotOpenError, ClosedError, InvalidTaskIdError):
         return "fix the program"
     except TaskFailedError as error:
         return error.task
@@ -272,10 +295,10 @@ async def reactions(client: AsyncVideoClient) -> str | float | VideoTask | None:
     except RateLimitError as error:
         return error.retry_after
     except (AuthenticationError, PermissionDeniedError, TaskNotFoundError, BadRequestError):
-        return "do not ask again"
+        return "do not send it again"
     except (RequestTimeoutError, TLSError, TransportError) as error:
-        assert_type(error.reason, str)
-        return error.reason
+        reason: str = error.reason
+        return reason
     except BadResponseError as error:
         assert_type(error.paths, tuple[str, ...])
         return error.body_excerpt
