@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import AsyncExitStack
 
 import pytest
 
-from ezvideo_async import EzVideoError, RequestBudget
+from ezvideo_async import RequestBudget
 from ezvideo_async.instrumentation import TaskEnded
 from ezvideo_async.testing import FakeVideoServer
 from tests.resilience.catalog import CATALOG
@@ -119,23 +118,3 @@ async def test_promises_hold_over_faulty_connections(seed):
     assert check(trace, LIMITS) == []
     assert final_kinds(trace) == {each: outcome for each, (_end, outcome) in outcomes.items()}
     assert server.connections > 100
-
-
-async def test_watch_survives_a_restart_of_the_server():
-    """It stops and starts again on the same port: every task has its final event."""
-    observed = []
-    async with AsyncExitStack() as stack:
-        async with FakeVideoServer() as server:
-            port = int(server.base_url.split(":")[2].split("/")[0])
-            ids = [server.add_task(duration=100.0) for _ in range(50)]
-            client = await stack.enter_async_context(client_of(server, observers=[observed.append]))
-            watcher = await stack.enter_async_context(client.watch(ids))
-            await asyncio.sleep(20)
-        await asyncio.sleep(100)
-        async with FakeVideoServer(port=port) as server:
-            for task_id in ids:
-                server.add_task(task_id, duration=0.0)
-            finals = [event.task_id async for event in watcher if event.is_final]
-
-    assert sorted(finals) == sorted(ids)
-    assert any(isinstance(getattr(event, "error", None), EzVideoError) for event in observed)

@@ -12,9 +12,7 @@ from ezvideo_async import (
     AsyncVideoClient,
     ClosedError,
     ConfigError,
-    EzVideoError,
     PollPolicy,
-    RequestBudget,
 )
 from ezvideo_async.testing import FakeVideoServer, VirtualClockLoop
 from tests.support.raw_server import KEY, client_of
@@ -126,18 +124,3 @@ async def test_client_is_bound_by_its_first_use(how: str) -> None:
         with pytest.raises(ClosedError, match="belongs to another event loop"):
             await asyncio.to_thread(enter_elsewhere)
         await client.aclose()
-
-
-def test_budget_belongs_to_one_event_loop() -> None:
-    """A client in a second loop is refused instead of hanging; closing frees the budget."""
-    budget = RequestBudget()
-
-    async def enter() -> AsyncVideoClient:
-        return await AsyncVideoClient("key", budget=budget).__aenter__()
-
-    with asyncio.Runner() as one, asyncio.Runner() as two:
-        client = one.run(enter())
-        with pytest.raises(EzVideoError, match="another event loop"):
-            two.run(enter())
-        one.run(client.aclose())
-        two.run(two.run(enter()).aclose())

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from itertools import pairwise
-from random import Random
 from typing import Any
 
 import pytest
 
-from ezvideo_async import PollPolicy, RequestBudget, RetryPolicy
+from ezvideo_async import PollPolicy, RequestBudget
 from ezvideo_async._limits.budget import rate_limiter_of
 from ezvideo_async.errors import (
     AuthenticationError,
     BadRequestError,
     ConfigError,
-    RateLimitError,
     ServerError,
     TaskFailedError,
     TaskNotFoundError,
@@ -33,7 +31,6 @@ from tests.support.raw_server import (
     now,
     replying,
     response,
-    running,
 )
 
 
@@ -190,16 +187,6 @@ async def test_minutes_of_failures_do_not_end_a_wait(kind: str) -> None:
         assert 300.0 <= now() < 370.0
 
 
-async def test_failed_poll_is_due_later_and_a_valid_response_resets_the_backoff() -> None:
-    """Failure k delays by U(5, min(60, 5 * 2 ** k)) seconds."""
-    busy = response(b"{}", status="503 Busy")
-    script = replying(busy, busy, running, running, busy, done)
-    async with RawServer(script) as server, client_of(server) as client:
-        await client.wait("t")
-
-        assert server.times == [0.0, 7.5, 20.0, 25.0, 30.0, 37.5]
-
-
 @pytest.mark.parametrize(
     ("grace", "exists_from", "polls"),
     [(10.0, 7.0, [0.0, 5.0, 10.0]), (10.0, 11.0, [0.0, 5.0, 10.0]), (0.0, 7.0, [0.0])],
@@ -258,26 +245,6 @@ async def test_waits_share_rate_and_slots() -> None:
 
 
 @pytest.mark.fault("C25")
-async def test_429_stops_all_waits_and_then_spreads_them() -> None:
-    """Nothing is sent within Retry-After; then the polls come back over ten seconds."""
-    budget = RequestBudget(rate=1000.0, burst=1000, max_in_flight=1000)
-    async with FakeVideoServer() as server:
-        ids = [server.add_task(duration=60.0) for _ in range(200)]
-        async with client_of(server, budget=budget, rand=Random(7).random) as client:
-            waits = [asyncio.create_task(client.wait(each, policy=STEADY)) for each in ids]
-            await asyncio.sleep(12.0)
-            server.fault("429", task_id=ids[0], seconds=5.0, retry_after=20)
-            await asyncio.gather(*waits)
-
-        (refused,) = [record.at for record in server.requests() if record.status == 429]
-        after = [at for at in times(server) if at > refused]
-        assert min(after) >= refused + 20.0
-        returned = [at for at in after if at < refused + 32.0]
-        assert max(Counter(int(at) for at in returned).values()) <= 50  # steady: 40
-        assert len({int(at) for at in returned}) >= 9
-
-
-@pytest.mark.fault("C25")
 async def test_waits_survive_an_outage_with_single_probes() -> None:
     """When everything fails the circuit opens, and closes again."""
     async with FakeVideoServer() as server, client_of(server) as client:
@@ -291,34 +258,3 @@ async def test_waits_survive_an_outage_with_single_probes() -> None:
         assert len(probes) < 20
         assert all(later - at >= 2.5 for at, later in pairwise(probes))
         assert max(times(server)) < 300.0 + 30.0 + 20.0
-
-
-async def test_single_call_passes_the_open_circuit_and_closes_it() -> None:
-    """It does not wait for a probe."""
-    async with FakeVideoServer() as server:
-        async with client_of(server, retry=RetryPolicy(attempts=1)) as client:
-            limiter = rate_limiter_of(client.budget)
-            task_id = server.add_task(duration=0.0)
-            server.fault("503")
-            for _call in range(10):
-                with pytest.raises(ServerError):
-                    await client.retrieve(task_id)
-            assert limiter.is_circuit_open
-            server.heal()
-            assert (await client.retrieve(task_id)).succeeded
-            assert not limiter.is_circuit_open
-            assert now() < 0.1
-
-
-async def test_single_call_waits_for_a_short_cool_down() -> None:
-    """A 429 of another client with the same budget delays it until Retry-After is over."""
-    async with FakeVideoServer() as server, client_of(server) as client:
-        task_id = server.add_task(duration=0.0)
-        server.fault("429", task_id="other", retry_after=5)
-        once = RetryPolicy(attempts=1)
-        async with client_of(server, budget=client.budget, retry=once) as other:
-            with pytest.raises(RateLimitError):
-                await other.retrieve("other")
-            assert (await client.retrieve(task_id)).succeeded
-
-        assert times(server) == [0.0, 5.0]

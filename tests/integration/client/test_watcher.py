@@ -9,12 +9,10 @@ import time
 import pytest
 
 from ezvideo_async import (
-    AuthenticationError,
     ClosedError,
     ConfigError,
     InvalidTaskIdError,
     NotOpenError,
-    PermissionDeniedError,
     ServerError,
     TaskFailedError,
     TaskNotFoundError,
@@ -22,8 +20,6 @@ from ezvideo_async import (
     VideoTask,
     WaitTimeoutError,
 )
-from ezvideo_async.testing import FakeVideoServer
-from tests.support.clients import make_client
 from tests.support.fake_transport import FakeTransport, fake_client
 
 
@@ -349,60 +345,7 @@ async def test_subscription_ends_if_its_id_ended_before_it_was_entered(status, r
             assert [event.kind for event in await read_all(events)] == kinds
 
 
-async def test_subscription_is_entered_once_and_read_inside():
-    """Before entering ``NotOpenError`` is raised, after leaving ``ClosedError``."""
-    server = FakeTransport(vid_1="processing")
-    async with fake_client(server) as client, client.watch(["vid_1"]) as watcher:
-        subscription = watcher.subscribe()
-        with pytest.raises(NotOpenError, match="enter the subscription first"):
-            await anext(subscription)
-        async with subscription:
-            await anext(subscription)
-            reading = asyncio.ensure_future(anext(subscription))
-            await asyncio.sleep(1)
-        with pytest.raises(ClosedError, match="the subscription was left"):
-            await reading
-        with pytest.raises(ClosedError, match="entered once"):
-            await subscription.__aenter__()
-
-
 # -- errors that end a watch ----------------------------------------------------------------------
-
-
-async def test_refused_key_ends_the_watch_on_real_sockets():
-    """One exception has all open ids; no request follows."""
-    async with FakeVideoServer(api_key="right") as server:
-        ids = [server.add_task() for _ in range(10)]
-        client = make_client("wrong", base_url=server.base_url)
-        async with client, client.watch(ids) as watcher:
-            with pytest.raises(AuthenticationError) as raised:
-                await read_all(watcher)
-            sent = len(server.requests())
-            await asyncio.sleep(60)
-
-        assert len(server.requests()) == sent
-
-    assert raised.value.open_ids == tuple(ids)
-
-
-@pytest.mark.fault("H4")
-async def test_lasting_firewall_page_ends_the_watch():
-    """Half a minute of 403 pages is temporary; five in a row over a minute are fatal."""
-    server = FakeTransport(vid_1="processing")
-    async with fake_client(server) as client, client.watch(["vid_1"]) as watcher:
-        await anext(watcher)
-        server.outage = "firewall"
-        await asyncio.sleep(30)
-        server.outage = None
-        await asyncio.sleep(120)
-        assert watcher.open_ids == ("vid_1",)
-        server.outage, began = "firewall", asyncio.get_running_loop().time()
-        with pytest.raises(PermissionDeniedError) as raised:
-            await anext(watcher)
-        lasted = asyncio.get_running_loop().time() - began
-
-    assert raised.value.open_ids == ("vid_1",)
-    assert lasted >= 60.0
 
 
 @pytest.mark.parametrize("what", ["request", "runner"])
