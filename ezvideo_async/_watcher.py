@@ -143,6 +143,7 @@ class TaskWatcher:
         self._affinity: LoopAffinity | None = None
         self._broadcaster: Broadcaster
         self._dispatcher: Dispatcher
+        self._unix_offset = 0.0  # seconds from the loop clock to Unix time
         self._has_logged_stretch = False
         self._ended: Counter[str] = Counter()
 
@@ -156,6 +157,7 @@ class TaskWatcher:
             raise ClosedError("a watcher is entered once; make a new one")
         self._engine.bind()
         self._affinity = LoopAffinity("watcher")
+        self._unix_offset = time.time() - self._now()
         self._broadcaster = Broadcaster(
             self._scheduler,
             progress=self._progress,
@@ -293,7 +295,7 @@ class TaskWatcher:
             task=tracked.task,
             final_event=final,
             last_error=getattr(final, "error", None) or tracked.last_error,
-            added_at=time.time() - (self._now() - tracked.added),
+            added_at=tracked.added + self._unix_offset,
             tag=tracked.tag,
         )
 

@@ -246,6 +246,8 @@ async def test_get_returns_what_is_known_without_a_request():
             await asyncio.sleep(5)
             failing = watcher.get("vid_1")
             sent = client.requests_sent
+            # Like snapshot(), it needs no event loop.
+            assert (await asyncio.to_thread(watcher.get, "vid_1")) == failing
             assert watcher.get("vid_9") is None
             watcher.discard("vid_1")
             assert watcher.get("vid_1") is None
