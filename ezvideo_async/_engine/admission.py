@@ -21,7 +21,7 @@ from ezvideo_async._engine.timer import Timer
 from ezvideo_async.errors import ClosedError, RateLimitError, RequestTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
 
     from ezvideo_async._domain.telemetry import TelemetryEvent
     from ezvideo_async._engine.telemetry import TelemetryEmitter
@@ -53,11 +53,11 @@ class AdmissionQueue:
         self._calls: OrderedDict[_Waiter, None] = OrderedDict()
         self._polls: OrderedDict[_Waiter, None] = OrderedDict()
         self._dispatchers: deque[Callable[[float], int]] = deque()
-        self._rotation: deque[Callable[[float], bool]] = deque(
+        self._rotation: deque[tuple[Sized, Callable[[float], bool]]] = deque(
             (
-                partial(self._start_first, self._calls, poll=False),
-                partial(self._start_first, self._polls, poll=True),
-                self._start_dispatched,
+                (self._calls, partial(self._start_first, self._calls, poll=False)),
+                (self._polls, partial(self._start_first, self._polls, poll=True)),
+                (self._dispatchers, self._start_dispatched),
             )
         )
         self._sleeping: set[_Waiter] = set()
@@ -286,9 +286,9 @@ class AdmissionQueue:
 
     def _start_next(self, now: float) -> bool:
         for _ in range(len(self._rotation)):
-            start = self._rotation[0]
+            waiting, start = self._rotation[0]
             self._rotation.rotate(-1)
-            if start(now):
+            if waiting and start(now):
                 return True
         return False
 

@@ -109,7 +109,10 @@ class Requester:
         """
         started = asyncio.get_running_loop().time()
         try:
-            found = await self._exchange(request, read)
+            api_key = await self._credentials.api_key()
+            found, _, connection = await self._attempt(request, read, api_key)
+            if isinstance(found, EzVideoError):
+                found = await self._repeat(request, read, api_key, found, connection)
         except EzVideoError as raised:  # there is no key to send
             found = raised.with_traceback(None)
         except BaseException:
@@ -117,22 +120,27 @@ class Requester:
             raise
         error = found if isinstance(found, EzVideoError) else None
         self._admission.finish(error, started=started, poll=poll)
+        self._note(request.task_id, found)
         self._report(request.task_id, found, started)
         return found
 
-    async def _exchange(self, request: Request, read: Read[T]) -> T | EzVideoError:
-        api_key = await self._credentials.api_key()
-        found, _, connection = await self._attempt(request, read, api_key)
-        if isinstance(found, EzVideoError):
-            if isinstance(found, AuthenticationError):
-                renewed = await self._credentials.renewed(api_key)
-                if renewed is not None:
-                    found, _, connection = await self._attempt(request, read, renewed)
-            foreign = _foreign_id(found)
-            if foreign is not None and connection is not None:
-                connection.close()
-                found = await self._attempt_after_foreign_id(request, read, foreign)
-        self._note(request.task_id, found)
+    async def _repeat(
+        self,
+        request: Request,
+        read: Read[T],
+        api_key: ApiKey,
+        found: T | EzVideoError,
+        connection: Connection | None,
+    ) -> T | EzVideoError:
+        """Send again after a refused key or a foreign id; return what is found in the end."""
+        if isinstance(found, AuthenticationError):
+            renewed = await self._credentials.renewed(api_key)
+            if renewed is not None:
+                found, _, connection = await self._attempt(request, read, renewed)
+        foreign = _foreign_id(found)
+        if foreign is not None and connection is not None:
+            connection.close()
+            found = await self._attempt_after_foreign_id(request, read, foreign)
         return found
 
     async def _attempt(
