@@ -76,7 +76,7 @@ class SlowLink:
     Attributes:
         rate: Bytes per second and direction.
         jitter: Longest delay of a packet, in seconds, which reorders packets.
-        overtaken: How many packets have been.
+        reordered: Number of reordered packets.
     """
 
     def __init__(self, *, rate: float = 1e9, jitter: float = 0.0) -> None:
