@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
@@ -14,8 +14,6 @@ from ezvideo_async import AsyncVideoClient, RequestBudget, RequestTimeoutError, 
 from ezvideo_async._protocol.messages import Response
 from ezvideo_async.instrumentation import PollFailed, PollSucceeded, RateLimited
 from tests.support.fake_transport import FakeLine, FakeTask, FakeTransport, fake_client
-from tests.support.fast_server import HANG, FastServer, Reply
-from tests.support.raw_server import response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -120,30 +118,21 @@ class Polls:
                 await asyncio.sleep(1.0)
 
 
-# -- the two servers -------------------------------------------------------------------------------
+# -- the server -------------------------------------------------------------------------------
 
 
-class WithoutSockets(FakeTransport):
-    """A server with outages, in the place of the transport."""
+class OutageServer(FakeTransport):
+    """
+    A server with outages, in the place of the transport.
+
+    Attributes:
+        outage: One of ``OUTAGES`` or ``RESPONSES``; None without an outage.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.tasks = {task_id: FakeTask("processing", latency=LATENCY) for task_id in IDS}
-        self._current: str | None = None
-
-    @property
-    def requests(self) -> int:
-        return self.sends
-
-    @asynccontextmanager
-    async def client(self, **options: Any) -> AsyncIterator[AsyncVideoClient]:
-        """Enter a client of this server."""
-        async with fake_client(self, **options) as client:
-            yield client
-
-    async def set_outage(self, outage: str | None) -> None:
-        """Begin an outage of this kind; None ends it."""
-        self._current = outage
+        self.outage: str | None = None
 
     def end_all(self) -> None:
         """Complete every task."""
@@ -152,7 +141,7 @@ class WithoutSockets(FakeTransport):
 
     async def send(self, request, secret, **options):
         """Reply, or fail as the current outage does."""
-        match self._current:
+        match self.outage:
             case None:
                 return await super().send(request, secret, **options)
             case "refused":
@@ -168,55 +157,12 @@ class WithoutSockets(FakeTransport):
                 return Response(status=status, headers=dict(headers), body=body), FakeLine()
 
 
-class OverSockets:
-    """A server with outages, behind sockets on the loopback interface."""
-
-    def __init__(self) -> None:
-        self._server = FastServer(self._reply, beat=LATENCY)
-        self._current: str | None = None
-        self._status = "processing"
-
-    @property
-    def requests(self) -> int:
-        return self._server.requests
-
-    @asynccontextmanager
-    async def client(self, **options: Any) -> AsyncIterator[AsyncVideoClient]:
-        """Enter a client of this server."""
-        async with (
-            self._server,
-            AsyncVideoClient("key", base_url=self._server.base_url, **options) as client,
-        ):
-            yield client
-
-    async def set_outage(self, outage: str | None) -> None:
-        """Begin an outage of this kind; None ends it."""
-        if "refused" in {outage, self._current}:
-            await (self._server.close() if outage else self._server.open())
-        self._current = outage
-
-    def end_all(self) -> None:
-        """Complete every task."""
-        self._status = "completed"
-
-    def _reply(self, task_id: str) -> Reply:
-        if self._current is None:
-            return Reply(response({"id": task_id, "status": self._status}))
-        if self._current == "hanging":
-            return HANG
-        status, headers, body = RESPONSES[self._current]
-        return Reply(response(body, *map(": ".join, headers), status=f"{status} S"))
-
-
-SERVERS = {"without sockets": WithoutSockets, "over sockets": OverSockets}
-
-
 # -- one run --------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def watching(
-    server: WithoutSockets | OverSockets, *, seed: int, rate: float = 400.0
+    server: OutageServer, *, seed: int, rate: float = 400.0
 ) -> AsyncIterator[tuple[TaskWatcher, AsyncVideoClient, Polls]]:
     """
     Watch 1,000 ids, and yield when the load is steady.
@@ -232,14 +178,14 @@ async def watching(
         "observers": [polls],
         "rand": random.Random(seed).random,
     }
-    async with server.client(**options) as client, client.watch(IDS) as watcher:
+    async with fake_client(server, **options) as client, client.watch(IDS) as watcher:
         await asyncio.sleep(max(WINDOW, len(IDS) / rate) + LATENCY)  # the first polls
         await asyncio.sleep(STEADY_FOR)
         yield watcher, client, polls
 
 
 async def measure(
-    server: WithoutSockets | OverSockets, outage: str, *, seed: int = 1, seconds: float = 300.0
+    server: OutageServer, outage: str, *, seed: int = 1, seconds: float = 300.0
 ) -> Measurement:
     """
     Watch 1,000 ids through one outage, which ends right after a probe, the worst instant.
@@ -253,10 +199,10 @@ async def measure(
     loop = asyncio.get_running_loop()
     async with watching(server, seed=seed) as (watcher, client, polls):
         began = loop.time()
-        await server.set_outage(outage)
+        server.outage = outage
         await asyncio.sleep(seconds)
         await _next_probe(watcher)
-        await server.set_outage(None)
+        server.outage = None
         recovered = loop.time()
         await polls.seen_again(recovered)
         await asyncio.sleep(WINDOW)
@@ -272,7 +218,7 @@ async def measure(
         again=polls.again_after(recovered),
         lost=sum(final_events[task_id] != 1 for task_id in IDS),
         client_count=client.requests_sent,
-        server_count=server.requests,
+        server_count=server.sends,
     )
 
 

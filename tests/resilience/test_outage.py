@@ -12,9 +12,8 @@ from tests.resilience.outage_behaviour import (
     IDS,
     LATENCY,
     OUTAGES,
-    SERVERS,
     WINDOW,
-    WithoutSockets,
+    OutageServer,
     measure,
     peak,
     watching,
@@ -31,10 +30,9 @@ def now():
 
 @pytest.mark.fault("H20")
 @pytest.mark.parametrize("outage", OUTAGES)
-@pytest.mark.parametrize("server_kind", SERVERS)
-async def test_an_outage_causes_few_polls_no_peak_and_no_loss(server_kind, outage):
+async def test_an_outage_causes_few_polls_no_peak_and_no_loss(outage):
     """In 300 s at most 5 % of the polls are sent; then no peak, and every id within a minute."""
-    found = await measure(SERVERS[server_kind](), outage)
+    found = await measure(OutageServer(), outage)
 
     assert len(found.again) == 1000
     assert found.steady == pytest.approx(1000 / INTERVAL, rel=0.05)
@@ -46,15 +44,14 @@ async def test_an_outage_causes_few_polls_no_peak_and_no_loss(server_kind, outag
 
 
 @pytest.mark.fault("H13")
-@pytest.mark.parametrize("server_kind", SERVERS)
-async def test_no_request_is_sent_before_retry_after_has_passed(server_kind):
+async def test_no_request_is_sent_before_retry_after_has_passed():
     """No poll and no call is sent for the 20 s of a 429; then the ids are spread over 10 s."""
-    server = SERVERS[server_kind]()
+    server = OutageServer()
     async with watching(server, seed=2) as (_, client, polls):
         steady = len(polls.between(now() - WINDOW, now())) / WINDOW
-        await server.set_outage("429, 20 s")
+        server.outage = "429, 20 s"
         await asyncio.sleep(2 * LATENCY)
-        await server.set_outage(None)
+        server.outage = None
         await asyncio.sleep(INTERVAL)
         await client.retrieve(IDS[0])
         ((cooled, cool_down),) = polls.cool_downs
@@ -69,19 +66,18 @@ async def test_no_request_is_sent_before_retry_after_has_passed(server_kind):
     assert firsts[-1] - firsts[0] >= 2 * INTERVAL - 1.0
     assert peak(firsts, 1.0) <= 1.5 * len(IDS) / (2 * INTERVAL)
     assert peak(polls.between(over, now()), WINDOW) <= 1.2 * steady * WINDOW
-    assert client.requests_sent == server.requests
+    assert client.requests_sent == server.sends
 
 
 @pytest.mark.fault("H12")
-@pytest.mark.parametrize("server_kind", SERVERS)
-async def test_cool_downs_of_429s_without_retry_after_grow(server_kind):
+async def test_cool_downs_of_429s_without_retry_after_grow():
     """They take U(1, 2) * 2**k seconds, at most 60; then all ids are seen within a minute."""
-    server = SERVERS[server_kind]()
+    server = OutageServer()
     async with watching(server, seed=3) as (_, client, polls):
         steady = len(polls.between(now() - WINDOW, now())) / WINDOW
-        await server.set_outage("429")
+        server.outage = "429"
         await asyncio.sleep(200.0)
-        await server.set_outage(None)
+        server.outage = None
         over = max(at + cool_down.seconds for at, cool_down in polls.cool_downs)
         await polls.seen_again(over)
         sent = polls.between(0.0, now())
@@ -94,14 +90,14 @@ async def test_cool_downs_of_429s_without_retry_after_grow(server_kind):
     for at, cool_down in polls.cool_downs:
         assert [t for t in sent if at + EPSILON < t < at + cool_down.seconds - EPSILON] == []
     assert again[-1] <= 60.0
-    assert client.requests_sent == server.requests
+    assert client.requests_sent == server.sends
 
 
-class FailingEverySecond(WithoutSockets):
+class FailingEverySecond(OutageServer):
     """Answers every second request with 503."""
 
     async def send(self, request, secret, **options):
-        await self.set_outage("503" if self.sends % 2 else None)
+        self.outage = "503" if self.sends % 2 else None
         return await super().send(request, secret, **options)
 
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from attrs import define, field
 
-from tests.support.fast_server import HANG, FastServer, Reply, Then
+from tests.long.soak.http_server import HANG, FastServer, Reply, Then
 from tests.support.raw_server import response
 
 if TYPE_CHECKING:

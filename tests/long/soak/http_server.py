@@ -52,8 +52,6 @@ class FastServer:
 
     Args:
         reply_to: Returns the reply to the request for an id.
-        beat: Replies are sent at multiples of so many seconds, which is faster in virtual time
-            than a timer for each; 0 for at once.
 
     Attributes:
         requests: Number of whole requests that were read.
@@ -61,9 +59,8 @@ class FastServer:
         is_closed: True after ``close``.
     """
 
-    def __init__(self, reply_to: Callable[[str], Reply], *, beat: float = 0.0) -> None:
+    def __init__(self, reply_to: Callable[[str], Reply]) -> None:
         self.reply_to = reply_to
-        self.beat = beat
         self.requests = 0
         self.port = 0
         self.is_closed = False
@@ -140,11 +137,8 @@ class _Connection(asyncio.Protocol):
         reply = HANG if self._has_sent_fin else self._server.reply_to(task_id)
         if reply is HANG:
             return
-        loop = asyncio.get_running_loop()
         if reply.delay:
-            loop.call_later(reply.delay, self._send, reply)
-        elif beat := self._server.beat:
-            loop.call_at((loop.time() // beat + 1.0) * beat, self._send, reply)
+            asyncio.get_running_loop().call_later(reply.delay, self._send, reply)
         else:
             self._send(reply)
 
