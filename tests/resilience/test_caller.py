@@ -28,6 +28,7 @@ from ezvideo_async import (
     VideoTask,
 )
 from ezvideo_async._domain.validation import validate_task_id
+from ezvideo_async._protocol.messages import Response
 from ezvideo_async._scheduling.scheduler import Scheduler
 from ezvideo_async.testing import VirtualClockLoop
 from tests.support.fake_transport import FakeTask, FakeTransport, fake_client
@@ -36,6 +37,7 @@ from tests.support.subprocesses import run
 
 STEADY = PollPolicy(jitter=0.0)
 ALIVE = VideoTask(id="t", status=TaskStatus.PROCESSING)
+RUNNING = Response(status=200, headers={}, body=b"{}")
 
 
 def server_of(count: int, status: str = "processing") -> FakeTransport:
@@ -184,7 +186,7 @@ async def test_a_slow_reader_gets_the_final_event_of_1000_tasks() -> None:
 @pytest.mark.fault("C20")
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["answer", "fail", "spread"]), st.floats(-4e7, 4e7)), max_size=12
+        st.tuples(st.sampled_from(["respond", "fail", "spread"]), st.floats(-4e7, 4e7)), max_size=12
     )
 )
 def test_wall_clock_jumps_do_not_move_polls(steps: list[tuple[str, float]]) -> None:
@@ -194,20 +196,24 @@ def test_wall_clock_jumps_do_not_move_polls(steps: list[tuple[str, float]]) -> N
 
 def _due_times(steps: list[tuple[str, float]]) -> list[float]:
     scheduler = Scheduler(STEADY)
-    scheduler.add(["t"], now=0.0, rand=0.5, timeout=1000.0)
+    scheduler.add({"t": None}, now=0.0, rand=0.5, timeout=1000.0)
     times = []
     for step, jump in steps:
         at = scheduler.next_at()
         times.append(at)
-        scheduler.expired(at, unix_now=1e9 + jump)
-        if step == "spread":
-            scheduler.spread(now=at, over=5.0, rand=0.5)
-        for watch in scheduler.take_due(at, limit=1):
-            moment = {"now": at, "unix_now": 1e9 + jump, "rand": 0.5}
-            if step == "answer":
-                scheduler.answered(watch, ALIVE, **moment)
+        moment: dict[str, Any] = {"now": at, "unix_now": 1e9 + jump, "rand": 0.5}
+        tick = scheduler.tick(
+            at,
+            unix_now=1e9 + jump,
+            rand=lambda: 0.5,
+            permit=lambda: True,
+            release=lambda _ready, seconds=5.0 * (step == "spread"): seconds,
+        )
+        for tracked in tick.to_poll:
+            if step == "fail":
+                scheduler.fail(tracked, RequestTimeoutError("late"), **moment)
             else:
-                scheduler.failed(watch, RequestTimeoutError("late"), **moment)
+                scheduler.observe(tracked, RUNNING, lambda *_: ALIVE, **moment)
     return times
 
 
@@ -294,11 +300,11 @@ async def test_a_watcher_is_read_in_the_loop_that_entered_it() -> None:
             runner.run(reading)
 
     async def read(reader: Any) -> None:
-        with pytest.raises(ClosedError, match="belongs to one event loop"):
+        with pytest.raises(ClosedError, match="belongs to another event loop"):
             await anext(reader)
 
     async def enter(subscription: Any) -> None:
-        with pytest.raises(ClosedError, match="belongs to one event loop"):
+        with pytest.raises(ClosedError, match="belongs to another event loop"):
             await subscription.__aenter__()
 
     async with fake_client(server_of(1)) as client, client.watch(ids(1)) as watcher:

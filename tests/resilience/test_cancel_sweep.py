@@ -122,16 +122,18 @@ def in_use(backend: Any) -> list[Any]:
 
 def left(stage: Stage) -> list[str]:
     """Return what the client still does although no call waits for it."""
-    client = stage.client
-    gate = client._gate
+    engine = stage.client._engine
+    admission = engine.admission
     signs = {
         "tasks": tasks_of_ours(),
-        "requests": client.budget.in_flight,
-        "delays": gate._pausing,
-        "a queue": [each for each in (*gate._calls, *gate._looks) if not each.woken.done()],
-        "watchers": [*gate._watchers, *gate._on_close],
-        "a timer": gate._timer,
-        "connections": in_use(client._transport._carrier),
+        "requests": stage.client.budget.in_flight,
+        "delays": admission._sleeping,
+        "waiters": [
+            each for each in (*admission._calls, *admission._polls) if not each.woken.done()
+        ],
+        "watchers": [*admission._dispatchers, *engine._closing],
+        "a timer": admission._timer._handle,
+        "connections": in_use(engine._transport._backend),
     }
     return [f"{sign}: {found}" for sign, found in signs.items() if found]
 

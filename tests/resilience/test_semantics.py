@@ -199,7 +199,7 @@ async def test_a_vanished_task_is_lost_with_its_last_state() -> None:
 
         assert isinstance(event, TaskLost)
         assert (event.reason, event.task and event.task.progress) == ("vanished", 70)
-        assert "the server knows no task of this id" in str(event.error)
+        assert "the server has no task with this id" in str(event.error)
         assert now() == 15.0
 
 
@@ -218,7 +218,7 @@ async def test_a_task_that_never_ends_is_lost_after_a_day() -> None:
         assert (last.reason, last.error.waited, now()) == ("deadline", 86_400.0, 86_400.0)
         assert last.task is not None
         assert last.task.progress == 99
-        assert "wait for it again" in str(last.error)
+        assert "call wait() again" in str(last.error)
 
 
 # -- status values and ids ------------------------------------------------------------------------

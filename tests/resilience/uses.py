@@ -324,7 +324,7 @@ class Staged:
             "base_url": server.base_url,
             "budget": RequestBudget(rate=10_000.0),
             "request_timeout": 15.0 * (second if fault.hangs else 1.0),
-            "retry": RetryPolicy(base=second, throttle_base=second),
+            "retry": RetryPolicy(base=second),
         }
         if tls is not None:
             connector = aiohttp.TCPConnector(ssl=certificate()[1])
@@ -479,14 +479,14 @@ async def call_plainly(stage: Stage) -> Any:
     watcher = stage.watcher
     calls: list[Callable[[], Any]] = [
         lambda: watcher.add("vid_4", "vid_5", tag="new"),
-        lambda: watcher.refresh("vid_4"),
-        lambda: watcher.feed(VideoTask.from_dict({"id": "vid_4", "status": "completed"})),
+        lambda: watcher.poll_now("vid_4"),
+        lambda: watcher.apply(VideoTask.from_dict({"id": "vid_4", "status": "completed"})),
         lambda: watcher.discard("vid_5"),
         lambda: watcher.add("vid_5"),
-        lambda: watcher.refresh("vid_5"),
+        lambda: watcher.poll_now("vid_5"),
         lambda: watcher.discard("vid_5"),
         watcher.snapshot,
-        watcher.close,
+        watcher.finish_adding,
     ]
     for call in calls[stage.called :]:
         stage.called += 1

@@ -14,6 +14,7 @@ import pytest
 from ezvideo_async import AsyncVideoClient, RetryPolicy, TaskCompleted
 from ezvideo_async.errors import EzVideoError
 from ezvideo_async.testing import VirtualClockLoop
+from tests.support.clients import make_client
 from tests.support.raw_server import KEY
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Resolver(aiohttp.abc.AbstractResolver):
 
 def client_at(base_url: str, **options: Any) -> AsyncVideoClient:
     """Make a client whose random numbers are 0.5."""
-    return AsyncVideoClient(KEY, base_url=base_url, rand=lambda: 0.5, **options)
+    return make_client(KEY, base_url=base_url, **options)
 
 
 @asynccontextmanager

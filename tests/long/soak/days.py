@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field
 
 from ezvideo_async import PollPolicy, RequestBudget, RequestTimeoutError, TransportError
+from ezvideo_async._limits.budget import rate_limiter_of
 from ezvideo_async._protocol.messages import Response
 from ezvideo_async.testing import VirtualClockLoop
 from tests.long.soak.vitals import Vitals
@@ -245,7 +246,7 @@ async def read(week: Week, watcher: TaskWatcher, until: float) -> None:
 def watch(watcher: TaskWatcher, life: Life) -> None:
     """Add a task, with its number as the tag and its timeout."""
     timeout = None if life.deadline == inf else life.deadline - life.begun
-    watcher.add(life.task_id, tag=life.number, timeout=timeout)
+    watcher.add(life.task_id, tag=life.number, timeout=timeout, restart_ended=True)
 
 
 async def sample(week: Week, watcher: TaskWatcher, vitals: Vitals) -> None:
@@ -287,7 +288,7 @@ async def soak(
             task.cancel()
         await asyncio.wait(others)
         week.end_all(loop.time())
-        watcher.close()
+        watcher.finish_adding()
         done, _ = await asyncio.wait([reading], timeout=HOUR)
         stats = watcher.stats
     for task in (*others, *done):
@@ -300,7 +301,7 @@ async def soak(
         f"from an end to its final event, without incidents: half in {waits[len(waits) // 2]} s,"
         f" 99 % in {waits[len(waits) * 99 // 100]} s, all in {waits[-1]} s"
     )
-    print(f"second half: {vitals.summary()}; {budget.pauses} cool-downs and outages")
+    print(f"second half: {vitals.summary()}; {rate_limiter_of(budget).pauses} pauses")
     if not week.born == total == week.ends.total() or week.lives:
         week.breaches.append(f"{week.born} tasks begun, {total} ended, {len(week.lives)} open")
     if client.requests_sent != week.sends or stats.polls != week.sends:

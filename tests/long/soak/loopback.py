@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 from ezvideo_async import AsyncVideoClient, RequestBudget, TaskWatcher
+from ezvideo_async._limits.budget import rate_limiter_of
 from tests.long.soak.server import serve
 from tests.long.soak.vitals import Vitals
 
@@ -55,7 +56,7 @@ async def read(watcher: TaskWatcher, control: Control) -> None:
         if finals and not watcher.stats.unread:  # one message for all of them
             successors, finals = await control.ask("delivered", *finals), []
             for task_id, generation in filter(None, successors):
-                watcher.add(task_id, tag=generation)
+                watcher.add(task_id, tag=generation, restart_ended=True)
 
 
 async def sample(
@@ -93,17 +94,18 @@ async def watch(base_url: str, control: Control, minutes: float) -> list[str]:
     ):
         for _ in range(ALIVE):
             task_id, generation = await control.ask("add")
-            watcher.add(task_id, tag=generation)
+            watcher.add(task_id, tag=generation, restart_ended=True)
         reading = asyncio.create_task(read(watcher, control))
         sampling = asyncio.create_task(sample(vitals, watcher, client, control))
         await asyncio.wait([reading, sampling], timeout=60 * minutes, return_when="FIRST_COMPLETED")
         await stopped(sampling)
         await control.ask("finish")
-        watcher.close()
+        watcher.finish_adding()
         done, _ = await asyncio.wait([reading], timeout=LAST_ENDS)
         await stopped(reading)
         report = await control.ask("report")
-        sent, cool_downs, left = client.requests_sent, client.budget.pauses, watcher.stats.open
+        cool_downs = rate_limiter_of(client.budget).pauses
+        sent, left = client.requests_sent, watcher.stats.open
     print(json.dumps(report, indent=1))
     print(
         f"requests: client {sent:,}, server {report['requests']:,};"

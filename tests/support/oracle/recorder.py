@@ -101,7 +101,7 @@ async def watch_and_note(
         trace.added(task_id, loop.time())
     async with client.watch(**options) as watcher:
         watcher.add(*ids, tag=1)
-        watcher.close()
+        watcher.finish_adding()
         await read_and_note(watcher, trace)
     trace.records.append(Left(loop.time()))
 
