@@ -21,7 +21,7 @@ from ezvideo_async._engine.timer import Timer
 from ezvideo_async.errors import ClosedError, RateLimitError, RequestTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
 
     from ezvideo_async._domain.telemetry import TelemetryEvent
     from ezvideo_async._engine.telemetry import TelemetryEmitter
@@ -52,12 +52,12 @@ class AdmissionQueue:
         self._rand = rand
         self._calls: OrderedDict[_Waiter, None] = OrderedDict()
         self._polls: OrderedDict[_Waiter, None] = OrderedDict()
-        self._dispatchers: deque[Callable[[], int]] = deque()
-        self._rotation: deque[Callable[[float], bool]] = deque(
+        self._dispatchers: deque[Callable[[float], int]] = deque()
+        self._rotation: deque[tuple[Sized, Callable[[float], bool]]] = deque(
             (
-                partial(self._start_first, self._calls, poll=False),
-                partial(self._start_first, self._polls, poll=True),
-                self._start_dispatched,
+                (self._calls, partial(self._start_first, self._calls, poll=False)),
+                (self._polls, partial(self._start_first, self._polls, poll=True)),
+                (self._dispatchers, self._start_dispatched),
             )
         )
         self._sleeping: set[_Waiter] = set()
@@ -201,19 +201,19 @@ class AdmissionQueue:
         limiter.start(now, poll=poll)
         return True
 
-    def request_polls(self, send_one: Callable[[], int]) -> None:
+    def request_polls(self, send_one: Callable[[float], int]) -> None:
         """
         Call *send_one* for each poll that may start, until it has no more.  Idempotent.
 
         Args:
-            send_one: Called with one poll counted as started.  Returns how many polls were
-                ready, including the one it sent; 0 when it has sent none.
+            send_one: Called with the loop clock, and one poll counted as started.  Returns how
+                many polls were ready, including the one it sent; 0 when it has sent none.
         """
         if send_one not in self._dispatchers:
             self._dispatchers.append(send_one)
             self._limiter.serve()
 
-    def cancel_polls(self, send_one: Callable[[], int]) -> None:
+    def cancel_polls(self, send_one: Callable[[float], int]) -> None:
         """Undo ``request_polls``.  Idempotent."""
         if send_one in self._dispatchers:
             self._dispatchers.remove(send_one)
@@ -232,7 +232,7 @@ class AdmissionQueue:
         if isinstance(error, RateLimitError):
             for queue in limiter.queues:
                 queue.recheck_calls()
-        limiter.serve()
+        limiter.serve(now)
 
     def abandon(self, *, started: float, poll: bool = True) -> None:
         """Record that a request was cancelled and admit those that may start now."""
@@ -272,20 +272,23 @@ class AdmissionQueue:
         """True while a request waits in this queue."""
         return bool(self._calls or self._polls or self._dispatchers)
 
-    def serve(self, due: float = -inf) -> bool:
+    def serve(self, now: float | None = None) -> bool:
         """Admit the requests that may start now, and set the timer for the next one."""
-        now = max(self.loop.time(), due)
+        if now is None:
+            now = self.loop.time()
         has_started = False
-        while self._limiter.start_at(now, poll=False) <= now and self._start_next(now):
+        at = self._limiter.start_at(now, poll=False)
+        while at <= now and self._start_next(now):
             has_started = True
-        self._set_timer(now)
+            at = self._limiter.start_at(now, poll=False)
+        self._set_timer(now, at)
         return has_started
 
     def _start_next(self, now: float) -> bool:
         for _ in range(len(self._rotation)):
-            start = self._rotation[0]
+            waiting, start = self._rotation[0]
             self._rotation.rotate(-1)
-            if start(now):
+            if waiting and start(now):
                 return True
         return False
 
@@ -303,7 +306,7 @@ class AdmissionQueue:
         while self._dispatchers and self._limiter.start_at(now) <= now:
             send_one = self._dispatchers.popleft()
             self._limiter.start(now)
-            ready = send_one()
+            ready = send_one(now)
             if ready > 1:  # with 1 it has no more, and a permit it does not use is lost
                 self._dispatchers.append(send_one)
             if ready:
@@ -311,10 +314,14 @@ class AdmissionQueue:
             self._limiter.abandon(started=now)
         return False
 
-    def _set_timer(self, now: float) -> None:
-        at = self._limiter.start_at(now, poll=False) if self._calls else inf
-        if self._polls or self._dispatchers:
-            at = min(at, self._limiter.start_at(now))
+    def _set_timer(self, now: float, call_at: float) -> None:
+        """Set the timer for the next request; a call may start at *call_at*."""
+        if self._calls:
+            at = call_at
+        elif self._polls or self._dispatchers:
+            at = call_at if call_at == inf else self._limiter.start_at(now)
+        else:
+            at = inf
         self._timer.set(at, self.loop)
 
     def _cancel_idle_timer(self) -> None:

@@ -212,11 +212,11 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 -- a callback's error would end in a log
             self._fail(error)
 
-    def _poll_admitted(self) -> int:
+    def _poll_admitted(self, now: float) -> int:
         """Use one permit of the admission queue; return how many ids were ready."""
         permits = [True]
-        left = self._tick(self._loop.time(), lambda: bool(permits) and permits.pop(), 0.0)
-        return left + 1 if not permits else 0
+        left = self._tick(now, lambda: bool(permits) and permits.pop(), 0.0)
+        return 0 if permits else left + 1
 
     # -- working ----------------------------------------------------------------------------------
 
@@ -251,7 +251,7 @@ class Dispatcher:
             return
         self.in_flight += 1
         # It was assigned a while ago if the loop was blocked: min_interval counts from the send.
-        tracked.start(self._loop.time())
+        tracked.start_poll(self._loop.time())
         try:
             await self._poller.poll(self._scheduler, tracked, self._publish_polled)
         except EzVideoError as error:

@@ -57,18 +57,20 @@ class Poller:
         Raises:
             EzVideoError: An error that concerns every task; the id stays as it is.
         """
-        engine = self._engine
-        requester, rand, task_id = engine.requester, engine.rand, tracked.task_id
-        now = asyncio.get_running_loop().time
+        engine, loop = self._engine, asyncio.get_running_loop()
+        decode = engine.requester.decode
 
         def read(response: Response, alias: str | None) -> TrackedTask | VideoTask | EzVideoError:
-            def decode(response: Response) -> VideoTask | EzVideoError:
-                return requester.decode(response, task_id, alias)
-
             if not tracked.is_open:  # discarded, or ended by apply()
-                return decode(response)
+                return decode(response, tracked.task_id, alias)
             found = scheduler.observe(
-                tracked, response, decode, now=now(), unix_now=time.time(), rand=rand()
+                tracked,
+                response,
+                decode,
+                alias,
+                now=loop.time(),
+                unix_now=time.time(),
+                rand=engine.rand(),
             )
             if isinstance(found, EzVideoError):
                 return found
@@ -76,12 +78,12 @@ class Poller:
                 publish(tracked, found)
             return tracked
 
-        request = retrieve_request(engine.base_url, task_id)
-        found = await requester.request(request, read, poll=True)
-        if not isinstance(found, EzVideoError):
+        request = retrieve_request(engine.base_url, tracked.task_id)
+        found = await engine.requester.request(request, read, poll=True)
+        if isinstance(found, EzVideoError):
+            self._fail(scheduler, tracked, found, publish, loop.time())
+        else:
             self._firewall.reset()
-            return
-        self._fail(scheduler, tracked, found, publish, now())
 
     def _fail(
         self,

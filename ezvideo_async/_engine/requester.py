@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._domain.telemetry import PollFailed, PollSucceeded
@@ -51,6 +51,10 @@ class HasStatus(Protocol):
 
 T = TypeVar("T", bound=HasStatus)
 
+if TYPE_CHECKING:
+    Read = Callable[[Response, str | None], T | EzVideoError]
+    _Attempt = tuple[T | EzVideoError, Response | None, Connection | None]
+
 
 class Requester:
     """
@@ -85,7 +89,7 @@ class Requester:
     async def request(
         self,
         request: Request,
-        read: Callable[[Response, str | None], T | EzVideoError],
+        read: Read[T],
         *,
         poll: bool,
     ) -> T | EzVideoError:
@@ -105,7 +109,10 @@ class Requester:
         """
         started = asyncio.get_running_loop().time()
         try:
-            found = await self._exchange(request, read)
+            api_key = await self._credentials.api_key()
+            found, _, connection = await self._attempt(request, read, api_key)
+            if isinstance(found, EzVideoError):
+                found = await self._repeat(request, read, api_key, found, connection)
         except EzVideoError as raised:  # there is no key to send
             found = raised.with_traceback(None)
         except BaseException:
@@ -113,47 +120,52 @@ class Requester:
             raise
         error = found if isinstance(found, EzVideoError) else None
         self._admission.finish(error, started=started, poll=poll)
+        self._note(request.task_id, found)
         self._report(request.task_id, found, started)
         return found
 
-    async def _exchange(
-        self, request: Request, read: Callable[[Response, str | None], T | EzVideoError]
+    async def _repeat(
+        self,
+        request: Request,
+        read: Read[T],
+        api_key: ApiKey,
+        found: T | EzVideoError,
+        connection: Connection | None,
     ) -> T | EzVideoError:
-        api_key = await self._credentials.api_key()
-        attempt = await self._attempt(request, read, api_key)
-        if isinstance(attempt.found, AuthenticationError):
+        """Send again after a refused key or a foreign id; return what is found in the end."""
+        if isinstance(found, AuthenticationError):
             renewed = await self._credentials.renewed(api_key)
             if renewed is not None:
-                attempt = await self._attempt(request, read, renewed)
-        foreign = _foreign_id(attempt.found)
-        if foreign is not None and attempt.connection is not None:
-            attempt.connection.close()
-            attempt = await self._attempt_after_foreign_id(request, read, foreign)
-        self._note(request.task_id, attempt.found)
-        return attempt.found
+                found, _, connection = await self._attempt(request, read, renewed)
+        foreign = _foreign_id(found)
+        if foreign is not None and connection is not None:
+            connection.close()
+            found = await self._attempt_after_foreign_id(request, read, foreign)
+        return found
 
     async def _attempt(
         self,
         request: Request,
-        read: Callable[[Response, str | None], T | EzVideoError],
+        read: Read[T],
         api_key: ApiKey,
         *,
         fresh: bool = False,
     ) -> _Attempt[T]:
+        """Send once; return what was read, the response unless none came, and its connection."""
         try:
             response, connection = await self._transport.send(request, api_key, fresh=fresh)
         except EzVideoError as error:
-            return _Attempt(error.with_traceback(None), None, None)
+            return error.with_traceback(None), None, None
         if response.status == _MISDIRECTED or response.status not in _HTTP_STATUSES:
             connection.close()  # it leads to another server, or after a 101 it is not HTTP
-        return _Attempt(read(response, self._aliases.get(request.task_id)), response, connection)
+        return read(response, self._aliases.get(request.task_id)), response, connection
 
     async def _attempt_after_foreign_id(
         self,
         request: Request,
-        read: Callable[[Response, str | None], T | EzVideoError],
+        read: Read[T],
         foreign: str,
-    ) -> _Attempt[T]:
+    ) -> T | EzVideoError:
         """
         Send again on a fresh connection, where no stray response can be waiting.
 
@@ -163,9 +175,9 @@ class Requester:
         level = self._first_time_level("a response about another task")
         _log.log(level, "response for task %.200a is about %.200a; sending again", task_id, foreign)
         api_key = await self._credentials.api_key()
-        attempt = await self._attempt(request, read, api_key, fresh=True)
-        again = _foreign_id(attempt.found)
-        if again == foreign and attempt.response is not None:
+        found, response, connection = await self._attempt(request, read, api_key, fresh=True)
+        again = _foreign_id(found)
+        if again == foreign and response is not None:
             self._aliases[task_id] = foreign
             level = self._first_time_level("an alias")
             _log.log(
@@ -174,10 +186,10 @@ class Requester:
                 foreign,
                 task_id,
             )
-            return _Attempt(read(attempt.response, foreign), attempt.response, attempt.connection)
-        if again is not None and attempt.connection is not None:
-            attempt.connection.close()
-        return attempt
+            return read(response, foreign)
+        if again is not None and connection is not None:
+            connection.close()
+        return found
 
     def decode(
         self, response: Response, task_id: str, alias: str | None
@@ -210,7 +222,7 @@ class Requester:
                 found.retryable = self._has_responded
         elif not isinstance(found, EzVideoError):
             self._has_responded = True
-            if found.status is not None and found.status.is_terminal:
+            if self._aliases and found.status is not None and found.status.is_terminal:
                 self._aliases.pop(task_id, None)
 
     def _first_time_level(self, what: str) -> int:
@@ -239,14 +251,6 @@ class Requester:
             self._telemetry.emit(
                 PollSucceeded(task_id=task_id, status=found.status, elapsed=elapsed)
             )
-
-
-class _Attempt(NamedTuple, Generic[T]):
-    """One send: what was read, the response unless none came, and its connection."""
-
-    found: T | EzVideoError
-    response: Response | None
-    connection: Connection | None
 
 
 def _foreign_id(found: object) -> str | None:

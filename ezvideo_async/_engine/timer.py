@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 
@@ -15,7 +15,7 @@ class Timer:
     Calls a function at a due time, once for each time it is set.
 
     Args:
-        callback: Called with the due time, which counts as now: some loops round timers down.
+        callback: Called with the loop clock, at least the due time: some loops call timers early.
 
     Attributes:
         at: The due time on the loop clock; inf while the timer is not set.
@@ -42,6 +42,6 @@ class Timer:
         self._handle, self.at = None, inf
 
     def _fire(self) -> None:
-        due = self.at
+        now = max(self.at, asyncio.get_running_loop().time())
         self._handle, self.at = None, inf
-        self._callback(due)
+        self._callback(now)

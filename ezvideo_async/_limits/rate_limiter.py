@@ -50,8 +50,8 @@ class SharingQueue(Protocol):
     def has_waiters(self) -> bool:
         """True while a request waits in this queue."""
 
-    def serve(self, due: float) -> bool:
-        """Admit the requests that may start now or at *due*; return True if any was admitted."""
+    def serve(self, now: float | None) -> bool:
+        """Admit the requests that may start now; return True if any was admitted."""
 
     def handle(self, event: TelemetryEvent) -> None:
         """Follow a change that concerns all requests."""
@@ -153,15 +153,13 @@ class RateLimiter:
         """Stop serving *queue*.  Idempotent."""
         self.queues = tuple(other for other in self.queues if other is not queue)
 
-    def serve(self, due: float = -inf) -> None:
-        """
-        Admit the waiting requests that may start, in all queues.
-
-        Args:
-            due: The instant a timer was set for; it counts as now when it is later.
-        """
-        for queue in self.queues:
-            if queue.has_waiters and queue.serve(due) and queue in self.queues:
+    def serve(self, now: float | None = None) -> None:
+        """Admit the waiting requests that may start *now* (None: by the clock), in all queues."""
+        queues = self.queues
+        for queue in queues:
+            if not queue.has_waiters or not queue.serve(now):
+                continue
+            if len(queues) > 1 and queue in self.queues:  # the next time the others come first
                 self.remove_queue(queue)
                 self.add_queue(queue)
 
@@ -185,7 +183,7 @@ class RateLimiter:
         # Of the full rate: in seconds, the tolerance must not grow when the rate is cut.
         tolerance = (self.burst - 1.0) / self.rate
         ready = max(now, self._arrival - tolerance, self._cool_until)
-        return max(ready, self._breaker.next_poll_at()) if poll else ready
+        return max(ready, self._breaker.next_poll_at()) if poll and self._breaker.is_open else ready
 
     def _convert_arrival(self, now: float) -> None:
         """Keep the number of requests already sent, not their seconds, at a new rate."""

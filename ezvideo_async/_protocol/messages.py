@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from attrs import field, frozen
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from ezvideo_async._domain.redaction import redact_queries
 from ezvideo_async._protocol.fields import text_or_none
@@ -17,8 +16,7 @@ EXCERPT_CHARACTERS = 500
 _SUCCESS = frozenset(range(200, 300)) - {204, 205}
 
 
-@frozen(kw_only=True)
-class Request:
+class Request(NamedTuple):
     """
     One HTTP request.
 
@@ -33,8 +31,7 @@ class Request:
     method: str = "GET"
 
 
-@frozen(kw_only=True)
-class Response:
+class Response(NamedTuple):
     """
     One HTTP response.
 
@@ -45,8 +42,11 @@ class Response:
     """
 
     status: int
-    headers: Mapping[str, str] = field(factory=dict)
-    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"Response(status={self.status}, headers={self.headers!r})"
 
     @property
     def is_success(self) -> bool:
@@ -61,8 +61,7 @@ class Response:
         )
 
 
-@frozen(kw_only=True)
-class PollHint:
+class PollHint(NamedTuple):
     """
     Time until the next request that a response asks for.
 

@@ -156,8 +156,9 @@ def read_task(
     if envelope.status is None:
         raise _schema_error("expected a status, an id or a url @ $")
     task_object = envelope.levels[-1]
-    ids = [task_id, *_ids(task_object), text_or_none(task_object.get(dialects.TRACE_ID_FIELD))]
-    task_id = next(filter(None, ids), None)
+    if task_id is None:
+        trace_id = text_or_none(task_object.get(dialects.TRACE_ID_FIELD))
+        task_id = next(iter(_ids(task_object)), trace_id)
     if task_id is None:
         raise _schema_error("expected a text @ $.id")
     return decode_envelope(

@@ -45,12 +45,16 @@ class ReadyQueue:
 
     def popleft(self) -> TrackedTask:
         """Remove and return the id that waits longest; there must be one."""
-        while (tracked := self._queue.popleft()) in self._removed:
-            self._removed.remove(tracked)
+        tracked = self._queue.popleft()
+        if self._removed:
+            while tracked in self._removed:
+                self._removed.remove(tracked)
+                tracked = self._queue.popleft()
+            self._drop_gaps()
         if self._first_due:
             self._first_due.pop(tracked, None)
-        if self._removed or not self._queue:
-            self._drop_gaps()
+        if not self._queue:
+            self.deadline = inf
         return tracked
 
     def remove(self, tracked: TrackedTask) -> None:

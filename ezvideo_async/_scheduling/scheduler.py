@@ -29,7 +29,7 @@ from ezvideo_async._scheduling.tracked_task import Phase, TrackedTask
 from ezvideo_async.errors import EzVideoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ezvideo_async._domain.events import AnyFinalEvent, Event, LossReason
     from ezvideo_async._domain.policies import PollPolicy
@@ -61,8 +61,8 @@ class Tick(NamedTuple):
         next_at: When the next tick is due, loop clock; ``inf`` for never.
     """
 
-    expired: list[tuple[TrackedTask, AnyFinalEvent]]
-    evicted: list[TrackedTask]
+    expired: Sequence[tuple[TrackedTask, AnyFinalEvent]]
+    evicted: Sequence[TrackedTask]
     to_poll: list[TrackedTask]
     ready: int
     next_at: float
@@ -249,37 +249,35 @@ class Scheduler:
             stall: Seconds by which this tick is late: from 1 on, the process slept or the event
                 loop was blocked, and what came due meanwhile is spread.
         """
-        expired, evicted = self._advance(now)
-        ready = self._ready
+        expired, evicted = self._advance(now, unix_now)
+        ready = len(self._ready)
         if ready and stall >= _STALL:
             over = min(_STALL_SPREAD * stall, self.policy.interval)
-            self._spread(now, over, rand(), again=False)
-        if ready and (over := release(len(ready))):
-            self._spread(now, over, rand(), again=True)
+            ready = self._spread(now, over, rand(), again=False)
+        if ready and (over := release(ready)):
+            ready = self._spread(now, over, rand(), again=True)
         to_poll: list[TrackedTask] = []
         while ready and permit():
-            tracked = ready.popleft()
-            tracked.phase, tracked.started = _IN_FLIGHT, now
+            tracked = self._ready.popleft()
+            tracked.start_poll(now)
             to_poll.append(tracked)
-        return Tick(
-            expired=[
-                (tracked, self._lose(tracked, "deadline", now, unix_now)) for tracked in expired
-            ],
-            evicted=evicted,
-            to_poll=to_poll,
-            ready=len(ready),
-            next_at=self.next_at(),
-        )
+            ready -= 1
+        return Tick(expired, evicted, to_poll, ready, self.next_at())
 
     def next_at(self) -> float:
         """Return when the next tick is due: an id, or a deadline; ``inf`` for never."""
         return min(self._due.next_at(), self._ready.deadline)
 
-    def _advance(self, now: float) -> tuple[list[TrackedTask], list[TrackedTask]]:
+    def _advance(
+        self, now: float, unix_now: float
+    ) -> tuple[Sequence[tuple[TrackedTask, AnyFinalEvent]], Sequence[TrackedTask]]:
         """Queue the ids that are due; return those that expired and those to evict."""
+        due = self._due.pop_due(now)
+        if not due and now < self._ready.deadline:
+            return (), ()
         evicted: list[TrackedTask] = []
         expired = self._ready.pop_expired(now)
-        for tracked in self._due.pop_due(now):
+        for tracked in due:
             if tracked.phase is _ENDED:
                 self._evict(tracked)
                 evicted.append(tracked)
@@ -290,17 +288,19 @@ class Scheduler:
                 self._ready.append(tracked)
         for tracked in expired:
             tracked.phase = _EXPIRED
-        return expired, evicted
+        lost = [(tracked, self._lose(tracked, "deadline", now, unix_now)) for tracked in expired]
+        return lost, evicted
 
     def _evict(self, tracked: TrackedTask) -> None:
         if self._tracked.get(tracked.task_id) is tracked:
             del self._tracked[tracked.task_id]
 
-    def _spread(self, now: float, over: float, rand: float, *, again: bool) -> None:
-        """Reschedule ready ids evenly over *over* seconds, longest due first."""
+    def _spread(self, now: float, over: float, rand: float, *, again: bool) -> int:
+        """Reschedule ready ids evenly over *over* seconds; return how many stay ready."""
         ready = self._ready.pop_to_spread(again=again)
         for place, tracked in enumerate(ready):
             self._wait(tracked, now + over * (place + rand) / len(ready))
+        return len(self._ready)
 
     def _wait(self, tracked: TrackedTask, due: float) -> None:
         """Schedule the next poll, or the end of an id that would be due after its deadline."""
@@ -316,6 +316,7 @@ class Scheduler:
         tracked: TrackedTask,
         response: Response,
         decode: Decode,
+        alias: str | None = None,
         *,
         now: float,
         unix_now: float,
@@ -328,6 +329,7 @@ class Scheduler:
             tracked: The id that was polled; it is in flight.
             response: The response.
             decode: Decodes a response that differs from the stored one.
+            alias: The server's own name of the task, for *decode*.
             now: The loop clock.
             unix_now: The wall clock.
             rand: A number in [0, 1).
@@ -339,6 +341,7 @@ class Scheduler:
         found = tracked.observe(
             response,
             decode,
+            alias,
             now=now,
             unix_now=unix_now,
             progress=self._progress,

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from ezvideo_async._protocol.messages import Response
     from ezvideo_async._protocol.stored_response import StoredState
 
-    Decode = Callable[[Response], VideoTask | EzVideoError]
+    Decode = Callable[[Response, str, str | None], VideoTask | EzVideoError]
+    """Takes the response, the task's id, and the server's own name of the task."""
 
 
 class Phase(Enum):
@@ -46,7 +47,7 @@ class Phase(Enum):
     ENDED = auto()
 
 
-_ENDED = Phase.ENDED  # a lookup of the member costs more than one of this name
+_IN_FLIGHT, _ENDED = Phase.IN_FLIGHT, Phase.ENDED  # a lookup of the members costs more
 
 
 @define(eq=False, weakref_slot=False)
@@ -99,9 +100,9 @@ class TrackedTask(StoredResponse):
         """The last failure since the last valid response."""
         return None if self.streak is None else self.streak.last_error
 
-    def start(self, now: float) -> None:
+    def start_poll(self, now: float) -> None:
         """Record that a request is sent now."""
-        self.started = now
+        self.phase, self.started = _IN_FLIGHT, now
 
     def claim(self) -> None:
         """Record that somebody waits for this id, or subscribed to it."""
@@ -113,6 +114,7 @@ class TrackedTask(StoredResponse):
         self,
         response: Response,
         decode: Decode,
+        alias: str | None,
         *,
         now: float,
         unix_now: float,
@@ -125,6 +127,7 @@ class TrackedTask(StoredResponse):
         Args:
             response: The response to a poll of this id.
             decode: Decodes a response that differs.
+            alias: The server's own name of the task, for *decode*.
             now: The loop clock.
             unix_now: The wall clock.
             progress: Whether a change of progress alone is an event.
@@ -138,7 +141,7 @@ class TrackedTask(StoredResponse):
             return self._record_repeat(now, unix_now, stalled_after)
         percent = self.progress_change_in(response)
         if percent is None:
-            task = decode(response)
+            task = decode(response, self.task_id, alias)
             if isinstance(task, EzVideoError):
                 return task
             event = self.record(

@@ -56,11 +56,14 @@ class HttpBackend(Protocol):
 
     sends: int
 
-    async def acquire(self, *, fresh: bool) -> Any:
-        """Return a connection for one request; *fresh* requires a new one."""
+    def take_idle(self) -> Any:
+        """Return a connection that was used before; None if there is none."""
+
+    async def connect(self) -> Any:
+        """Return a new connection."""
 
     async def send(self, request: Request, api_key: ApiKey, connection: Any) -> RawResponse:
-        """Send a request on an acquired connection and read the response."""
+        """Send a request on such a connection and read the response."""
         ...
 
     @property

@@ -131,7 +131,12 @@ class PoolBackend:
     ) -> RawResponse:
         """Send a request, read the response, and release or close the connection."""
         try:
-            status, headers, stream = await self._exchange(request, api_key, connection)
+            connection.protocol.set_response_params(read_until_eof=True, auto_decompress=True)
+            self._write(request, api_key, connection)
+            message, stream = await connection.protocol.read()
+            while _is_interim(message.code):
+                message, stream = await connection.protocol.read()
+            status, headers = message.code, message.headers
             check_head(status, headers)
             body = await read_body(stream, request, status=status)
         except BaseException:
@@ -139,16 +144,6 @@ class PoolBackend:
             raise
         self._release(connection)
         return status, headers, body
-
-    async def _exchange(
-        self, request: Request, api_key: ApiKey, connection: PooledConnection
-    ) -> tuple[int, Any, Any]:
-        connection.protocol.set_response_params(read_until_eof=True, auto_decompress=True)
-        self._write(request, api_key, connection)
-        while True:
-            message, stream = await connection.protocol.read()
-            if not _is_interim(message.code):
-                return message.code, message.headers, stream
 
     def _write(self, request: Request, api_key: ApiKey, connection: PooledConnection) -> None:
         # No local variable holds the API key.
@@ -159,14 +154,20 @@ class PoolBackend:
 
     # -- connections ------------------------------------------------------------------------------
 
-    async def acquire(self, *, fresh: bool) -> PooledConnection:
-        """Return a connection for one request; *fresh* requires a new one."""
+    def take_idle(self) -> PooledConnection | None:
+        """Return the connection that was used last; None if there is none."""
+        if not self._idle:
+            return None
         now = asyncio.get_running_loop().time()
-        while self._idle and not fresh:
+        while self._idle:
             connection = self._idle.pop()
             if connection.is_reusable and now < connection.kept_until:
                 return connection
             connection.close()
+        return None
+
+    async def connect(self) -> PooledConnection:
+        """Return a new connection."""
         async with asyncio.timeout(CONNECT_TIMEOUT):  # includes the DNS lookup
             return await self._connect()
 

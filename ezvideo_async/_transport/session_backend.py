@@ -96,9 +96,13 @@ class SessionBackend:
         self._used: WeakSet[Any] = WeakSet()
         self.sends = 0
 
-    async def acquire(self, *, fresh: bool) -> SessionConnection:
-        """Return a placeholder for the connection that aiohttp's pool will choose."""
-        return SessionConnection(must_be_fresh=fresh)
+    def take_idle(self) -> SessionConnection:
+        """Return a placeholder for the connection that aiohttp's pool will choose, used or new."""
+        return SessionConnection(must_be_fresh=False)
+
+    async def connect(self) -> SessionConnection:
+        """Return a placeholder for a new connection of aiohttp's pool."""
+        return SessionConnection(must_be_fresh=True)
 
     async def send(
         self, request: Request, api_key: ApiKey, connection: SessionConnection

@@ -137,7 +137,9 @@ class Transport:
         timeout = self._timeouts.new()
         try:
             with timeout:
-                connection = await self._backend.acquire(fresh=fresh)
+                connection = None if fresh else self._backend.take_idle()
+                if connection is None:
+                    connection = await self._backend.connect()
                 status, headers, body = await self._backend.send(request, api_key, connection)
         except EzVideoError as error:
             return error.with_traceback(None), connection

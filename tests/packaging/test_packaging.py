@@ -1,4 +1,4 @@
-"""What is shipped, what is promised about it, and what may never be in it."""
+"""Metadata, pins, entry points and tracked files of the project."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LOCK_FILE = re.compile(r".*\.lock|pylock.*\.toml|package-lock\.json")
 LEAKS = {
     "registry host": r"\b(pypi|pythonhosted|npmjs|nodejs|anaconda)\.(org|com|io)\b",
-    "place of packages": r"--(extra-)?index[-]url|--find[-]links|--trusted[-]host",
+    "package index option": r"--(extra-)?index[-]url|--find[-]links|--trusted[-]host",
     "machine path": r"(?<![\w.~:/-])/(build|home|mnt|opt|root|srv|tmp|Users|work|workspace)/\w",
 }
-# A command line of the tasks, up to what belongs to the task itself.
+# A command line of the noxfile, without the arguments of the session.
 COMMAND = re.compile(r"python3 noxfile\.py((?: +(?!-- )[\w.-]+)*)")
 
 
@@ -30,7 +30,9 @@ def tracked_files() -> list[Path]:
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    listing = subprocess.run([git, "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    listing = subprocess.run(
+        [git, "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False, timeout=60
+    )
     if listing.returncode:
         pytest.skip("git cannot read this checkout")
     names = listing.stdout.decode().split("\0")
@@ -53,13 +55,13 @@ def sessions_named_in(page: Path) -> set[str]:
     return {re.sub(r"-3\.\d+$", "", word) for word in words if not word.startswith("-")}
 
 
-def test_version() -> None:
-    """The version of the package is that of its metadata."""
+def test_the_version_is_that_of_the_metadata() -> None:
+    """``__version__`` equals the version of the installed distribution."""
     assert version("ezvideo_async") == __version__
 
 
-def test_pythons() -> None:
-    """The classifiers name each Python from the oldest allowed one on, without a gap."""
+def test_classifiers_name_every_python() -> None:
+    """They name each Python from the oldest allowed one on, without a gap."""
     named = [
         int(match[1])
         for line in PROJECT["classifiers"]
@@ -70,8 +72,8 @@ def test_pythons() -> None:
     assert named == list(range(named[0], named[-1] + 1))
 
 
-def test_entry_points() -> None:
-    """The command and the pytest plugin of the metadata can be loaded."""
+def test_entry_points_can_be_loaded() -> None:
+    """The command and the pytest plugin exist."""
     (command,) = entry_points(group="console_scripts", name="ezvideo")
     (plugin,) = entry_points(group="pytest11", name="ezvideo_async")
 
@@ -79,13 +81,13 @@ def test_entry_points() -> None:
     assert plugin.load().__name__ == "ezvideo_async.testing.pytest_plugin"
 
 
-def test_typed() -> None:
-    """Type checkers are told that the package has types."""
+def test_the_package_has_py_typed() -> None:
+    """The marker file for type checkers exists."""
     assert (ROOT / "ezvideo_async" / "py.typed").is_file()
 
 
-def test_pins() -> None:
-    """A pin is a name and a version, nothing else, and each name stands once, in order."""
+def test_pins_are_sorted_names_with_versions() -> None:
+    """A pin is a name and a version, and each name occurs once, in order."""
     lines = (ROOT / "tests" / "constraints.txt").read_text("utf-8").splitlines()
     names = [line.partition("==")[0] for line in lines]
 
@@ -93,8 +95,8 @@ def test_pins() -> None:
     assert names == sorted(set(names))
 
 
-def test_no_leaks() -> None:
-    """No tracked file names a package registry or a place on somebody's machine."""
+def test_no_file_names_a_registry_or_a_machine_path() -> None:
+    """No tracked file contains the host of a package registry or a path of a machine."""
     found = [
         f"{file.relative_to(ROOT)}: {what}: {match[0]}"
         for file in tracked_files()
@@ -105,15 +107,15 @@ def test_no_leaks() -> None:
     assert found == []
 
 
-def test_no_lock_files() -> None:
-    """No lock file is tracked: they record the hosts of registries."""
+def test_no_lock_file_is_tracked() -> None:
+    """Lock files contain the hosts of registries."""
     assert [file.name for file in tracked_files() if LOCK_FILE.fullmatch(file.name)] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/contributing.md", ".ci/run"])
-def test_commands_exist(page: str) -> None:
-    """Each task that a page tells to run is one of the noxfile."""
+def test_documented_sessions_exist(page: str) -> None:
+    """Each session that a page runs is in the noxfile."""
     text = (ROOT / page).read_text("utf-8")
 
-    assert COMMAND.search(text), f"{page} names no task"
+    assert COMMAND.search(text), f"{page} names no session"
     assert sessions_named_in(ROOT / page) - sessions_of_noxfile() == set()

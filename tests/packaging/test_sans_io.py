@@ -1,4 +1,4 @@
-"""The packages that decide contain no coroutine and read no clock; import-linter checks imports."""
+"""Sans-I/O packages: no coroutine and no clock; import-linter checks their imports."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-Troubles that a server or a network can make on one connection, each with what must follow.
+Catalog of faults on one connection, each with the error and the verdict that must follow.
 
-Every entry is a script for ``RawServer``; the tests of this folder play each of them to
-``retrieve()`` and to a watcher, over an own and a borrowed session.
+Every entry is a script for ``RawServer``; the tests of this folder run ``retrieve()`` and a
+watcher against each of them, with own connections and with a borrowed session.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 Verdict = Literal["retry", "lost", "fatal"]
-"""The watcher asks again; gives up this id; ends with everybody."""
+"""The watcher polls again; loses this id; raises for all ids."""
 
 
 @frozen(kw_only=True)
 class Fault:
     """
-    One trouble.
+    One fault.
 
     Attributes:
         row: The row of the fault table.
-        script: What happens on the first connection; the following ones are in order.
+        script: The steps on the first connection; later connections have no fault.
         kind: The class of the error that ``retrieve()`` raises.
-        verdict: What a watcher makes of it.
+        verdict: What the watcher does.
         reason: The error's ``reason``; None where it has none.
-        retryable: What the error says of itself; None when it is what the watcher does.
-        requests: How many requests one question takes.
+        retryable: Of the error; None if it follows from the verdict.
+        requests: How many requests one call sends.
     """
 
     row: str
@@ -63,12 +63,12 @@ class Fault:
 
     @property
     def is_retryable(self) -> bool:
-        """What the error says of itself."""
+        """``retryable`` of the error."""
         return self.verdict == "retry" if self.retryable is None else self.retryable
 
 
 def _refusal(status: int, *headers: str, code: str = "x") -> bytes:
-    """An error answer in the API document's shape."""
+    """Make an error response in the shape of the API document."""
     body: dict[str, Any] = {"error": {"code": code, "message": "m"}}
     return response(body, *headers, status=f"{status} S")
 
@@ -79,9 +79,9 @@ _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _BODY = b'{"id": "t", "status": "completed", "seconds": "5"'
 
 
-def _dripped(text: bytes, pause: float = 1.0) -> Script:
+def _dripped(text: bytes, delay: float = 1.0) -> Script:
     """Send byte by byte."""
-    return [step for byte in text for step in (bytes([byte]), pause)]
+    return [step for byte in text for step in (bytes([byte]), delay)]
 
 
 _NO_BYTES: dict[str, Script] = {
@@ -93,7 +93,7 @@ _PARTS_OF_A_HEAD: dict[str, Script] = {
     "after the status line": [READ, HEAD],
     "in a header": [READ, HEAD, b"Content-Type: applic"],
     "before the empty line": [READ, HEAD, b"Content-Length: 99\r\n"],
-    "after an interim answer": [READ, b"HTTP/1.1 103 Hints\r\n\r\n"],
+    "after an interim response": [READ, b"HTTP/1.1 103 Hints\r\n\r\n"],
 }
 _PARTS_OF_A_BODY: dict[str, Script] = {
     "after the head": [READ, _SIZED],
@@ -106,7 +106,7 @@ _DRIPS: dict[str, Script] = {
     "of the head": [READ, *_dripped(_SIZED)],
     "of the body": [READ, _SIZED, *_dripped(_BODY)],
     "of chunks": [READ, _CHUNKED, *[b"1\r\n \r\n", 1.0] * 60],
-    "of interim answers": [READ, *[b"HTTP/1.1 103 Hints\r\n\r\n", 1.0] * 60],
+    "of interim responses": [READ, *[b"HTTP/1.1 103 Hints\r\n\r\n", 1.0] * 60],
 }
 
 NETWORK: dict[str, Fault] = {
@@ -131,7 +131,7 @@ NETWORK: dict[str, Fault] = {
         for end, step in (("fin", CLOSE), ("rst", RESET))
         for where, start in _PARTS_OF_A_BODY.items()
     },
-    **{  # nothing tells this end from the body's
+    **{  # such an end looks like the end of the body
         f"{end} in a body without length": Fault(
             row="N11",
             script=[READ, HEAD, b"\r\n", _BODY, 0.1, step],
@@ -152,10 +152,10 @@ NETWORK: dict[str, Fault] = {
     },
 }
 
-# -- bytes --------------------------------------------------------------------------------------
+# -- bytes ----------------------------------------------------------------------------------------
 
 PURE_PYTHON = HttpResponseParser is HttpResponseParserPy
-"""aiohttp reads with its parser in Python, which accepts more than the one in C."""
+"""True with aiohttp's parser in Python, which accepts more than the one in C."""
 
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 EMPTY = b"Content-Length: 2\r\n\r\n{}"
@@ -184,24 +184,24 @@ class Endless:
 
 
 def _completed(status: str) -> Callable[[Seen], bytes]:
-    """An answer under this status that the asked task is completed."""
+    """Make a reply under this status that the requested task is completed."""
     return lambda seen: response(task(seen.task_id), status=status)
 
 
 def packed_bomb(mebibytes: int) -> bytes:
-    """Gzip of so many MiB of blanks, made of one block again and again."""
+    """Make a gzip stream of *mebibytes* MiB of blanks from one repeated block."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = packer.compress(b" " * MEBIBYTE) + packer.flush(zlib.Z_FULL_FLUSH)
     return gzip.compress(b"")[:10] + block * mebibytes
 
 
-def _said(body: object, *headers: str, status: str = "200 OK") -> Script:
+def _reply(body: object, *headers: str, status: str = "200 OK") -> Script:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return [READ, response(content, *headers, status=status)]
 
 
 def _page(status: str, body: bytes = PAGE) -> Script:
-    return _said(body, "Content-Type: text/html; charset=utf-8", status=status)
+    return _reply(body, "Content-Type: text/html; charset=utf-8", status=status)
 
 
 def _refused(status: int, *headers: str, code: str = "x") -> Script:
@@ -216,7 +216,7 @@ def _by_parser(*, c: Any, python: Any) -> Any:
     return python if PURE_PYTHON else c
 
 
-# -- refusals ------------------------------------------------------------------------------------
+# -- refusals -------------------------------------------------------------------------------------
 
 
 def _passing(
@@ -226,7 +226,7 @@ def _passing(
     *,
     reason: str | None = None,
 ) -> dict[str, Fault]:
-    """Troubles that all end in one error, and pass."""
+    """Make faults with the same error, after which the watcher polls again."""
     return {
         name: Fault(row=row, script=script, kind=kind, reason=reason)
         for name, script in scripts.items()
@@ -274,23 +274,23 @@ _REFUSALS: dict[str, Fault] = {
     ),
     "status 403 without a body": Fault(
         row="H4",
-        script=_said(b"", status="403 No"),
+        script=_reply(b"", status="403 No"),
         kind=PermissionDeniedError,
         verdict="fatal",
     ),
     "status 403 as a page": Fault(row="H4", script=_page("403 No"), kind=PermissionDeniedError),
     "status 403 as a page without a type": Fault(
-        row="H4", script=_said(PAGE, status="403 No"), kind=PermissionDeniedError
+        row="H4", script=_reply(PAGE, status="403 No"), kind=PermissionDeniedError
     ),
     **{
         name: Fault(row="H5", script=script, kind=TaskNotFoundError, retryable=False)
         for name, script in {
             "status 404": _refused(404, code="task_not_found"),
-            "status 404 with a word of another server": _said(
+            "status 404 with a message of another server": _reply(
                 {"detail": "Video not found"}, status="404 No"
             ),
-            "status 404 without a body": _said(b"", status="404 No"),
-            "status 400 for an unknown task": _said(
+            "status 404 without a body": _reply(b"", status="404 No"),
+            "status 400 for an unknown task": _reply(
                 {"code": "task_not_exist", "message": "task_not_exist", "data": None},
                 status="400 Bad",
             ),
@@ -300,8 +300,8 @@ _REFUSALS: dict[str, Fault] = {
         name: Fault(row="H7", script=script, kind=ConfigError, verdict="fatal", reason="route")
         for name, script in {
             "status 404 as a page": _page("404 No"),
-            "status 404 of a router": _said(b"404 page not found", status="404 No"),
-            "status 404 of a gateway": _said(
+            "status 404 of a router": _reply(b"404 page not found", status="404 No"),
+            "status 404 of a gateway": _reply(
                 {"error": {"message": "Invalid URL (GET /videos/t)", "code": ""}},
                 status="404 No",
             ),
@@ -321,7 +321,7 @@ _REFUSALS: dict[str, Fault] = {
     },
     "status 429": Fault(row="H12", script=_refused(429), kind=RateLimitError),
     "status 429 without a body": Fault(
-        row="H12", script=_said(b"", status="429 Many"), kind=RateLimitError
+        row="H12", script=_reply(b"", status="429 Many"), kind=RateLimitError
     ),
     "status 429 as a page": Fault(row="H12", script=_page("429 Many"), kind=RateLimitError),
     **{
@@ -341,7 +341,7 @@ _REFUSALS: dict[str, Fault] = {
     },
     "status 502 as a page": Fault(row="H17", script=_page("502 Bad"), kind=ServerError),
     "status 503 without a body": Fault(
-        row="H17", script=_said(b"", status="503 Busy"), kind=ServerError
+        row="H17", script=_reply(b"", status="503 Busy"), kind=ServerError
     ),
     "status 501": Fault(row="H18", script=_refused(501), kind=ServerError, verdict="lost"),
     "status 501 as a page": Fault(
@@ -355,7 +355,7 @@ _REFUSALS: dict[str, Fault] = {
     },
 }
 
-# -- redirects -----------------------------------------------------------------------------------
+# -- redirects ------------------------------------------------------------------------------------
 
 REDIRECTS = {
     "same origin": "/v1/other",
@@ -374,7 +374,7 @@ _REDIRECTS: dict[str, Fault] = {
     **{
         f"status {status}, to {name}": Fault(
             row="H21",
-            script=_said(b"", f"Location: {target}", status=f"{status} Moved"),
+            script=_reply(b"", f"Location: {target}", status=f"{status} Moved"),
             kind=ConfigError,
             verdict="fatal",
             reason="redirect",
@@ -386,7 +386,7 @@ _REDIRECTS: dict[str, Fault] = {
     **{
         f"status {status}, to nowhere": Fault(
             row="H21",
-            script=_said(b"", status=f"{status} Moved"),
+            script=_reply(b"", status=f"{status} Moved"),
             kind=ConfigError,
             verdict="fatal",
             reason="redirect",
@@ -395,11 +395,11 @@ _REDIRECTS: dict[str, Fault] = {
     },
 }
 
-# -- success that is none ------------------------------------------------------------------------
+# -- invalid success ------------------------------------------------------------------------------
 
 
-def _told(code: object) -> Script:
-    return _said({"error": {"code": code, "message": "m"}})
+def _error_200(code: object) -> Script:
+    return _reply({"error": {"code": code, "message": "m"}})
 
 
 _SUCCESSES: dict[str, Fault] = {
@@ -407,37 +407,37 @@ _SUCCESSES: dict[str, Fault] = {
         "H22",
         BadResponseError,
         {
-            "an error under 200": _told("boom"),
-            "an error under 200 without a code": _said({"error": {"message": "m"}}),
-            "an error text under 200": _said({"code": "boom", "error": "m"}),
-            "an error under 201": _said({"error": {"code": "boom"}}, status="201 Made"),
-            "success without data": _said({"code": "success", "message": "", "data": None}),
+            "an error under 200": _error_200("boom"),
+            "an error under 200 without a code": _reply({"error": {"message": "m"}}),
+            "an error text under 200": _reply({"code": "boom", "error": "m"}),
+            "an error under 201": _reply({"error": {"code": "boom"}}, status="201 Made"),
+            "success without data": _reply({"code": "success", "message": "", "data": None}),
         },
         reason="schema",
     ),
     "an unknown task under 200": Fault(
-        row="H22", script=_told("task_not_found"), kind=TaskNotFoundError, retryable=False
+        row="H22", script=_error_200("task_not_found"), kind=TaskNotFoundError, retryable=False
     ),
     "an unknown task under 200, wrapped": Fault(
         row="H22",
-        script=_said({"code": "task_not_exist", "data": None}),
+        script=_reply({"code": "task_not_exist", "data": None}),
         kind=TaskNotFoundError,
         retryable=False,
     ),
     "a refused key under 200": Fault(
-        row="H22", script=_told("invalid_api_key"), kind=AuthenticationError, verdict="fatal"
+        row="H22", script=_error_200("invalid_api_key"), kind=AuthenticationError, verdict="fatal"
     ),
     "a refused key under 200, as a number": Fault(
-        row="H22", script=_told(401), kind=AuthenticationError, verdict="fatal"
+        row="H22", script=_error_200(401), kind=AuthenticationError, verdict="fatal"
     ),
     "too many requests under 200": Fault(
-        row="H22", script=_told("rate_limit_exceeded"), kind=RateLimitError
+        row="H22", script=_error_200("rate_limit_exceeded"), kind=RateLimitError
     ),
     **_passing(
         "H23",
         BadResponseError,
         {
-            f"status {status} without a task": _said({}, status=f"{status} S")
+            f"status {status} without a task": _reply({}, status=f"{status} S")
             for status in (201, 202, 203, 206)
         },
         reason="schema",
@@ -447,11 +447,11 @@ _SUCCESSES: dict[str, Fault] = {
         BadResponseError,
         {
             "status 204": [READ, b"HTTP/1.1 204 None\r\n\r\n"],
-            "status 205": _said(b"", status="205 Reset"),
+            "status 205": _reply(b"", status="205 Reset"),
             "status 205 with a task": [READ, _completed("205 Reset")],
             "status 304": [READ, b"HTTP/1.1 304 Same\r\n\r\n"],
-            "an empty body": _said(b""),
-            "a blank body": _said(b" \r\n\t "),
+            "an empty body": _reply(b""),
+            "a blank body": _reply(b" \r\n\t "),
             "an empty body in chunks": [READ, CHUNKED + b"0\r\n\r\n"],
             "an empty body until the end": [READ, HEAD + b"\r\n", CLOSE],
         },
@@ -459,7 +459,7 @@ _SUCCESSES: dict[str, Fault] = {
     ),
 }
 
-# -- what is not HTTP ----------------------------------------------------------------------------
+# -- invalid HTTP ---------------------------------------------------------------------------------
 
 _NO_HTTP: dict[str, Fault] = {
     **_passing(
@@ -480,9 +480,9 @@ _NO_HTTP: dict[str, Fault] = {
                 b"HTTP/1.1 101 Switch\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
                 STALL,
             ],
-            "status 101 without a word": [READ, b"HTTP/1.1 101 Switch\r\n\r\n", STALL],
-            "status 000": _said({}, status="000 Zero"),
-            "status 600": _said({}, status="600 Six"),
+            "status 101 without headers": [READ, b"HTTP/1.1 101 Switch\r\n\r\n", STALL],
+            "status 000": _reply({}, status="000 Zero"),
+            "status 600": _reply({}, status="600 Six"),
             "status 999": [READ, _completed("999 Nine")],
         },
         reason="schema",
@@ -509,7 +509,7 @@ _NO_HTTP: dict[str, Fault] = {
             "a body without a head": [READ, b'{"id": "t"}', CLOSE],
             "an alert of TLS": [READ, b"\x15\x03\x01\x00\x02\x02\x46", CLOSE],
         },
-        # The parser in Python waits for the end of a line, and gets that of the connection.
+        # The parser in Python waits for a line end, and gets the end of the connection.
         reason=_by_parser(c="protocol", python="disconnected"),
     ),
     **_passing(
@@ -522,7 +522,7 @@ _NO_HTTP: dict[str, Fault] = {
                 "of negative size": b"-2\r\n{}",
                 "of hexadecimal sign": b"0x2\r\n{}",
                 "without a size": b"\r\n{}",
-                "longer than told": b'1\r\n{"id": "t"}',
+                "longer than their size": b'1\r\n{"id": "t"}',
                 "without an end of line": b"2\r\n{}0",
             }.items()
         },
@@ -564,7 +564,7 @@ _NO_HTTP: dict[str, Fault] = {
             for name, lines in {
                 "of two values": "Content-Length: 2\r\nContent-Length: 3",
                 "of two values, the longer first": "Content-Length: 3\r\nContent-Length: 2",
-                "told twice": "Content-Length: 3\r\nContent-Length: 3",
+                "sent twice": "Content-Length: 3\r\nContent-Length: 3",
                 "in a list": "Content-Length: 2, 2",
                 "negative": "Content-Length: -2",
                 "with a sign": "Content-Length: +2",
@@ -643,7 +643,7 @@ _NO_HTTP: dict[str, Fault] = {
     ),
 }
 
-# -- too much ------------------------------------------------------------------------------------
+# -- too much -------------------------------------------------------------------------------------
 
 _TASK = json.dumps(task("t")).encode()
 
@@ -652,7 +652,7 @@ _TOO_MUCH: dict[str, Fault] = {
         "H29",
         BadResponseError,
         {
-            "a body of 2 MiB": _said(b" " * (2 * MEBIBYTE)),
+            "a body of 2 MiB": _reply(b" " * (2 * MEBIBYTE)),
             "a body told as a terabyte": [
                 READ,
                 HEAD + b"Content-Length: 1000000000000\r\n\r\n",
@@ -696,7 +696,7 @@ _TOO_MUCH: dict[str, Fault] = {
         BadResponseError,
         {
             "gzip in gzip": _packed(gzip.compress(gzip.compress(_TASK))),
-            "gzip in gzip, told": _packed(gzip.compress(gzip.compress(_TASK)), "gzip, gzip"),
+            "gzip in gzip, declared": _packed(gzip.compress(gzip.compress(_TASK)), "gzip, gzip"),
             "gzip that is cut": _packed(gzip.compress(_TASK)[:-12]),
             "gzip that is cut in half": _packed(gzip.compress(_TASK)[:25]),
             "an encoding nobody knows": _packed(b"\x1f\x9d\x90", "compress"),
@@ -705,7 +705,7 @@ _TOO_MUCH: dict[str, Fault] = {
     ),
     "gzip of nothing": Fault(row="H30", script=_packed(b""), kind=BadResponseError, reason="empty"),
     **{
-        # Without the package for it, or with it: these bytes are no body.
+        # These bytes are invalid, with and without the package for the encoding.
         f"{encoding} unasked": Fault(
             row="H30",
             script=_packed(b"\xff" * 30, encoding),
@@ -721,19 +721,19 @@ _PAGES = _passing(
     BadResponseError,
     {
         "a web page": _page("200 OK"),
-        "a web page as JSON": _said(PAGE, "Content-Type: application/json"),
-        "a web page without a type": _said(PAGE),
-        "a web page after a BOM": _said(b"\xef\xbb\xbf \r\n" + PAGE),
-        "an empty web page": _said(b"ok", "Content-Type: text/html"),
+        "a web page as JSON": _reply(PAGE, "Content-Type: application/json"),
+        "a web page without a type": _reply(PAGE),
+        "a web page after a BOM": _reply(b"\xef\xbb\xbf \r\n" + PAGE),
+        "an empty web page": _reply(b"ok", "Content-Type: text/html"),
     },
     reason="html",
 ) | _passing(
     "H31",
     BadResponseError,
     {
-        "plain text": _said(b"upstream is sleeping", "Content-Type: text/plain"),
-        "JSON in base 64": _said(b"eyJpZCI6InQifQ==", "Content-Type: application/json"),
-        "a form": _said(b"id=t&status=completed", "Content-Type: application/json; charset=hex"),
+        "plain text": _reply(b"upstream is sleeping", "Content-Type: text/plain"),
+        "JSON in base 64": _reply(b"eyJpZCI6InQifQ==", "Content-Type: application/json"),
+        "a form": _reply(b"id=t&status=completed", "Content-Type: application/json; charset=hex"),
     },
     reason="not_json",
 )
@@ -747,7 +747,7 @@ HTTP: dict[str, Fault] = {
     **_PAGES,
 }
 
-# -- JSON ----------------------------------------------------------------------------------------
+# -- JSON -----------------------------------------------------------------------------------------
 
 _TEXT = _TASK.decode()
 _NAMED_TWICE = {
@@ -759,7 +759,7 @@ _NAMED_TWICE = {
 
 
 def _foreign(seen: Seen) -> bytes:
-    """An answer about ever new other tasks."""
+    """Reply about another task each time."""
     return response(task(f"{seen.task_id}-{seen.connection}-{seen.at}"))
 
 
@@ -768,16 +768,16 @@ JSON: dict[str, Fault] = {
         "J1",
         BadResponseError,
         {
-            "Latin-1": _said(b'{"id": "t", "status": "completed", "model": "Andr\xe9"}'),
-            "a lone surrogate in UTF-8": _said(b'{"id": "t", "model": "\xed\xa0\x80"}'),
-            "an overlong form": _said(b'{"id": "t", "model": "\xc0\xaf"}'),
-            "two BOMs": _said(b"\xef\xbb\xbf" * 2 + _TASK),
-            **{name: _said(_TEXT.encode(name)) for name in ("UTF-16", "UTF-16-LE", "UTF-32")},
-            "UTF-7": _said(b"+AHsAfQ-"),
-            "cut": _said(_TASK[:-1]),
-            "single quotes": _said(b"{'id': 't', 'status': 'completed'}"),
-            "a comma at the end": _said(b'{"id": "t", "status": "completed",}'),
-            "two answers in one": _said(_TASK + _TASK),
+            "Latin-1": _reply(b'{"id": "t", "status": "completed", "model": "Andr\xe9"}'),
+            "a lone surrogate in UTF-8": _reply(b'{"id": "t", "model": "\xed\xa0\x80"}'),
+            "an overlong form": _reply(b'{"id": "t", "model": "\xc0\xaf"}'),
+            "two BOMs": _reply(b"\xef\xbb\xbf" * 2 + _TASK),
+            **{name: _reply(_TEXT.encode(name)) for name in ("UTF-16", "UTF-16-LE", "UTF-32")},
+            "UTF-7": _reply(b"+AHsAfQ-"),
+            "cut": _reply(_TASK[:-1]),
+            "single quotes": _reply(b"{'id': 't', 'status': 'completed'}"),
+            "a comma at the end": _reply(b'{"id": "t", "status": "completed",}'),
+            "two documents": _reply(_TASK + _TASK),
         },
         reason="not_json",
     ),
@@ -785,10 +785,10 @@ JSON: dict[str, Fault] = {
         "J2",
         BadResponseError,
         {
-            "100,000 arrays": _said(b"[" * 100_000 + b"]" * 100_000),
-            "100,000 arrays, open": _said(b"[" * 100_000),
-            "100,000 objects": _said(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
-            "100,000 arrays in a task": _said(
+            "100,000 arrays": _reply(b"[" * 100_000 + b"]" * 100_000),
+            "100,000 arrays, open": _reply(b"[" * 100_000),
+            "100,000 objects": _reply(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
+            "100,000 arrays in a task": _reply(
                 b'{"id": "t", "status": "completed", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
             ),
         },
@@ -798,23 +798,25 @@ JSON: dict[str, Fault] = {
         "J4",
         BadResponseError,
         {
-            "5,000 digits": _said(b'{"id": "t", "status": "completed", "x": ' + b"9" * 5000 + b"}"),
-            "5,000 digits alone": _said(b"9" * 5000),
-            "a million digits": _said(b'{"progress": ' + b"9" * 1_000_000 + b"}"),
+            "5,000 digits": _reply(
+                b'{"id": "t", "status": "completed", "x": ' + b"9" * 5000 + b"}"
+            ),
+            "5,000 digits alone": _reply(b"9" * 5000),
+            "a million digits": _reply(b'{"progress": ' + b"9" * 1_000_000 + b"}"),
         },
         reason="not_json",
     ),
     **_passing(
         "J5",
         BadResponseError,
-        {name: _said(body) for name, body in _NAMED_TWICE.items()},
+        {name: _reply(body) for name, body in _NAMED_TWICE.items()},
         reason="not_json",
     ),
     **_passing(
         "J6",
         BadResponseError,
         {
-            f"at the top {body.decode()}": _said(body)
+            f"at the top {body.decode()}": _reply(body)
             for body in (
                 b"null",
                 b"true",
@@ -833,17 +835,17 @@ JSON: dict[str, Fault] = {
         "J7",
         BadResponseError,
         {
-            f"status {value!r} and nothing else": _said({"status": value, "progress": 100})
+            f"status {value!r} and nothing else": _reply({"status": value, "progress": 100})
             for value in (None, "", " ")
         }
-        | {"no status, no id, no url": _said({"progress": 100, "model": "m"})},
+        | {"no status, no id, no url": _reply({"progress": 100, "model": "m"})},
         reason="schema",
     ),
     **_passing(
         "J8",
         BadResponseError,
         {
-            f"id {value!r} and nothing else": _said({"id": value})
+            f"id {value!r} and nothing else": _reply({"id": value})
             for value in (None, "", 5, True, ["t"], {"id": "t"})
         },
         reason="schema",

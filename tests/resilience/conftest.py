@@ -1,4 +1,4 @@
-"""Counts the points that the cancel sweep reached: of each combination, in its last run."""
+"""Count of the points that the cancel sweep reached, for each combination."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
 TALLY = os.environ.get("CANCEL_SWEEP")
-"""A file that keeps the counts of all combinations; the full sweep is run when it is named."""
+"""Path of the file with the counts; the sweep is complete only when it is set."""
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """Tell how many points were reached, for each Python, parser and loop, and in all."""
+    """Print how many points were reached, for each Python, parser and loop, and in all."""
     if not TALLY:
         return
     is_python = http_parser.HttpResponseParser is http_parser.HttpResponseParserPy

@@ -1,9 +1,9 @@
 """
-Faults that need the real clock, or a network of their own: a program, one scenario a run.
+Network faults that need the real clock or a network namespace: a program, one scenario a run.
 
 ``python -m tests.resilience.scenario NAME`` prints what the clients saw, as JSON.  All but
-``failover`` want to be run below ``unshare --net --mount``: they lay a wire from the namespace
-they find themselves in, the near one, to a second one, the far one, where the server is.
+``failover`` must run below ``unshare --net --mount``: they connect their own namespace, the near
+one, with a second one, the far one, which has the server.
 """
 
 from __future__ import annotations
@@ -33,50 +33,50 @@ NEAR, FAR = "10.0.0.1", "10.0.0.2"
 NEAR_6, FAR_6, HOLE_6 = "2001:db8::1", "2001:db8::2", "2001:db8:dead::2"
 NOBODY = "02:00:00:00:00:99"
 OFTEN = PollPolicy(interval=0.2, min_interval=0.1)
-ErrorBody = dict[str, Any]
+Result = dict[str, Any]
 
 
 class RealLoop(Wired, asyncio.SelectorEventLoop):
-    """A loop on the real clock with a network of its own."""
+    """Loop on the real clock with its own name server."""
 
 
-# -- wires ----------------------------------------------------------------------------------------
+# -- networks -------------------------------------------------------------------------------------
 
 
 def ip(words: str) -> None:
     """Run one command of iproute2."""
-    subprocess.run(["ip", *words.split()], check=True)
+    subprocess.run(["ip", *words.split()], check=True, timeout=60)
 
 
 def make_far() -> None:
-    """Make the far namespace, with a name that nobody else sees."""
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+    """Make the far namespace, with a private name."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True, timeout=60)
     ip("netns add far")
     ip("link set lo up")
 
 
 def address(near: str, far: str) -> None:
-    """Give both ends of a wire their addresses, and switch it on."""
+    """Give both ends of a link their addresses, and set it up."""
     for where, end, host in (("", near, NEAR), ("-n far ", far, FAR)):
         ip(f"{where}addr add {host}/24 dev {end}")
         ip(f"{where}link set {end} up")
 
 
-def lay_wire() -> None:
-    """Lay a wire of the kernel's from ``near0`` to ``far0``."""
+def make_link() -> None:
+    """Make a link of the kernel from ``near0`` to ``far0``."""
     make_far()
     ip("link add near0 type veth peer name far0 netns far")
     address("near0", "far0")
 
 
-class Wire:
+class SlowLink:
     """
-    A wire that this process carries each packet over.
+    A link over which this process forwards each packet.
 
     Attributes:
         rate: Bytes per second and direction.
-        jitter: The longest time a packet is held back; packets overtake each other.
-        overtaken: How many packets have been.
+        jitter: Longest delay of a packet, in seconds, which reorders packets.
+        reordered: Number of reordered packets.
     """
 
     def __init__(self, *, rate: float = 1e9, jitter: float = 0.0) -> None:
@@ -88,7 +88,7 @@ class Wire:
         ip("link set far0 netns far")
         address("near0", "far0")
         for source, sink in ((near, far), (far, near)):
-            asyncio.get_running_loop().add_reader(source, self._carrier(source, sink))
+            asyncio.get_running_loop().add_reader(source, self._forwarder(source, sink))
 
     @staticmethod
     def _tun(name: str) -> int:
@@ -97,12 +97,12 @@ class Wire:
         fcntl.ioctl(descriptor, set_interface, struct.pack("16sH14x", name.encode(), plain_packets))
         return descriptor
 
-    def _carrier(self, source: int, sink: int) -> Callable[[], None]:
+    def _forwarder(self, source: int, sink: int) -> Callable[[], None]:
         loop = asyncio.get_running_loop()
         chance = random.Random(source)
         free_at = arrives_last = 0.0
 
-        def carry() -> None:
+        def forward() -> None:
             nonlocal free_at, arrives_last
             packet = os.read(source, 65536)
             free_at = max(free_at, loop.time()) + len(packet) / self.rate
@@ -111,11 +111,11 @@ class Wire:
             arrives_last = max(arrives, arrives_last)
             loop.call_at(arrives, os.write, sink, packet)
 
-        return carry
+        return forward
 
 
 class FarServer(RawServer):
-    """A scripted server in the far namespace, served by the near one's loop."""
+    """A scripted server in the far namespace, on the loop of the near one."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, sock=far_socket())
@@ -125,12 +125,12 @@ class FarServer(RawServer):
 
     @property
     def base_url(self) -> str:
-        """Where the near namespace finds it."""
+        """Return its URL in the near namespace."""
         return f"http://{FAR}:{self.port}/v1"
 
 
 def far_socket() -> socket.socket:
-    """Listen in the far namespace: a socket stays in the one it was made in."""
+    """Make a listening socket in the far namespace; it stays there."""
     setns = ctypes.CDLL(None, use_errno=True).setns
     with Path("/proc/self/ns/net").open() as here, Path("/run/netns/far").open() as there:
         assert setns(there.fileno(), 0) == 0
@@ -141,14 +141,14 @@ def far_socket() -> socket.socket:
 
 
 def named(error: Any) -> str:
-    """Tell an error that passes by its class and reason."""
+    """Return class and reason of a retryable error."""
     assert error.retryable
     return f"{type(error).__name__} {error.reason}"
 
 
 @asynccontextmanager
 async def both_clients(base_url: str, **options: Any) -> AsyncIterator[list[AsyncVideoClient]]:
-    """Enter a client with a session of its own, and one with a lent session."""
+    """Enter a client with its own connections, and one with a borrowed session."""
     async with (
         client_for(base_url, "own", retry=ONCE, **options) as own,
         client_for(base_url, "lent", retry=ONCE, **options) as lent,
@@ -157,17 +157,17 @@ async def both_clients(base_url: str, **options: Any) -> AsyncIterator[list[Asyn
 
 
 async def each(use: Callable[..., Any], clients: list[AsyncVideoClient], *rest: Any) -> list[Any]:
-    """Use all clients at once."""
+    """Use all clients concurrently."""
     return await asyncio.gather(*(use(client, *rest) for client in clients))
 
 
 async def error_of(client: AsyncVideoClient) -> str:
-    """The error of one attempt."""
+    """Return the error of one request."""
     return named(await failed(client))
 
 
 async def seconds_of(use: Callable[..., Any], *arguments: Any) -> float:
-    """How long something takes."""
+    """Return how many seconds a call takes."""
     clock = asyncio.get_running_loop().time
     began = clock()
     await use(*arguments)
@@ -177,8 +177,8 @@ async def seconds_of(use: Callable[..., Any], *arguments: Any) -> float:
 # -- scenarios ------------------------------------------------------------------------------------
 
 
-async def failover() -> ErrorBody:
-    """N3: a name gets another address, right after it was looked up."""
+async def failover() -> Result:
+    """N3: a name gets another address, right after its lookup."""
     closing = [READ, done]
     async with (
         RawServer(closing) as first,
@@ -193,9 +193,9 @@ async def failover() -> ErrorBody:
         return {"first": len(first.requests), "second": len(second.requests)}
 
 
-async def link_down() -> ErrorBody:
-    """N6: the link goes down under kept connections and a watch, and comes up again."""
-    lay_wire()
+async def link_down() -> Result:
+    """N6: the link goes down under kept connections and a watch, and up again."""
+    make_link()
     async with (
         FarServer(DONE) as server,
         both_clients(server.base_url, request_timeout=2.0) as clients,
@@ -218,13 +218,13 @@ async def link_down() -> ErrorBody:
 
 
 async def watched(client: AsyncVideoClient) -> list[str]:
-    """Watch three ids closely until all have ended."""
+    """Watch three ids at a short interval until all have ended."""
     return await completed(client, policy=OFTEN)
 
 
-async def broken_ipv6() -> ErrorBody:
-    """N7: the name's first address is one of IPv6 that packets, or connects, do not get to."""
-    lay_wire()
+async def broken_ipv6() -> Result:
+    """N7: the first address of a name is an IPv6 one that is silent, or has no route."""
+    make_link()
     ip(f"addr add {NEAR_6}/64 dev near0 nodad")
     ip(f"neigh add {FAR_6} lladdr {NOBODY} dev near0 nud permanent")
     ip(f"route add blackhole {HOLE_6}")
@@ -243,14 +243,14 @@ async def broken_ipv6() -> ErrorBody:
 
 
 async def seconds_of_first_calls(base_url: str) -> list[float]:
-    """How long the first calls of new clients take: later ones begin with another address."""
+    """Return how long the first calls of new clients take; later ones try another address."""
     async with both_clients(base_url) as clients:
         return await each(lambda client: seconds_of(client.retrieve, "t"), clients)
 
 
-async def half_open() -> ErrorBody:
-    """N12: the peer vanishes when it has read the request, and comes back."""
-    lay_wire()
+async def half_open() -> Result:
+    """N12: the peer vanishes after it has read the request, and comes back."""
+    make_link()
     are_read = asyncio.Event()
 
     def note(_seen: Seen) -> bytes:
@@ -277,9 +277,9 @@ async def half_open() -> ErrorBody:
         }
 
 
-async def slow_wire() -> ErrorBody:
-    """N22: a thousand bytes a second, for a small answer and for one that takes too long."""
-    Wire(rate=1000.0)
+async def slow_wire() -> Result:
+    """N22: a thousand bytes a second, for a small response and for one that takes too long."""
+    SlowLink(rate=1000.0)
     small, large = response(task("t")), response(task("t", padding="x" * 9000))
     async with FarServer([READ, small], [READ, small], [READ, large]) as server:
         async with both_clients(server.base_url) as clients:
@@ -294,9 +294,9 @@ async def slow_wire() -> ErrorBody:
             }
 
 
-async def reordered() -> ErrorBody:
-    """N22: packets overtake each other, under large answers."""
-    wire = Wire(jitter=0.02)
+async def reordered() -> Result:
+    """N22: reordered packets under large responses."""
+    link = SlowLink(jitter=0.02)
     padding = "x" * 100_000
 
     def large(seen: Seen) -> bytes:
@@ -305,7 +305,7 @@ async def reordered() -> ErrorBody:
     async with FarServer([READ, large] * 9) as server, both_clients(server.base_url) as clients:
         return {
             "completed": await each(watched, clients),
-            "reordered": wire.reordered,
+            "reordered": link.reordered,
             "sent": sum(client.requests_sent for client in clients),
             "seen": len(server.requests),
         }

@@ -1,8 +1,7 @@
 """
-Plays troubles of the catalogue to a client or to a watcher.
+Checks of a client and a watcher against a fault of the catalog.
 
-A trouble is met so many times, on whatever connections the requests come; after that, and on the
-same connections, every task is completed.
+The first requests meet the fault, on any connection; to the later ones every task is completed.
 """
 
 from __future__ import annotations
@@ -26,19 +25,18 @@ if TYPE_CHECKING:
 ONCE = RetryPolicy(attempts=1)
 
 over_both_sessions = pytest.mark.parametrize("session", ["own", "borrowed"])
-"""A session of the client's, and one of the caller's: their ways through aiohttp may differ."""
+"""The client's own connections, and a session of the caller: their code paths differ."""
 
 
-class Met:
+class FaultFirst:
     """
-    A script for all connections: the first *times* requests meet a trouble, the others none.
+    A script for all connections: the first *times* requests meet a fault, the others none.
 
-    It is counted when a request has been read: a connection that is kept, and never used again,
-    keeps no trouble from the others.
+    A fault counts when its request has been read, so that an unused connection holds none.
     """
 
-    def __init__(self, trouble: Any, times: int) -> None:
-        self._trouble = trouble
+    def __init__(self, steps: Any, times: int) -> None:
+        self._steps = steps
         self._left = times
 
     def __iter__(self) -> Iterator[Any]:
@@ -46,7 +44,7 @@ class Met:
             yield READ
             if self._left:
                 self._left -= 1
-                steps = iter(self._trouble)
+                steps = iter(self._steps)
                 assert next(steps) is READ
                 yield from steps
             else:
@@ -54,7 +52,7 @@ class Met:
 
 
 class Always:
-    """A script for all connections: every request gets this reply, after *latency* seconds."""
+    """A script for all connections: every request gets *reply*, after *latency* seconds."""
 
     def __init__(self, reply: Any, *, latency: float = 0.0) -> None:
         self._reply = reply
@@ -68,16 +66,16 @@ class Always:
             yield self._reply
 
 
-def meeting(trouble: Fault, *, questions: int) -> RawServer:
-    """A server that plays *trouble* to the first *questions*, then lets tasks be completed."""
-    return RawServer(Met(trouble.script, questions * trouble.requests))
+def meeting(fault: Fault, *, questions: int) -> RawServer:
+    """Make a server with *fault* for the first *questions* polls; then tasks are completed."""
+    return RawServer(FaultFirst(fault.script, questions * fault.requests))
 
 
 @asynccontextmanager
 async def client_over(
     session: str, server: RawServer, **options: Any
 ) -> AsyncIterator[AsyncVideoClient]:
-    """Enter a client that opens its own session, or borrows one."""
+    """Enter a client with its own connections, or with a borrowed session."""
     if session == "own":
         async with client_of(server, **options) as client:
             yield client
@@ -89,52 +87,52 @@ async def client_over(
 
 
 async def failed(client: AsyncVideoClient, task_id: str = "t") -> Any:
-    """The error that retrieving a task ends with."""
+    """Retrieve a task, which must fail, and return the error."""
     with pytest.raises(EzVideoError) as raised:
         await client.retrieve(task_id)
     return raised.value
 
 
 async def read_all(reader: Any) -> list[Event]:
-    """Read to the end."""
+    """Read until the iteration ends."""
     return [event async for event in reader]
 
 
-def check_error(error: Any, trouble: Fault) -> None:
-    """Hold an error against its row: class, reason, and whether asking again may help."""
-    assert type(error) is trouble.kind, error
-    assert getattr(error, "reason", None) == trouble.reason
-    assert error.retryable is trouble.is_retryable
+def check_error(error: Any, fault: Fault) -> None:
+    """Check class, reason and ``retryable`` of an error against its fault."""
+    assert type(error) is fault.kind, error
+    assert getattr(error, "reason", None) == fault.reason
+    assert error.retryable is fault.is_retryable
     assert str(error).isprintable()
 
 
-async def check_retrieve(trouble: Fault, session: str) -> None:
-    """One question ends with the row's error, every send counted; the next one is answered."""
+async def check_retrieve(fault: Fault, session: str) -> None:
+    """A call ends with the error, every send is counted, and the next call succeeds."""
     async with (
-        meeting(trouble, questions=1) as server,
+        meeting(fault, questions=1) as server,
         client_over(session, server, retry=ONCE) as client,
     ):
         error = await failed(client)
-        check_error(error, trouble)
+        check_error(error, fault)
         assert error.task_id == "t"
-        assert client.requests_sent == len(server.requests) == trouble.requests
+        assert client.requests_sent == len(server.requests) == fault.requests
         assert client.budget.in_flight == 0
 
         assert (await client.retrieve("next")).succeeded
-        assert client.requests_sent == len(server.requests) == trouble.requests + 1
+        assert client.requests_sent == len(server.requests) == fault.requests + 1
 
 
-async def check_watcher(trouble: Fault, session: str) -> None:
-    """A watcher of three ids asks again, gives up the id that met it, or ends for all."""
-    check = {"retry": check_retry, "lost": check_lost, "fatal": check_fatal}[trouble.verdict]
-    await check(trouble, session)
+async def check_watcher(fault: Fault, session: str) -> None:
+    """A watcher of three ids polls again, loses the id with the fault, or raises the error."""
+    check = {"retry": check_retry, "lost": check_lost, "fatal": check_fatal}[fault.verdict]
+    await check(fault, session)
 
 
-async def check_retry(trouble: Fault, session: str) -> None:
-    """All ids meet the trouble first: it is no event, and each id ends once, as asked again."""
+async def check_retry(fault: Fault, session: str) -> None:
+    """All ids meet the fault: it is no event, and each id completes once, with the next poll."""
     ids = ["a", "b", "c"]
     async with (
-        meeting(trouble, questions=3) as server,
+        meeting(fault, questions=3) as server,
         client_over(session, server) as client,
     ):
         async with client.watch(ids) as watcher:
@@ -143,16 +141,16 @@ async def check_retry(trouble: Fault, session: str) -> None:
         assert sorted((event.task_id, event.kind) for event in events) == [
             (task_id, "task_completed") for task_id in ids
         ]
-        assert client.requests_sent == len(server.requests) == 3 * trouble.requests + 3
+        assert client.requests_sent == len(server.requests) == 3 * fault.requests + 3
         for task_id in ids:
             first, *_, last = [seen.at for seen in server.requests if seen.task_id == task_id]
             assert last - first >= 5.0
 
 
-async def check_lost(trouble: Fault, session: str) -> None:
-    """The id that met the trouble is lost with its error; the others go on to their ends."""
+async def check_lost(fault: Fault, session: str) -> None:
+    """The id with the fault is lost with the error; the others complete."""
     async with (
-        meeting(trouble, questions=1) as server,
+        meeting(fault, questions=1) as server,
         client_over(session, server) as client,
     ):
         async with client.watch(["a", "b", "c"]) as watcher:
@@ -163,14 +161,14 @@ async def check_lost(trouble: Fault, session: str) -> None:
             ("b", "task_completed"),
             ("c", "task_completed"),
         ]
-        check_error(events[0].error, trouble)
+        check_error(events[0].error, fault)
         assert client.requests_sent == len(server.requests) == 3
 
 
-async def check_fatal(trouble: Fault, session: str) -> None:
-    """The error leaves the iteration with the open ids, and nothing more is sent."""
+async def check_fatal(fault: Fault, session: str) -> None:
+    """The error is raised with the open ids, and no further request is sent."""
     async with (
-        meeting(trouble, questions=1) as server,
+        meeting(fault, questions=1) as server,
         client_over(session, server) as client,
     ):
         async with client.watch(["a", "b", "c"]) as watcher:
@@ -178,6 +176,6 @@ async def check_fatal(trouble: Fault, session: str) -> None:
                 await read_all(watcher)
             await asyncio.sleep(600)
 
-        check_error(raised.value, trouble)
+        check_error(raised.value, fault)
         assert raised.value.open_ids == ("a", "b", "c")
         assert client.requests_sent == len(server.requests) == 1

@@ -1,4 +1,4 @@
-"""What callers and their loops do, and what must come of it: rows C of the table."""
+"""Ids, readers, loops, clocks and processes of the caller: fault rows C."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from ezvideo_async import (
     VideoTask,
 )
 from ezvideo_async._domain.validation import validate_task_id
+from ezvideo_async._protocol.messages import Response
 from ezvideo_async._scheduling.scheduler import Scheduler
 from ezvideo_async.testing import VirtualClockLoop
 from tests.support.fake_transport import FakeTask, FakeTransport, fake_client
@@ -36,17 +37,18 @@ from tests.support.subprocesses import run
 
 STEADY = PollPolicy(jitter=0.0)
 ALIVE = VideoTask(id="t", status=TaskStatus.PROCESSING)
+RUNNING = Response(status=200, headers={}, body=b"{}")
 
 
 def server_of(count: int, status: str = "processing") -> FakeTransport:
-    """A scripted server with so many tasks."""
+    """Make a scripted server with *count* tasks."""
     server = FakeTransport()
     server.tasks.update({task_id: FakeTask(status) for task_id in ids(count)})
     return server
 
 
 def ids(count: int) -> list[str]:
-    """So many ids."""
+    """Make *count* ids."""
     return [f"vid_{number}" for number in range(count)]
 
 
@@ -54,8 +56,8 @@ def ids(count: int) -> list[str]:
 
 
 @pytest.mark.fault("C1", "C2")
-def test_of_all_characters_only_controls_and_half_ones_are_refused() -> None:
-    """Over all code points: an id may hold any other; the error shows none of them raw."""
+def test_an_id_may_hold_all_but_control_characters_and_surrogates() -> None:
+    """Over all code points; the error shows the refused ones escaped."""
     for number in range(sys.maxunicode + 1):
         character = chr(number)
         is_odd = unicodedata.category(character) in {"Cc", "Cs"}
@@ -68,14 +70,14 @@ def test_of_all_characters_only_controls_and_half_ones_are_refused() -> None:
 
 @pytest.mark.fault("C1")
 @given(st.text(st.characters(categories=["Zs", "Zl", "Zp", "Cc"]), max_size=5))
-def test_blanks_alone_are_no_id(text: str) -> None:
-    """Whatever kind of blank they are."""
+def test_an_id_of_blanks_is_refused(text: str) -> None:
+    """Whatever kind of blank it is."""
     with pytest.raises(InvalidTaskIdError):
         validate_task_id(text)
 
 
 class OnlyMeasured(str):
-    """A text whose length may be asked for, and of whose characters only the first may be read."""
+    """A text that fails when all of its characters are read."""
 
     __slots__ = ()
 
@@ -86,8 +88,8 @@ class OnlyMeasured(str):
 
 
 @pytest.mark.fault("C3")
-def test_a_long_id_is_refused_for_its_length() -> None:
-    """Ten million characters are not looked at one by one, and not told in the error."""
+def test_a_long_id_is_refused_by_its_length() -> None:
+    """Ten million characters are neither read one by one nor shown in the error."""
     with pytest.raises(InvalidTaskIdError, match="has 10000000 characters") as refused:
         validate_task_id(OnlyMeasured("x" * 10_000_000))
 
@@ -96,8 +98,8 @@ def test_a_long_id_is_refused_for_its_length() -> None:
 
 
 @pytest.mark.fault("C5")
-async def test_an_id_named_many_times_is_asked_for_once() -> None:
-    """In one ``add``, in two, in the first ids: one watch, one end, one request a look."""
+async def test_an_id_added_twice_is_polled_once() -> None:
+    """Within one ``add``, in two, or in the first ids: one watch with one final event."""
     server = server_of(2)
     async with fake_client(server) as client:
         async with client.watch(["vid_0", "vid_1", "vid_0"], policy=STEADY) as watcher:
@@ -112,8 +114,8 @@ async def test_an_id_named_many_times_is_asked_for_once() -> None:
 
 
 @pytest.mark.fault("C7")
-async def test_ids_may_be_added_by_the_reader_and_by_other_tasks() -> None:
-    """From the body of the loop, and from any task of it; the loop then goes on for them."""
+async def test_ids_may_be_added_while_iterating() -> None:
+    """From the loop body or another task; the iteration continues with them."""
     server = server_of(4, "completed")
     async with fake_client(server) as client, client.watch(["vid_0"]) as watcher:
 
@@ -131,8 +133,8 @@ async def test_ids_may_be_added_by_the_reader_and_by_other_tasks() -> None:
 
 
 @pytest.mark.fault("C8")
-async def test_the_answer_to_a_discarded_id_is_dropped() -> None:
-    """Discarded at any moment while its poll is in flight: no event of it comes to anybody."""
+async def test_the_response_for_a_discarded_id_is_dropped() -> None:
+    """An id discarded while its poll is in flight has no event."""
     for tenths in range(11):
         server = server_of(2, "completed")
         for served in server.tasks.values():
@@ -141,9 +143,11 @@ async def test_the_answer_to_a_discarded_id_is_dropped() -> None:
             async with watcher.subscribe() as subscription:
                 await asyncio.sleep(tenths / 10)
                 assert watcher.discard("vid_0")
-                heard = [[event async for event in reader] for reader in (watcher, subscription)]
+                events_of = [
+                    [event async for event in reader] for reader in (watcher, subscription)
+                ]
 
-        assert [[event.task_id for event in events] for events in heard] == [["vid_1"]] * 2
+        assert [[event.task_id for event in events] for events in events_of] == [["vid_1"]] * 2
         assert client.budget.in_flight == 0
 
 
@@ -151,8 +155,8 @@ async def test_the_answer_to_a_discarded_id_is_dropped() -> None:
 
 
 @pytest.mark.fault("C10")
-async def test_a_slow_reader_of_a_thousand_tasks_gets_every_end() -> None:
-    """Ten seconds an event: at most one waits for each id, polls keep their pace, none is lost."""
+async def test_a_slow_reader_gets_the_final_event_of_1000_tasks() -> None:
+    """Polls keep their interval, and at most one event waits for each id."""
     server = server_of(1000)
     waiting: list[int] = []
 
@@ -182,42 +186,46 @@ async def test_a_slow_reader_of_a_thousand_tasks_gets_every_end() -> None:
 @pytest.mark.fault("C20")
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["answer", "fail", "spread"]), st.floats(-4e7, 4e7)), max_size=12
+        st.tuples(st.sampled_from(["respond", "fail", "spread"]), st.floats(-4e7, 4e7)), max_size=12
     )
 )
-def test_no_jump_of_the_wall_clock_moves_a_look(steps: list[tuple[str, float]]) -> None:
-    """Whatever the calendar says meanwhile, the next looks are those of a steady one."""
-    assert _looks(steps) == _looks([(step, 0.0) for step, _jump in steps])
+def test_wall_clock_jumps_do_not_move_polls(steps: list[tuple[str, float]]) -> None:
+    """The due times are the same as with a steady wall clock."""
+    assert _due_times(steps) == _due_times([(step, 0.0) for step, _jump in steps])
 
 
-def _looks(steps: list[tuple[str, float]]) -> list[float]:
+def _due_times(steps: list[tuple[str, float]]) -> list[float]:
     scheduler = Scheduler(STEADY)
-    scheduler.add(["t"], now=0.0, rand=0.5, timeout=1000.0)
-    looks = []
+    scheduler.add({"t": None}, now=0.0, rand=0.5, timeout=1000.0)
+    times = []
     for step, jump in steps:
         at = scheduler.next_at()
-        looks.append(at)
-        scheduler.expired(at, unix_now=1e9 + jump)
-        if step == "spread":
-            scheduler.spread(now=at, over=5.0, rand=0.5)
-        for watch in scheduler.take_due(at, limit=1):
-            moment = {"now": at, "unix_now": 1e9 + jump, "rand": 0.5}
-            if step == "answer":
-                scheduler.answered(watch, ALIVE, **moment)
+        times.append(at)
+        moment: dict[str, Any] = {"now": at, "unix_now": 1e9 + jump, "rand": 0.5}
+        tick = scheduler.tick(
+            at,
+            unix_now=1e9 + jump,
+            rand=lambda: 0.5,
+            permit=lambda: True,
+            release=lambda _ready, seconds=5.0 * (step == "spread"): seconds,
+        )
+        for tracked in tick.to_poll:
+            if step == "fail":
+                scheduler.fail(tracked, RequestTimeoutError("late"), **moment)
             else:
-                scheduler.failed(watch, RequestTimeoutError("late"), **moment)
-    return looks
+                scheduler.observe(tracked, RUNNING, lambda *_: ALIVE, **moment)
+    return times
 
 
 @pytest.mark.fault("C22")
-async def test_an_observer_that_blocks_delays_and_breaks_nothing() -> None:
-    """Three seconds in every call: polls are late, and every task has its end."""
+async def test_a_blocking_observer_only_delays_polls() -> None:
+    """With three seconds in every call polls are late, and every task ends."""
     loop: Any = asyncio.get_running_loop()
-    heard: list[Any] = []
+    emitted: list[Any] = []
 
-    def block(signal: object) -> None:
+    def block(event: object) -> None:
         loop._now += 3.0
-        heard.append(signal)
+        emitted.append(event)
 
     server = server_of(5)
     async with fake_client(server, observers=[block]) as client:
@@ -227,7 +235,7 @@ async def test_an_observer_that_blocks_delays_and_breaks_nothing() -> None:
             finals = [event async for event in watcher if event.is_final]
 
     assert sorted(event.task_id for event in finals) == ids(5)
-    assert len(heard) >= 10
+    assert len(emitted) >= 10
 
 
 @pytest.mark.fault("C23")
@@ -247,10 +255,10 @@ async def test_first_polls_of_many_new_ids_are_spread_over_the_rate() -> None:
         assert len({record.task_id for record in asked}) == len(asked) == len(gaps) + 1
 
 
-LIMITS: dict[str, tuple[Any, tuple[str, ...]]] = {
+OPTIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "budget": (RequestBudget, ("rate", "burst", "max_in_flight")),
-    "polls": (PollPolicy, ("interval", "min_interval", "backoff_max", "jitter")),
-    "retries": (RetryPolicy, ("attempts", "base", "cap", "deadline")),
+    "policy": (PollPolicy, ("interval", "min_interval", "backoff_max", "jitter")),
+    "retry": (RetryPolicy, ("attempts", "base", "cap", "deadline")),
 }
 ODD = st.one_of(
     st.sampled_from([0, -1, float("nan"), float("inf"), -float("inf"), 10**400, 10**18, True, "1"]),
@@ -262,11 +270,11 @@ ODD = st.one_of(
 
 
 @pytest.mark.fault("C24")
-@pytest.mark.parametrize("kind", LIMITS)
+@pytest.mark.parametrize("kind", OPTIONS)
 @given(data=st.data())
-def test_a_limit_is_one_that_can_be_kept_or_refused(kind: str, data: st.DataObject) -> None:
-    """No number, and nothing else, gives anything but finite limits or one clear sentence."""
-    make, names = LIMITS[kind]
+def test_any_value_of_an_option_is_valid_or_refused(kind: str, data: st.DataObject) -> None:
+    """A value gives a finite limit or a ConfigError that names the option."""
+    make, names = OPTIONS[kind]
     name = data.draw(st.sampled_from(names))
     value = data.draw(ODD)
     made, refused = None, None
@@ -284,19 +292,19 @@ def test_a_limit_is_one_that_can_be_kept_or_refused(kind: str, data: st.DataObje
 
 
 @pytest.mark.fault("C18")
-async def test_a_watcher_is_read_where_it_was_entered() -> None:
-    """In another event loop neither it nor a subscription gives events, and both say why."""
+async def test_a_watcher_is_read_in_the_loop_that_entered_it() -> None:
+    """Watcher and subscription raise ClosedError in another event loop."""
 
     def elsewhere(reading: Any) -> None:
         with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
             runner.run(reading)
 
     async def read(reader: Any) -> None:
-        with pytest.raises(ClosedError, match="belongs to one event loop"):
+        with pytest.raises(ClosedError, match="belongs to another event loop"):
             await anext(reader)
 
     async def enter(subscription: Any) -> None:
-        with pytest.raises(ClosedError, match="belongs to one event loop"):
+        with pytest.raises(ClosedError, match="belongs to another event loop"):
             await subscription.__aenter__()
 
     async with fake_client(server_of(1)) as client, client.watch(ids(1)) as watcher:
@@ -316,7 +324,7 @@ import asyncio, gc
 from ezvideo_async import AsyncVideoClient, PollPolicy
 from ezvideo_async.testing import FakeVideoServer, VirtualClockLoop
 
-class Mine(Exception): pass
+class MyError(Exception): pass
 
 async def leave(how):
     async with FakeVideoServer() as server:
@@ -327,24 +335,24 @@ async def leave(how):
                         break
                     if how == "return":
                         return
-                    raise Mine
+                    raise MyError
 
 for how in ("break", "return", "raise"):
     with asyncio.Runner(loop_factory=VirtualClockLoop, debug=True) as runner:
         try:
             runner.run(leave(how))
-        except Mine as mine:
-            assert type(mine) is Mine
-            print("mine", mine.__cause__, mine.__context__)
+        except MyError as error:
+            assert type(error) is MyError
+            print("error", error.__cause__, error.__context__)
     gc.collect()
     print(how)
 """
 
 
 @pytest.mark.fault("C11", "C12")
-def test_leaving_a_loop_early_is_silent_in_development_mode() -> None:
-    """Break, return or raise: no warning, no task or socket left, and the caller's own error."""
-    assert run(LEAVING) == "break\nreturn\nmine None None\nraise\n"
+def test_leaving_an_iteration_early_warns_of_nothing() -> None:
+    """After break, return or raise no task or socket is left; the caller's error is unchanged."""
+    assert run(LEAVING) == "break\nreturn\nerror None None\nraise\n"
 
 
 FORKING = """
@@ -387,8 +395,8 @@ asyncio.run(main())
 
 @pytest.mark.fault("C18")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_real_child_sends_nothing_over_its_parents_connections() -> None:
-    """After ``os.fork`` the child is told to make a client of its own; the parent goes on."""
+def test_a_forked_child_cannot_use_its_parents_client() -> None:
+    """After ``os.fork`` each use in the child raises ClosedError; the parent continues."""
     assert run(FORKING) == "0 0\nTrue\n"
 
 
@@ -402,10 +410,10 @@ def sockets():
     return sum(os.path.islink(link) and "socket:" in os.readlink(link) for link in links)
 
 async def main():
-    heard = []
+    texts = []
     warnings.simplefilter("always")
-    warnings.showwarning = lambda message, *_: heard.append(str(message))
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(str(context)))
+    warnings.showwarning = lambda message, *_: texts.append(str(message))
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: texts.append(str(context)))
     async with FakeVideoServer() as server:
         before = sockets()
         client = AsyncVideoClient(base_url=server.base_url)
@@ -416,9 +424,9 @@ async def main():
         gc.collect()
         while sockets() > before:
             await asyncio.sleep(0.01)
-    print(*(text for text in heard if "never closed" in text), sep="\\n")
-    print(any(os.environ["EZVIDEO_API_KEY"] in text for text in heard))
-    print(all("Unclosed" in text for text in heard if "never closed" not in text))
+    print(*(text for text in texts if "never closed" in text), sep="\\n")
+    print(any(os.environ["EZVIDEO_API_KEY"] in text for text in texts))
+    print(all("Unclosed" in text for text in texts if "never closed" not in text))
 
 asyncio.run(main())
 """
@@ -426,11 +434,11 @@ asyncio.run(main())
 
 @pytest.mark.fault("C19")
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_a_forgotten_client_warns_once_and_leaves_no_socket() -> None:
-    """One warning of ours beside those of aiohttp, none with the key; the sockets are closed."""
-    opened, warned, told, by_aiohttp = run(FORGETTING).splitlines()
+def test_an_unclosed_client_warns_once_and_leaves_no_socket() -> None:
+    """The warnings, ours and those of aiohttp, have no key; the sockets are closed."""
+    opened, warned, leaked, by_aiohttp = run(FORGETTING).splitlines()
 
-    assert (opened, told, by_aiohttp) == ("True", "False", "True")
+    assert (opened, leaked, by_aiohttp) == ("True", "False", "True")
     assert re.fullmatch(r"AsyncVideoClient\(base_url='http://\S+'\) was never closed", warned)
 
 
@@ -451,23 +459,23 @@ async def jump():
 async def main():
     policy = PollPolicy(interval=0.05, min_interval=0.05)
     began = time.monotonic()
-    signals = []
+    events = []
 
-    def hear(signal):
-        signals.append(signal)
-        if len(signals) == 24:  # eight rounds, however fast the machine is
+    def finish(event):
+        events.append(event)
+        if len(events) == 24:  # eight rounds, however fast the machine is
             for task in tasks:
                 server.finish(task)
 
     async with FakeVideoServer() as server:
-        async with AsyncVideoClient(base_url=server.base_url, observers=[hear]) as client:
+        async with AsyncVideoClient(base_url=server.base_url, observers=[finish]) as client:
             tasks = [server.add_task() for _ in range(3)]
             jumping = asyncio.create_task(jump())
             async with client.watch(tasks, policy=policy) as watcher:
                 finals = [event.kind async for event in watcher if event.is_final]
             await jumping
             polls = len(server.requests())
-    print(*finals, 27 <= polls <= 30 or polls, 0.3 < time.monotonic() - began < 20)
+    print(*finals, 27 <= polls <= 30 or polls, time.monotonic() - began > 0.3)
 
 asyncio.run(main())
 """
@@ -477,8 +485,8 @@ FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 @pytest.mark.fault("C20")
 @pytest.mark.skipif(FAKETIME is None, reason="needs libfaketime")
-def test_a_year_forth_and_two_back_move_no_poll(tmp_path: Path) -> None:
-    """The wall clock of a running process is set: polls keep their pace, and every end is told."""
+def test_setting_the_wall_clock_moves_no_poll(tmp_path: Path) -> None:
+    """A year ahead and two back in a running process: the polls keep their interval."""
     offset = tmp_path / "offset"
     offset.write_text("+0")
     printed = run(
@@ -496,15 +504,17 @@ UNSHARE = ("unshare", "--time", "--monotonic", "31536000", "--boottime", "315360
 
 
 def can_unshare() -> bool:
-    """Tell whether this system lets us have a clock of our own."""
+    """Return True if a time namespace can be made."""
     try:
-        return not subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode
+        return not subprocess.run(
+            [*UNSHARE, "true"], check=False, capture_output=True, timeout=60
+        ).returncode
     except OSError:
         return False
 
 
 @pytest.mark.fault("C20")
 @pytest.mark.skipif(not can_unshare(), reason="needs a time namespace")
-def test_a_machine_that_ran_for_a_year_watches_as_any() -> None:
-    """What the monotonic clock shows does not matter."""
+def test_a_large_monotonic_clock_changes_nothing() -> None:
+    """A machine that has run for a year polls as any other."""
     assert run(WATCHING, wrapper=UNSHARE) == ENDED

@@ -1,4 +1,4 @@
-"""Cancelled at every suspension of every coroutine: nothing is left, nothing lost, all goes on."""
+"""Cancel sweep: a cancel at any suspension leaves nothing behind and loses nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from attrs import evolve, frozen
 from ezvideo_async import EzVideoError
 from ezvideo_async._transport.connection_pool import PoolBackend
 from ezvideo_async.testing import VirtualClockLoop
-from tests.resilience.uses import USES, Staged, told
+from tests.resilience.uses import USES, Staged, outcome
 from tests.support.cancellation import CancelledAt
 
 if TYPE_CHECKING:
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from tests.resilience.uses import Stage, Use
 
 IS_FULL = bool(os.environ.get("CANCEL_SWEEP"))
-"""Whether every point is tried, as the session ``sweep`` does; else one in ``SHARE``."""
+"""True if every point is tried, as in the session ``sweep``; else one in ``SHARE``."""
 SHARE = 24
 ROUNDS = 30
-"""Rounds of the loop in which closed connections are gone, on both sides."""
+"""Rounds of the loop until closed connections are gone, on both sides."""
 SERVING = ("RawServer.", "Server.", "BaseSelectorEventLoop.", "StreamReaderProtocol.")
-"""How the coroutines of the server's tasks begin."""
+"""Prefixes of the names of the server's coroutines."""
 
 
 def eager_loop() -> asyncio.AbstractEventLoop:
-    """Make a loop in virtual time on which tasks begin to run when they are made."""
+    """Make a loop in virtual time with eager tasks."""
     loop = VirtualClockLoop()
     loop.set_task_factory(asyncio.eager_task_factory)
     return loop
@@ -52,7 +52,7 @@ def debug_loop() -> asyncio.AbstractEventLoop:
 
 
 def uv_loop() -> asyncio.AbstractEventLoop:
-    """Make a loop of uvloop's."""
+    """Make a loop of uvloop."""
     uvloop = pytest.importorskip("uvloop")
     return uvloop.new_event_loop()
 
@@ -68,7 +68,7 @@ SAMPLE = (
     "retrieve 503 warm", "wait renewed key", "read 429", "hub wait",
     "watch tls", "exit in flight", "aclose busy",
 )  # fmt: skip
-"""What the default run tries on the other loops."""
+"""The uses that the default run tries on the other loops."""
 
 CASES = [
     pytest.param(use, loop, marks=pytest.mark.fault("C14", "C15", "C26"))
@@ -79,23 +79,23 @@ CASES = [
 ]
 
 
-# -- what is left ---------------------------------------------------------------------------------
+# -- leftovers ------------------------------------------------------------------------------------
 
 
 def tasks_of_ours() -> list[str]:
-    """All tasks but the running one and those of the server, which is in the same loop."""
+    """Return the names of all tasks but the running one and those of the server."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     names = [task.get_coro().__qualname__ for task in others]
     return [name for name in names if not name.startswith(SERVING)]
 
 
 def open_files() -> int:
-    """How many files and sockets this process has open."""
+    """Return the number of open files and sockets of this process."""
     return len(list(Path("/dev/fd").iterdir()))
 
 
 def connections_to(port: int) -> int:
-    """How many sockets of this process are connected to *port*."""
+    """Return the number of sockets of this process that are connected to *port*."""
     count = 0
     for path in Path("/dev/fd").iterdir():
         number = int(path.name)
@@ -107,37 +107,39 @@ def connections_to(port: int) -> int:
 
 
 def timers() -> list[asyncio.TimerHandle]:
-    """The timers that are set; a loop that does not show its own has none here."""
+    """Return the timers that are set; none for a loop that hides them."""
     scheduled = getattr(asyncio.get_running_loop(), "_scheduled", [])
     return [timer for timer in scheduled if not timer.cancelled()]
 
 
-def in_use(carrier: Any) -> list[Any]:
-    """The connections that carry a request now."""
-    if isinstance(carrier, PoolBackend):
-        return [line for line in carrier._open if line not in carrier._idle]
-    is_open = carrier._session is not None and not carrier._session.closed
-    return [*carrier._session.connector._acquired] if is_open else []
+def in_use(backend: Any) -> list[Any]:
+    """Return the connections with a request in flight."""
+    if isinstance(backend, PoolBackend):
+        return [each for each in backend._open if each not in backend._idle]
+    is_open = backend._session is not None and not backend._session.closed
+    return [*backend._session.connector._acquired] if is_open else []
 
 
 def left(stage: Stage) -> list[str]:
-    """What of the client's is under way, although nobody waits for it."""
-    client = stage.client
-    gate = client._gate
+    """Return what the client still does although no call waits for it."""
+    engine = stage.client._engine
+    admission = engine.admission
     signs = {
         "tasks": tasks_of_ours(),
-        "requests": client.budget.in_flight,
-        "pauses": gate._pausing,
-        "a line": [each for each in (*gate._calls, *gate._looks) if not each.woken.done()],
-        "watchers": [*gate._watchers, *gate._on_close],
-        "a timer": gate._timer,
-        "connections": in_use(client._transport._carrier),
+        "requests": stage.client.budget.in_flight,
+        "delays": admission._sleeping,
+        "waiters": [
+            each for each in (*admission._calls, *admission._polls) if not each.woken.done()
+        ],
+        "watchers": [*admission._dispatchers, *engine._closing],
+        "a timer": admission._timer._handle,
+        "connections": in_use(engine._transport._backend),
     }
     return [f"{sign}: {found}" for sign, found in signs.items() if found]
 
 
 async def settled(is_quiet: Callable[[], bool]) -> bool:
-    """Give the loop some rounds, in which no virtual time passes."""
+    """Run some rounds of the loop, without virtual time, until *is_quiet* is true."""
     for _ in range(ROUNDS):
         if is_quiet():
             return True
@@ -158,7 +160,7 @@ class Cancel:
 
 
 async def outcome_of(acting: asyncio.Future[Any]) -> Any:
-    """What a use gives, an error of the library's by its name."""
+    """Return the outcome of a use, an error of the library as its name."""
     try:
         return await acting
     except EzVideoError as error:
@@ -166,7 +168,7 @@ async def outcome_of(acting: asyncio.Future[Any]) -> Any:
 
 
 async def play(use: Use, second: float, cancel: Cancel) -> tuple[Any, CancelledAt]:
-    """Try one point; the outcome is that of the use which went on after the cancel."""
+    """Try one point; return the outcome of the use that continued after the cancel."""
     loop = asyncio.get_running_loop()
     async with Staged(use, second) as staged:
         stage = staged.stage
@@ -175,13 +177,13 @@ async def play(use: Use, second: float, cancel: Cancel) -> tuple[Any, CancelledA
         await asyncio.wait([acting])
         if sweep.cancels:
             assert acting.cancelled(), f"left with {acting!r}"
-            assert stage.polls_on or tasks_of_ours() == []
-            assert stage.polls_on or await settled(lambda: not left(stage)), left(stage)
+            assert stage.continues or tasks_of_ours() == []
+            assert stage.continues or await settled(lambda: not left(stage)), left(stage)
             acting = loop.create_task((use.go_on or use.act)(stage))
-        outcome = await outcome_of(acting)
+        result = await outcome_of(acting)
         await stage.opened.aclose()
         assert await settled(lambda: not left(stage)), left(stage)
-        if not use.ends_client:  # it goes on working
+        if not use.ends_client:  # the client still works
             assert (await stage.client.retrieve("vid_7")).id == "vid_7"
         await stage.client.aclose()
         port = stage.server.port
@@ -189,7 +191,7 @@ async def play(use: Use, second: float, cancel: Cancel) -> tuple[Any, CancelledA
             assert await settled(lambda: not connections_to(port)), "connections are open"
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert timers() == []
-    return outcome, sweep
+    return result, sweep
 
 
 async def _awaited(sweep: CancelledAt) -> Any:
@@ -204,10 +206,10 @@ async def sweep(use: Use, second: float, *, first: int, step: int) -> int:
     Cancel a use at its suspensions, early and late, and again at those on its way out.
 
     Returns:
-        How many points were reached: a loop in real time may have fewer suspensions once.
+        The number of points that were reached: in real time there may be fewer suspensions.
     """
-    usual, calm = await play(use, second, Cancel())
-    files = open_files()  # by now a loop has opened its own
+    expected, calm = await play(use, second, Cancel())
+    files = open_files()  # now with those of the loop itself
     points = [
         Cancel(at=at, late=late) for at in range(1, calm.suspensions + 1) for late in (False, True)
     ]
@@ -215,8 +217,8 @@ async def sweep(use: Use, second: float, *, first: int, step: int) -> int:
     for once in points[first % min(step, len(points) or 1) :: step]:
         cancels = [once]
         for cancel in cancels:
-            outcome, cancelled = await play(use, second, cancel)
-            assert (cancel, outcome) == (cancel, usual)
+            result, cancelled = await play(use, second, cancel)
+            assert (cancel, result) == (cancel, expected)
             assert await settled(lambda: open_files() == files), "files are open"
             reached += cancelled.was_reached
             if cancel is once:
@@ -228,48 +230,48 @@ async def sweep(use: Use, second: float, *, first: int, step: int) -> int:
 @pytest.mark.parametrize(("use", "loop"), CASES)
 def test_cancelled_at_every_suspension(use, loop, record_property):
     """
-    The cancel leaves as it came, leaves nothing behind, and whoever goes on has lost nothing.
+    A cancel at any suspension is raised unchanged, leaves nothing behind and loses nothing.
 
-    So it is wherever it comes, as soon as there is something to wait for or just as it has come,
-    and when another one comes while the first is cleaning up.
+    It comes as soon as the coroutine waits, or when what it waits for has just come, and a
+    second one may come while the first is handled.
     """
-    told: list[Any] = []
+    unhandled: list[Any] = []
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-        runner.get_loop().set_exception_handler(lambda _, context: told.append(context))
+        runner.get_loop().set_exception_handler(lambda _, context: unhandled.append(context))
         second = 0.01 if loop == "uvloop" else 1.0
         first = list(USES).index(use)
         points = runner.run(sweep(USES[use], second, first=first, step=1 if IS_FULL else SHARE))
         gc.collect()
     record_property("points", (loop, points))
-    assert told == []
+    assert unhandled == []
 
 
 # -- scopes ---------------------------------------------------------------------------------------
 
 LENGTHS = [0.0, *(0.05 * number for number in range(1, 90, 2 if IS_FULL else 7)), 1.0, 2.0, 3.1]
-"""Seconds; answers come at 0.1, 1.1, 2.2 and 3.3, which is met exactly and by next to nothing."""
+"""Seconds; responses come at 0.1, 1.1, 2.2 and 3.3, and timeouts at and near these instants."""
 
 
 async def read_in_scopes(stage: Stage, scope: Callable[[float], Any], length: float) -> int:
-    """Read all events with a time limit on each read; how many limits ended one."""
+    """Read all events with a timeout on each read; return how many reads timed out."""
     cut = 0
     while True:
-        before = len(stage.heard)
+        before = len(stage.events)
         try:
             async with scope(length):
-                stage.heard.append(await anext(stage.reader))
+                stage.events.append(await anext(stage.reader))
         except TimeoutError:
             pass
         except StopAsyncIteration:
             return cut
-        if len(stage.heard) == before:
+        if len(stage.events) == before:
             cut += 1
             await asyncio.sleep(0.07)
 
 
 @asynccontextmanager
 async def move_on(length: float) -> AsyncIterator[None]:
-    """Enter a scope of anyio's, which ends without an exception."""
+    """Enter a scope of anyio, which ends without an exception."""
     with anyio.move_on_after(length):
         yield
 
@@ -277,14 +279,14 @@ async def move_on(length: float) -> AsyncIterator[None]:
 SCOPES: dict[str, Callable[[float], Any]] = {"asyncio": asyncio.timeout, "anyio": move_on}
 
 
-async def cut_by_limits(use: Use, scope: Callable[[float], Any]) -> list[int]:
-    """Read all events once for each length; how many limits ended a read."""
-    usual, _ = await play(use, 1.0, Cancel())
+async def count_timeouts(use: Use, scope: Callable[[float], Any]) -> list[int]:
+    """Read all events once for each timeout; return the numbers of timed out reads."""
+    expected, _ = await play(use, 1.0, Cancel())
     cuts = []
     for length in LENGTHS:
         async with Staged(use, 1.0) as staged:
             cuts.append(await read_in_scopes(staged.stage, scope, length))
-            assert told(staged.stage) == usual
+            assert outcome(staged.stage) == expected
             await staged.stage.opened.aclose()
             assert left(staged.stage) == []
         assert timers() == []
@@ -294,10 +296,10 @@ async def cut_by_limits(use: Use, scope: Callable[[float], Any]) -> list[int]:
 @pytest.mark.fault("C16")
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("use", ["read", "read subscription", "read 503", "read 429"])
-def test_a_time_limit_on_a_read_loses_no_event(use, scope):
-    """Limits of any length, the exact instants of events among them, cut reads and no event."""
+def test_a_timeout_of_a_read_loses_no_event(use, scope):
+    """Timeouts of any length, also at the instants of events, end reads and lose no event."""
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
-        cuts = runner.run(cut_by_limits(USES[use], SCOPES[scope]))
+        cuts = runner.run(count_timeouts(USES[use], SCOPES[scope]))
 
     assert cuts[0] == max(cuts) >= 40
     assert 0 in cuts

@@ -1,4 +1,4 @@
-"""The manners of 1,000 ids towards a server that is out, throttled, or ill every second time."""
+"""Outages, rate limits and partial failures, with 1,000 watched ids: fault rows H12 to H20."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from itertools import pairwise
 
 import pytest
 
+from ezvideo_async._limits.budget import rate_limiter_of
 from ezvideo_async.instrumentation import CircuitOpened
 from tests.resilience.outage_behaviour import (
     IDS,
     LATENCY,
     OUTAGES,
-    STAGES,
     WINDOW,
-    WithoutSockets,
-    manners,
+    OutageServer,
+    measure,
     peak,
     watching,
 )
@@ -31,10 +31,9 @@ def now():
 
 @pytest.mark.fault("H20")
 @pytest.mark.parametrize("outage", OUTAGES)
-@pytest.mark.parametrize("stage", STAGES)
-async def test_an_outage_costs_little_and_loses_nothing(stage, outage):
-    """Out for 300 s: 5 % of the polls at most, no peak on return, every id back in a minute."""
-    found = await manners(STAGES[stage](), outage)
+async def test_an_outage_causes_few_polls_no_peak_and_no_loss(outage):
+    """In 300 s at most 5 % of the polls are sent; then no peak, and every id within a minute."""
+    found = await measure(OutageServer(), outage)
 
     assert len(found.again) == 1000
     assert found.steady == pytest.approx(1000 / INTERVAL, rel=0.05)
@@ -46,15 +45,14 @@ async def test_an_outage_costs_little_and_loses_nothing(stage, outage):
 
 
 @pytest.mark.fault("H13")
-@pytest.mark.parametrize("stage", STAGES)
-async def test_nothing_is_sent_before_retry_after_is_over(stage):
-    """Nobody sends for the 20 s of a 429, a single call neither; then ids come over 10 s."""
-    server = STAGES[stage]()
+async def test_no_request_is_sent_before_retry_after_has_passed():
+    """No poll and no call is sent for the 20 s of a 429; then the ids are spread over 10 s."""
+    server = OutageServer()
     async with watching(server, seed=2) as (_, client, polls):
-        usual = len(polls.between(now() - WINDOW, now())) / WINDOW
-        await server.meet_with("429, 20 s")
+        steady = len(polls.between(now() - WINDOW, now())) / WINDOW
+        server.outage = "429, 20 s"
         await asyncio.sleep(2 * LATENCY)
-        await server.meet_with(None)
+        server.outage = None
         await asyncio.sleep(INTERVAL)
         await client.retrieve(IDS[0])
         ((cooled, cool_down),) = polls.cool_downs
@@ -64,76 +62,75 @@ async def test_nothing_is_sent_before_retry_after_is_over(stage):
         firsts = polls.again_after(over)
 
     assert cool_down.seconds == 20.0
-    assert cool_down.rate == pytest.approx(0.7 * usual, rel=0.1)
+    assert cool_down.rate == pytest.approx(0.7 * steady, rel=0.1)
     assert polls.between(cooled + EPSILON, over - EPSILON) == []
     assert firsts[-1] - firsts[0] >= 2 * INTERVAL - 1.0
     assert peak(firsts, 1.0) <= 1.5 * len(IDS) / (2 * INTERVAL)
-    assert peak(polls.between(over, now()), WINDOW) <= 1.2 * usual * WINDOW
-    assert client.requests_sent == server.requests
+    assert peak(polls.between(over, now()), WINDOW) <= 1.2 * steady * WINDOW
+    assert client.requests_sent == server.sends
 
 
 @pytest.mark.fault("H12")
-@pytest.mark.parametrize("stage", STAGES)
-async def test_a_429_without_a_word_stops_everybody_for_longer_each_time(stage):
-    """U(1, 2) * 2**k seconds for all, 60 at most; when it is over, all are seen in a minute."""
-    server = STAGES[stage]()
+async def test_cool_downs_of_429s_without_retry_after_grow():
+    """They take U(1, 2) * 2**k seconds, at most 60; then all ids are seen within a minute."""
+    server = OutageServer()
     async with watching(server, seed=3) as (_, client, polls):
-        usual = len(polls.between(now() - WINDOW, now())) / WINDOW
-        await server.meet_with("429")
+        steady = len(polls.between(now() - WINDOW, now())) / WINDOW
+        server.outage = "429"
         await asyncio.sleep(200.0)
-        await server.meet_with(None)
+        server.outage = None
         over = max(at + cool_down.seconds for at, cool_down in polls.cool_downs)
         await polls.seen_again(over)
         sent = polls.between(0.0, now())
         again = polls.again_after(over)
 
-    pauses = [cool_down.seconds for _, cool_down in polls.cool_downs]
-    assert all(min(60, 2**k) <= seconds <= min(60, 2 * 2**k) for k, seconds in enumerate(pauses))
-    assert pauses[-1] == 60.0
-    assert polls.cool_downs[0][1].rate == pytest.approx(0.7 * usual, rel=0.1)
+    lengths = [cool_down.seconds for _, cool_down in polls.cool_downs]
+    assert all(min(60, 2**k) <= seconds <= min(60, 2 * 2**k) for k, seconds in enumerate(lengths))
+    assert lengths[-1] == 60.0
+    assert polls.cool_downs[0][1].rate == pytest.approx(0.7 * steady, rel=0.1)
     for at, cool_down in polls.cool_downs:
         assert [t for t in sent if at + EPSILON < t < at + cool_down.seconds - EPSILON] == []
     assert again[-1] <= 60.0
-    assert client.requests_sent == server.requests
+    assert client.requests_sent == server.sends
 
 
-class EverySecond(WithoutSockets):
-    """Every second request is answered with 503."""
+class FailingEverySecond(OutageServer):
+    """Answers every second request with 503."""
 
     async def send(self, request, secret, **options):
-        await self.meet_with("503" if self.sends % 2 else None)
+        self.outage = "503" if self.sends % 2 else None
         return await super().send(request, secret, **options)
 
 
 @pytest.mark.fault("H19")
-async def test_a_server_that_fails_every_second_time_is_no_outage():
-    """No breaker opens, and each id's failures in a row are all that keeps it waiting."""
-    server = EverySecond()
+async def test_failures_of_every_second_request_open_no_circuit():
+    """Only the failure streak of an id delays its polls."""
+    server = FailingEverySecond()
     async with watching(server, seed=4) as (watcher, client, polls):
         await asyncio.sleep(120.0)
 
-        assert client.budget.pauses == 0
+        assert rate_limiter_of(client.budget).pauses == 0
         assert watcher.stats.open == 1000
     history = {task_id: [] for task_id in IDS}
-    for at, task_id, is_answered in polls.ended:
-        history[task_id].append((at, is_answered))
+    for at, task_id, is_success in polls.ended:
+        history[task_id].append((at, is_success))
 
     for ended in history.values():
         failures = 0
-        for (one, is_answered), (two, _) in pairwise(ended):
-            failures = 0 if is_answered else failures + 1
+        for (one, is_success), (two, _) in pairwise(ended):
+            failures = 0 if is_success else failures + 1
             longest = min(60.0, 5.0 * 2.0**failures) if failures else 5.5
             assert two - one <= longest + 0.2
 
 
 @pytest.mark.fault("H19")
-async def test_calls_to_a_server_that_fails_every_second_time_all_succeed():
-    """Each retry that is answered pays for itself: the retry budget never runs dry."""
-    server, signals = EverySecond(), []
+async def test_calls_succeed_when_every_second_request_fails():
+    """Each successful retry refills the retry quota."""
+    server, events = FailingEverySecond(), []
     server.sends = 1
-    async with fake_client(server, observers=[signals.append]) as client:
+    async with fake_client(server, observers=[events.append]) as client:
         for task_id in IDS[:200]:
             await client.retrieve(task_id)
 
     assert server.sends == 1 + 2 * 200
-    assert not any(isinstance(signal, CircuitOpened) for signal in signals)
+    assert not any(isinstance(event, CircuitOpened) for event in events)

@@ -1,4 +1,4 @@
-"""What a server may say about a task over time, and what is made of it: rows S of the table."""
+"""States that a server may show of a task over time, and their events: fault rows S."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ PENDING, PROCESSING = TaskStatus.PENDING, TaskStatus.PROCESSING
 UNIX_2020, UNIX_2035 = 1_577_836_800, 2_051_222_400
 
 
-async def told(*states: dict[str, Any], every: float = 5.0, **options: Any) -> list[Any]:
-    """The events of one watch; each state is shown for a while, the last one for ever."""
+async def events_of(*states: dict[str, Any], every: float = 5.0, **options: Any) -> list[Any]:
+    """Return the events of one watch; each state but the last is shown for *every* seconds."""
     server = FakeTransport()
 
     async def play() -> None:
@@ -66,7 +66,7 @@ async def told(*states: dict[str, Any], every: float = 5.0, **options: Any) -> l
 
 
 def steps(events: list[Any]) -> list[tuple[Any, Any]]:
-    """From what to what, of each event that tells a change."""
+    """Return previous and current value of each change."""
     changes = [event for event in events if isinstance(event, StatusChanged | ProgressChanged)]
     return [(event.previous, event.current) for event in changes]
 
@@ -75,10 +75,10 @@ def steps(events: list[Any]) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.fault("S1", "S18")
-async def test_a_stale_replica_is_told_as_it_answers() -> None:
-    """Back from processing to pending, and again: each is a change, none is an end."""
+async def test_a_status_that_goes_back_is_a_change() -> None:
+    """From processing to pending and again: each is a change and none is final."""
     states = ["processing", "pending", "processing", "pending", "completed", "processing"]
-    events = await told(*({"status": status} for status in states))
+    events = await events_of(*({"status": status} for status in states))
 
     assert steps(events) == [
         (None, PROCESSING),
@@ -92,20 +92,20 @@ async def test_a_stale_replica_is_told_as_it_answers() -> None:
 
 @pytest.mark.fault("S2")
 @pytest.mark.parametrize("progress", [False, True])
-async def test_progress_that_goes_back_is_a_change_of_progress(*, progress: bool) -> None:
-    """Told to who asked for progress, with both numbers; to others it is nothing."""
+async def test_progress_that_goes_back_is_a_change(*, progress: bool) -> None:
+    """It is an event with both numbers, with ``progress=True`` only."""
     states = [{"status": "processing", "progress": percent} for percent in (60, 40, 40)]
-    events = await told(*states, {"status": "completed"}, progress=progress)
+    events = await events_of(*states, {"status": "completed"}, progress=progress)
 
     assert steps(events[1:]) == ([(60, 40)] if progress else [])
     assert len(events) == 2 + progress
 
 
 @pytest.mark.fault("S3")
-async def test_a_progress_of_100_is_no_end() -> None:
-    """A task at 100 percent that is processing is looked at until it says that it is completed."""
+async def test_a_progress_of_100_is_not_final() -> None:
+    """A task at 100 percent is polled until its status is completed."""
     full = {"status": "processing", "progress": 100, "url": "https://cdn.test/v", "completed_at": 5}
-    events = await told(full, full, full, {"status": "completed"})
+    events = await events_of(full, full, full, {"status": "completed"})
 
     assert steps(events) == [(None, PROCESSING)]
     assert events[0].task.progress == 100
@@ -114,39 +114,39 @@ async def test_a_progress_of_100_is_no_end() -> None:
 
 @pytest.mark.fault("S4")
 @pytest.mark.parametrize(("first", "second"), [("failed", "completed"), ("completed", "failed")])
-async def test_the_first_end_is_the_end(first: str, second: str) -> None:
-    """A server that changes its mind after an end is not asked any more."""
-    (event,) = await told({"status": first}, {"status": second})
+async def test_the_first_final_state_counts(first: str, second: str) -> None:
+    """A task is not polled after a final state, so that it cannot change."""
+    (event,) = await events_of({"status": first}, {"status": second})
 
     assert event.is_final
     assert str(event.task.status) == first
 
 
 @pytest.mark.fault("S14")
-async def test_what_happens_between_two_looks_is_not_told() -> None:
-    """Away and back again within an interval: nothing was seen, and nothing is told."""
+async def test_a_state_between_two_polls_is_no_event() -> None:
+    """A status that returns within an interval is not seen."""
     states = ["pending", "processing", "pending", "pending", "completed"]
-    events = await told(*({"status": status} for status in states), every=2.0)
+    events = await events_of(*({"status": status} for status in states), every=2.0)
 
     assert steps(events) == [(None, PENDING)]
 
 
 @pytest.mark.fault("S15")
 @pytest.mark.parametrize("status", ["completed", "failed"])
-async def test_an_end_at_the_first_look_is_the_only_event(status: str) -> None:
-    """No change of status stands before it."""
-    events = await told({"status": status})
+async def test_a_finished_task_has_one_event(status: str) -> None:
+    """The first poll gives the final event, without a status change before it."""
+    events = await events_of({"status": status})
 
     assert [(event.kind, event.seq) for event in events] == [(f"task_{status}", 1)]
 
 
-# -- ends -----------------------------------------------------------------------------------------
+# -- final states ---------------------------------------------------------------------------------
 
 
 @pytest.mark.fault("S5")
 async def test_a_completed_task_may_have_no_url() -> None:
-    """It is completed, and its url is None: no further look would be owed for it."""
-    (event,) = await told({"status": "completed", "url": None}, {"status": "completed"})
+    """It is completed, and its url is None."""
+    (event,) = await events_of({"status": "completed", "url": None}, {"status": "completed"})
 
     assert isinstance(event, TaskCompleted)
     assert event.task.url is None
@@ -166,9 +166,11 @@ async def test_a_completed_task_may_have_no_url() -> None:
     ],
     ids=ascii,
 )
-async def test_a_video_that_has_gone_is_completed_all_the_same(sent: Any, read: Any) -> None:
-    """When the video goes away, or went, is told as far as it is known, and decides nothing."""
-    (event,) = await told({"status": "completed", "url": "https://c.test/v", "expires_at": sent})
+async def test_an_expired_video_is_completed(sent: Any, read: Any) -> None:
+    """``expires_at`` is given if it is valid, and decides nothing."""
+    (event,) = await events_of(
+        {"status": "completed", "url": "https://c.test/v", "expires_at": sent}
+    )
 
     assert isinstance(event, TaskCompleted)
     assert event.task.url == "https://c.test/v"
@@ -177,8 +179,8 @@ async def test_a_video_that_has_gone_is_completed_all_the_same(sent: Any, read: 
 
 @pytest.mark.fault("S11")
 @given(st.one_of(st.integers(), st.floats(), st.text(max_size=30), st.lists(st.integers())))
-def test_any_time_of_expiry_is_an_instant_or_unknown(sent: Any) -> None:
-    """No value of ``expires_at`` makes a completed task anything else."""
+def test_any_expires_at_is_an_instant_or_none(sent: Any) -> None:
+    """No value of ``expires_at`` changes that a task is completed."""
     found = VideoTask.from_dict({"id": "t", "status": "completed", "expires_at": sent})
 
     assert found.succeeded
@@ -186,8 +188,8 @@ def test_any_time_of_expiry_is_an_instant_or_unknown(sent: Any) -> None:
 
 
 @pytest.mark.fault("S12")
-async def test_a_task_that_vanished_is_lost_with_its_last_state() -> None:
-    """Its last state, and the server's word that it knows no such task, are on the event."""
+async def test_a_vanished_task_is_lost_with_its_last_state() -> None:
+    """The event has its last state, and the error of the server."""
     server = FakeTransport()
     server.tasks["t"] = FakeTask("processing", 70)
     async with fake_client(server) as client, client.watch(["t"], policy=STEADY) as watcher:
@@ -197,13 +199,13 @@ async def test_a_task_that_vanished_is_lost_with_its_last_state() -> None:
 
         assert isinstance(event, TaskLost)
         assert (event.reason, event.task and event.task.progress) == ("vanished", 70)
-        assert "the server knows no task of this id" in str(event.error)
+        assert "the server has no task with this id" in str(event.error)
         assert now() == 15.0
 
 
 @pytest.mark.fault("S13")
-async def test_a_task_that_never_ends_is_given_up_after_a_day() -> None:
-    """By default; the event has the last state, and the error says that waiting again is free."""
+async def test_a_task_that_never_ends_is_lost_after_a_day() -> None:
+    """By default; the event has the last state, the error says how to continue."""
     server = FakeTransport()
     server.tasks["t"] = FakeTask("processing", 99)
     slow = PollPolicy(interval=600.0, jitter=0.0, stalled_after=None)
@@ -216,15 +218,15 @@ async def test_a_task_that_never_ends_is_given_up_after_a_day() -> None:
         assert (last.reason, last.error.waited, now()) == ("deadline", 86_400.0, 86_400.0)
         assert last.task is not None
         assert last.task.progress == 99
-        assert "wait for it again" in str(last.error)
+        assert "call wait() again" in str(last.error)
 
 
-# -- words and names ------------------------------------------------------------------------------
+# -- status values and ids ------------------------------------------------------------------------
 
 
 @pytest.mark.fault("S6")
 @pytest.mark.parametrize(
-    ("word", "kind", "status"),
+    ("sent", "kind", "status"),
     [
         ("queued", "status_changed", "pending"),
         ("in_progress", "status_changed", "processing"),
@@ -236,30 +238,30 @@ async def test_a_task_that_never_ends_is_given_up_after_a_day() -> None:
         ("expired", "task_failed", "failed"),
     ],
 )
-async def test_every_word_is_one_of_four(word: str, kind: str, status: str) -> None:
-    """The event has the status that the word means, and the word as it was sent."""
-    events = await told({"status": word}, {"status": "completed"})
+async def test_every_status_value_maps_to_one_of_four(sent: str, kind: str, status: str) -> None:
+    """The event has the mapped status, and ``raw_status`` as sent."""
+    events = await events_of({"status": sent}, {"status": "completed"})
 
     assert (events[0].kind, str(events[0].task.status)) == (kind, status)
-    assert events[0].task.raw_status == word
+    assert events[0].task.raw_status == sent
     assert events[-1].is_final
 
 
-def saying(*ids: str) -> Any:
-    """Answer each further request about the next of these tasks, then about the asked one."""
+def about(*ids: str) -> Any:
+    """Make a reply about each of these ids in turn, then about the requested one."""
     left = list(ids)
     return lambda seen: response(task(left.pop(0) if left else seen.task_id))
 
 
 @pytest.mark.fault("S7")
-async def test_answers_about_others_end_no_watch() -> None:
-    """Three bad polls in a row, six foreign ids: none is believed, and the seventh is ours."""
+async def test_responses_about_other_tasks_end_no_watch() -> None:
+    """Six foreign ids are three failed polls; the seventh response is the task's."""
     failures: list[Any] = []
 
-    def observe(signal: object) -> None:
-        failures.extend([signal.error] if isinstance(signal, PollFailed) else [])
+    def observe(event: object) -> None:
+        failures.extend([event.error] if isinstance(event, PollFailed) else [])
 
-    reply = saying(*[f"other_{number}" for number in range(6)])
+    reply = about(*[f"other_{number}" for number in range(6)])
     async with RawServer(replying(*[reply] * 20)) as server:
         async with client_of(server, observers=[observe]) as client:
             async with client.watch(["t"], policy=STEADY) as watcher:
@@ -269,14 +271,14 @@ async def test_answers_about_others_end_no_watch() -> None:
         assert event.task.id == "t"
         assert [error.reason for error in failures] == ["id_mismatch"] * 3
         assert [error.received_id for error in failures] == ["other_1", "other_3", "other_5"]
-        # Every connection that spoke of another task is closed: seven requests on seven.
+        # A connection with a foreign response is closed: seven requests on seven connections.
         assert [seen.connection for seen in server.requests] == list(range(7))
 
 
 @pytest.mark.fault("S8")
 @pytest.mark.parametrize("alias", ["VID_1", "video_1", "vid_1 ", "1"])
-async def test_a_gateway_that_renames_is_watched_under_the_asked_name(alias: str) -> None:
-    """The same foreign id twice is this server's name for the task; ours stands on the events."""
+async def test_an_alias_is_watched_under_the_requested_id(alias: str) -> None:
+    """The same foreign id twice is an alias; the events have the requested id."""
     reply = response(task(alias))
     async with RawServer(replying(*[reply] * 4)) as server, client_of(server) as client:
         async with client.watch(["vid_1"]) as watcher:
@@ -289,8 +291,8 @@ async def test_a_gateway_that_renames_is_watched_under_the_asked_name(alias: str
 
 
 @pytest.mark.fault("S9", "S20")
-async def test_an_id_that_is_used_again_goes_on() -> None:
-    """Another model, time or url under the same id is taken in, and is no change to tell."""
+async def test_a_changed_model_or_url_is_no_event() -> None:
+    """Another model, time or url under the same id replaces the old one silently."""
     first = {
         "status": "processing",
         "model": "a",
@@ -298,7 +300,7 @@ async def test_an_id_that_is_used_again_goes_on() -> None:
         "url": "https://c.test/1",
     }
     second = {**first, "model": "b", "created_at": UNIX_2020 + 60, "url": "https://c.test/2"}
-    events = await told(first, second, second, {**second, "status": "completed"})
+    events = await events_of(first, second, second, {**second, "status": "completed"})
 
     assert [event.kind for event in events] == ["status_changed", "task_completed"]
     assert [event.task.model for event in events] == ["a", "b"]
@@ -307,7 +309,7 @@ async def test_an_id_that_is_used_again_goes_on() -> None:
 
 @pytest.mark.fault("S20")
 async def test_two_tasks_may_have_one_url() -> None:
-    """Both end, each with it."""
+    """Both tasks end, each with the url."""
     server = FakeTransport()
     for task_id in ("a", "b"):
         server.tasks[task_id] = FakeTask("completed", extra={"url": "https://cdn.test/same"})
@@ -325,8 +327,8 @@ async def test_two_tasks_may_have_one_url() -> None:
 
 @pytest.mark.fault("S16")
 @pytest.mark.parametrize("skew", [-1, 0, 1], ids=["a year behind", "right", "a year ahead"])
-async def test_a_servers_wrong_clock_changes_nothing(skew: int) -> None:
-    """Dates count from the answer's own date, and a task's times decide nothing."""
+async def test_a_wrong_server_clock_changes_nothing(skew: int) -> None:
+    """A date in Retry-After counts from the response's date; a task's times decide nothing."""
     dates = {
         -1: ("Wed, 01 Jan 2025 00:00:00 GMT", "Wed, 01 Jan 2025 00:00:20 GMT"),
         0: ("Thu, 01 Jan 2026 00:00:00 GMT", "Thu, 01 Jan 2026 00:00:20 GMT"),
@@ -344,8 +346,8 @@ async def test_a_servers_wrong_clock_changes_nothing(skew: int) -> None:
 
 
 @pytest.mark.fault("S17")
-async def test_the_same_bytes_for_ever_are_asked_for_on_and_on() -> None:
-    """A cache between us is told not to answer; if it does, the task is told as stalled, once."""
+async def test_a_task_that_never_changes_is_stalled_once() -> None:
+    """Its polls continue, with ``Cache-Control: no-cache``, until it is lost."""
     script = replying(*[running] * 100)
     policy = PollPolicy(jitter=0.0, stalled_after=60.0)
     async with RawServer(script) as server, client_of(server) as client:
@@ -384,12 +386,12 @@ NO_URLS = [
 
 @pytest.mark.fault("S19")
 @pytest.mark.parametrize("url", KEPT, ids=lambda url: url[:30])
-async def test_a_url_is_told_verbatim_and_shown_without_its_secrets(
+async def test_a_url_is_verbatim_and_shown_without_its_secrets(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The event carries it whole; ``repr`` and log leave out the user and the query."""
+    """The event has the whole url; ``repr`` and log leave out user and query."""
     caplog.set_level(logging.DEBUG)
-    (event,) = await told({"status": "completed", "url": url})
+    (event,) = await events_of({"status": "completed", "url": url})
 
     assert event.task.url == url
     assert "SIGNED" not in f"{event!r}{event}{event.task!r}{caplog.text}"
@@ -398,32 +400,32 @@ async def test_a_url_is_told_verbatim_and_shown_without_its_secrets(
 
 @pytest.mark.fault("S19")
 @pytest.mark.parametrize("url", NO_URLS)
-async def test_what_is_no_url_of_a_video_is_none(url: str) -> None:
-    """A file, a script, a path without a server: the task is completed, without a url."""
-    (event,) = await told({"status": "completed", "url": url})
+async def test_a_url_that_is_no_video_url_is_none(url: str) -> None:
+    """For a file, a script or a relative path the task is completed without a url."""
+    (event,) = await events_of({"status": "completed", "url": url})
 
     assert isinstance(event, TaskCompleted)
     assert event.task.url is None
 
 
 @pytest.mark.fault("S19")
-async def test_a_url_of_10_mb_is_a_bad_answer_that_passes() -> None:
-    """It is not read to its end; the next answer is."""
+async def test_a_url_of_10_mb_is_a_bad_response() -> None:
+    """It is not read to its end, and the next poll succeeds."""
     huge = response(task("t", url="https://cdn.test/" + "x" * 10_000_000))
-    signals: list[Any] = []
+    emitted: list[Any] = []
     async with RawServer([READ, huge], replying(done)) as server:
-        async with client_of(server, observers=[signals.append]) as client:
+        async with client_of(server, observers=[emitted.append]) as client:
             found = await client.wait("t", policy=STEADY)
 
     assert found.succeeded
-    errors = [signal.error for signal in signals if isinstance(signal, PollFailed)]
+    errors = [event.error for event in emitted if isinstance(event, PollFailed)]
     assert [(type(error), error.reason) for error in errors] == [(BadResponseError, "too_large")]
 
 
 @pytest.mark.fault("S19")
 @given(st.text(max_size=60).map("https://c.test/".__add__) | st.text(max_size=60))
 def test_any_text_as_a_url_is_verbatim_a_path_or_none(url: str) -> None:
-    """Nothing is made up: what is told is what was sent, or a path of the server's own."""
+    """The url is the text that was sent, or a path on the server."""
 
     async def main() -> VideoTask:
         transport = FakeTransport()

@@ -1,9 +1,9 @@
 """
-The uses that the cancel sweep tries: what is prepared, what may be cancelled, what goes on after.
+Uses of the library for the cancel sweep: preparation, the cancelled part, and the continuation.
 
-A use gives the same outcome whether it ran through at once, or was cancelled and went on: the
-sweep compares the two.  Seconds are counted in ``Stage.second``, which is one second of a virtual
-clock, and a hundredth of it on a loop that really waits.
+A use that is cancelled and continued has the same outcome as one that is not: the sweep compares
+them.  The unit of time is ``Stage.second``: a second of a virtual clock, or a hundredth of a real
+one.
 """
 
 from __future__ import annotations
@@ -44,76 +44,76 @@ IDS = ("vid_1", "vid_2", "vid_3")
 STATES = (("pending", 0), ("processing", 30), ("processing", 60), ("completed", 100))
 
 
-class Story:
-    """Lets every task be one state further at every look, whatever the time."""
+class Progress:
+    """A server's reply that shows each task one state further at every poll."""
 
     def __init__(self) -> None:
-        self._looks: Counter[str] = Counter()
+        self._polls: Counter[str] = Counter()
 
     def __call__(self, seen: Seen) -> bytes:
-        status, progress = STATES[min(self._looks[seen.task_id], len(STATES) - 1)]
-        self._looks[seen.task_id] += 1
+        status, progress = STATES[min(self._polls[seen.task_id], len(STATES) - 1)]
+        self._polls[seen.task_id] += 1
         return response(task(seen.task_id, status, progress=progress))
 
 
 @functools.cache
-def certified() -> tuple[trustme.LeafCert, ssl.SSLContext]:
-    """Give a certificate for a server, and TLS for a client that trusts it."""
+def certificate() -> tuple[trustme.LeafCert, ssl.SSLContext]:
+    """Make a certificate for a server, and a TLS context for a client that trusts it."""
     authority, client = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(client)
     return authority.issue_cert("127.0.0.1"), client
 
 
 class SilentFirst(ssl.SSLContext):
-    """TLS for a server that never answers the first handshake."""
+    """TLS context of a server that never answers the first handshake."""
 
-    _has_been_silent = False
+    _was_silent = False
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, *rest: Any, **options: Any) -> ssl.SSLObject:
-        """Let the first connection listen where nobody speaks."""
-        if not self._has_been_silent:
-            self._has_been_silent, incoming = True, ssl.MemoryBIO()
+        """Let the first connection read from an empty buffer."""
+        if not self._was_silent:
+            self._was_silent, incoming = True, ssl.MemoryBIO()
         return super().wrap_bio(incoming, *rest, **options)
 
 
 @define
 class Stage:
     """
-    One server, one client of it, and what a use has opened besides.
+    A server, a client of it, and what a use has opened.
 
     Attributes:
-        heard: What readers were told, over all that read one after another.
-        owns_session: Whether the client's connections are its own.
-        called: How many plain calls were made, before a cancel and after.
-        opened: Left before the client is; what stays open here polls on after a cancel.
+        events: Delivered events, of all readers one after another.
+        owns_session: True unless the client has a borrowed session.
+        called: Number of plain calls that were made, before and after a cancel.
+        opened: Closed before the client; what is open here continues to poll after a cancel.
     """
 
     second: float
     server: RawServer
     client: AsyncVideoClient
     owns_session: bool
-    heard: list[Any] = field(factory=list)
+    events: list[Any] = field(factory=list)
     called: int = 0
     opened: AsyncExitStack = field(factory=AsyncExitStack)
     reader: Any = None
     watcher: Any = None
 
     @property
-    def polls_on(self) -> bool:
-        """Whether a cancel leaves something at work: what the stage itself has opened."""
+    def continues(self) -> bool:
+        """True if something that the stage has opened continues after a cancel."""
         return bool(self.opened._exit_callbacks)
 
     @property
     def policy(self) -> PollPolicy:
-        """When the watches of all uses poll."""
+        """The poll policy of all watches."""
         return PollPolicy(interval=self.second, min_interval=self.second / 5, jitter=0.0)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for a number of the stage's seconds."""
+        """Sleep for a number of the stage's seconds."""
         await asyncio.sleep(seconds * self.second)
 
     async def watch(self, **options: Any) -> Any:
-        """Enter a watcher that the stage leaves."""
+        """Enter a watcher that the stage closes."""
         watcher = self.client.watch(IDS, policy=self.policy, progress=True, **options)
         self.watcher = self.reader = await self.opened.enter_async_context(watcher)
         return watcher
@@ -122,48 +122,48 @@ class Stage:
 @frozen(kw_only=True)
 class Fault:
     """
-    What goes wrong at the first look, or takes longer than usual.
+    A fault of the first request, or a delay.
 
     Attributes:
-        scripts: The first connections, made from seconds, the pause before answers and the story.
-        options: Of the client, made from seconds.
-        hangs: Whether the request's time limit is what ends it.
-        tls: How the server speaks TLS, if it does.
+        scripts: Makes the scripts of the first connections from second, delay and usual reply.
+        options: Makes options of the client from the second.
+        hangs: True if the request timeout ends the request.
+        tls: Class of the server's TLS context; None for plain HTTP.
     """
 
-    scripts: Callable[[float, float, Story], list[Script]] = lambda *_: []
+    scripts: Callable[[float, float, Progress], list[Script]] = lambda *_: []
     options: Callable[[float], dict[str, Any]] = lambda _: {}
     hangs: bool = False
     tls: type[ssl.SSLContext] | None = None
 
 
-def talk(pause: float, *replies: Any) -> Script:
-    """Answer requests on one connection, each after a pause."""
-    return [step for reply in replies for step in (READ, pause, reply)]
+def script(delay: float, *replies: Any) -> Script:
+    """Make a script that replies to requests on one connection, each after a delay."""
+    return [step for reply in replies for step in (READ, delay, reply)]
 
 
-def interleaved(pause: float, *steps: Any) -> Script:
-    """Play steps with a pause after each."""
-    return [each for step in steps for each in (step, pause)]
+def interleaved(delay: float, *steps: Any) -> Script:
+    """Make a script of steps with a delay after each."""
+    return [each for step in steps for each in (step, delay)]
 
 
 def refusal(status: int, *headers: str) -> bytes:
-    """Write an answer that holds no task."""
+    """Make an error response."""
     return response({"error": {"code": "x", "message": "m"}}, *headers, status=f"{status} S")
 
 
 def running(seen: Seen) -> bytes:
-    """Write one answer without any progress of the story."""
+    """Reply that the task is processing, without a change of state."""
     return response(task(seen.task_id, "processing"))
 
 
-def parted(story: Story, *, is_chunked: bool = False) -> list[Callable[[Seen], bytes]]:
-    """Write an answer in two parts, which are two steps of a script."""
+def in_two_parts(reply: Progress, *, is_chunked: bool = False) -> list[Callable[[Seen], bytes]]:
+    """Make two steps of a script that send one response in two parts."""
     rest = b""
 
     def begin(seen: Seen) -> bytes:
         nonlocal rest
-        whole = story(seen)
+        whole = reply(seen)
         if is_chunked:
             content = whole.partition(b"\r\n\r\n")[2]
             head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -175,20 +175,20 @@ def parted(story: Story, *, is_chunked: bool = False) -> list[Callable[[Seen], b
 
 
 def key_source(*delays: float) -> Callable[[], Awaitable[str]]:
-    """Give another key at every question, after the next of the delays, or the last."""
-    given = 0
+    """Make a key source that gives another key each time, after the next of the delays."""
+    calls = 0
 
     async def key() -> str:
-        nonlocal given
-        given += 1
-        await asyncio.sleep(delays[min(given, len(delays)) - 1])
-        return f"{KEY}{given}"
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(delays[min(calls, len(delays)) - 1])
+        return f"{KEY}{calls}"
 
     return key
 
 
 def missing_key(delay: float) -> Callable[[], Awaitable[str]]:
-    """Fail at the first question, with an error of the caller's."""
+    """Make a key source that fails the first time, with an error of the caller."""
     is_missing = True
 
     async def key() -> str:
@@ -203,76 +203,78 @@ def missing_key(delay: float) -> Callable[[], Awaitable[str]]:
 
 
 def foreign(name: str) -> bytes:
-    """Write an answer about somebody else's task."""
+    """Make a response about another task."""
     return response(task(name, "processing"))
 
 
-TROUBLES: dict[str, Fault] = {
+FAULTS: dict[str, Fault] = {
     "": Fault(),
-    "503": Fault(scripts=lambda _s, pause, _: [talk(pause, refusal(503))]),
+    "503": Fault(scripts=lambda _s, delay, _: [script(delay, refusal(503))]),
     "503 wait": Fault(
-        scripts=lambda second, pause, _: [talk(pause, refusal(503, f"Retry-After: {second}"))]
+        scripts=lambda second, delay, _: [script(delay, refusal(503, f"Retry-After: {second}"))]
     ),
     "429": Fault(
-        scripts=lambda second, pause, _: [talk(pause, refusal(429, f"Retry-After: {second}"))]
+        scripts=lambda second, delay, _: [script(delay, refusal(429, f"Retry-After: {second}"))]
     ),
     "no bytes": Fault(scripts=lambda *_: [[CLOSE]]),
     "close": Fault(scripts=lambda *_: [[READ, CLOSE]]),
     "reset": Fault(scripts=lambda *_: [[READ, RESET]]),
     "hang": Fault(scripts=lambda *_: [[READ, STALL]], hangs=True),
     "cut": Fault(
-        scripts=lambda _s, pause, _: [[READ, lambda seen: running(seen)[:-3], pause, CLOSE]]
+        scripts=lambda _s, delay, _: [[READ, lambda seen: running(seen)[:-3], delay, CLOSE]]
     ),
     "drip": Fault(
-        scripts=lambda _s, pause, story: [
-            [*interleaved(pause, READ, *parted(story)), *talk(pause, *[story] * 99)]
+        scripts=lambda _s, delay, reply: [
+            [*interleaved(delay, READ, *in_two_parts(reply)), *script(delay, *[reply] * 99)]
         ]
     ),
     "chunks": Fault(
-        scripts=lambda _s, pause, story: [
+        scripts=lambda _s, delay, reply: [
             [
-                *interleaved(pause, READ, *parted(story, is_chunked=True)),
-                *talk(pause, *[story] * 99),
+                *interleaved(delay, READ, *in_two_parts(reply, is_chunked=True)),
+                *script(delay, *[reply] * 99),
             ]
         ]
     ),
-    "stale": Fault(scripts=lambda _s, pause, story: [[*talk(pause, story), READ, CLOSE]]),
-    "mismatch": Fault(scripts=lambda _s, pause, _: [talk(pause, foreign("vid_8"))]),
+    "stale": Fault(scripts=lambda _s, delay, reply: [[*script(delay, reply), READ, CLOSE]]),
+    "mismatch": Fault(scripts=lambda _s, delay, _: [script(delay, foreign("vid_8"))]),
     "renewed key": Fault(
-        scripts=lambda _s, pause, _: [talk(pause, refusal(401))],
+        scripts=lambda _s, delay, _: [script(delay, refusal(401))],
         options=lambda second: {"api_key": key_source(0.3 * second)},
     ),
     "tls": Fault(tls=ssl.SSLContext),
     "stalled tls": Fault(tls=SilentFirst, hangs=True),
 }
-"""The same for calls and for watchers: what comes of it in the end is always the same."""
+"""Faults for calls and watchers; the final outcome is the same with each of them."""
 
-ALIAS = Fault(scripts=lambda _s, pause, _: [talk(pause, foreign("vid_9"))] * 2)
-"""A server that has a name of its own for a task; for one task, as the name would be shared."""
+ALIAS = Fault(scripts=lambda _s, delay, _: [script(delay, foreign("vid_9"))] * 2)
+"""A server with an alias for a task; for one task only, as the alias would be shared."""
 
 FATAL = Fault(
-    scripts=lambda _s, pause, story: [[*talk(pause, story, story, refusal(401)), CLOSE]] * len(IDS)
+    scripts=lambda _s, delay, reply: (
+        [[*script(delay, reply, reply, refusal(401)), CLOSE]] * len(IDS)
+    )
 )
-"""A key that is refused in the middle of a watch."""
+"""An API key that is refused during a watch."""
 
 NO_KEY = Fault(options=lambda second: {"api_key": missing_key(0.3 * second)})
-"""A source of keys that fails when it is asked first."""
+"""A key source that fails the first time."""
 
 STALLED = Fault(scripts=lambda *_: [[READ, STALL]])
-"""A server that never answers, to nobody."""
+"""A server that never responds."""
 
 CROWDED = Fault(
     scripts=lambda *_: [[READ, STALL]],
     options=lambda _: {"budget": RequestBudget(rate=10_000.0, max_in_flight=1)},
     hangs=True,
 )
-"""A first request, the only one that is allowed, that hangs."""
+"""A first request that hangs and occupies the only slot."""
 
 PACED = Fault(options=lambda second: {"budget": RequestBudget(rate=0.5 / second, burst=1.0)})
-"""A rate that lets one request through in two seconds."""
+"""A rate of one request in two seconds."""
 
 SLOW_KEY = Fault(options=lambda second: {"api_key": key_source(3600.0, 0.0)})
-"""A key that does not come when it is asked for first."""
+"""A key source that hangs the first time."""
 
 
 @frozen(kw_only=True)
@@ -281,27 +283,26 @@ class Use:
     One use of the library.
 
     Attributes:
-        act: What is cancelled.
-        prepare: What comes before, undisturbed.
-        go_on: What brings the cancelled use to its end; None for *act* once more.
-        trouble: What it meets.
-        is_warm: Whether there is a connection already.
-        ends_client: Whether the client is closed in the end.
-        is_timed: Whether the outcome depends on when things happen, so that only virtual time
-            gives the same one each time.
+        act: The part that is cancelled.
+        prepare: The part before, which is not cancelled.
+        go_on: Continues the cancelled use to its end; None for *act* once more.
+        fault: The fault of the first request.
+        is_warm: True if there is a connection already.
+        ends_client: True if the client is closed at the end.
+        is_timed: True if the outcome depends on timing, and is reproducible in virtual time only.
     """
 
     act: Callable[[Stage], Awaitable[Any]]
     prepare: Callable[[Stage], Awaitable[Any]] | None = None
     go_on: Callable[[Stage], Awaitable[Any]] | None = None
-    trouble: Fault = field(factory=Fault)
+    fault: Fault = field(factory=Fault)
     is_warm: bool = False
     ends_client: bool = False
     is_timed: bool = False
 
 
 class Staged:
-    """Builds the stage of a use, and takes it down; *stage* is what stands between."""
+    """Context manager that makes the stage of a use."""
 
     def __init__(self, use: Use, second: float) -> None:
         self._use = use
@@ -309,26 +310,26 @@ class Staged:
         self._around = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        trouble, second, story = self._use.trouble, self._second, Story()
-        pause = second / 10
-        scripts = [*trouble.scripts(second, pause, story), talk(pause, *[story] * 99)]
+        fault, second, reply = self._use.fault, self._second, Progress()
+        delay = second / 10
+        scripts = [*fault.scripts(second, delay, reply), script(delay, *[reply] * 99)]
         if self._use.is_warm:
-            scripts[0] = [*talk(pause, running), *scripts[0]]
-        tls = trouble.tls and trouble.tls(ssl.PROTOCOL_TLS_SERVER)
+            scripts[0] = [*script(delay, running), *scripts[0]]
+        tls = fault.tls and fault.tls(ssl.PROTOCOL_TLS_SERVER)
         if tls is not None:
-            certified()[0].configure_cert(tls)
+            certificate()[0].configure_cert(tls)
         enter = self._around.enter_async_context
         server = await enter(RawServer(*scripts, tls=tls))
         options: dict[str, Any] = {
             "base_url": server.base_url,
             "budget": RequestBudget(rate=10_000.0),
-            "request_timeout": 15.0 * (second if trouble.hangs else 1.0),
-            "retry": RetryPolicy(base=second, throttle_base=second),
+            "request_timeout": 15.0 * (second if fault.hangs else 1.0),
+            "retry": RetryPolicy(base=second),
         }
         if tls is not None:
-            connector = aiohttp.TCPConnector(ssl=certified()[1])
+            connector = aiohttp.TCPConnector(ssl=certificate()[1])
             options["session"] = await enter(aiohttp.ClientSession(connector=connector))
-        client = client_of(server, **{**options, **trouble.options(second)})
+        client = client_of(server, **{**options, **fault.options(second)})
         await self._around.enter_async_context(client)
         self.stage = Stage(
             second=second, server=server, client=client, owns_session="session" not in options
@@ -347,48 +348,48 @@ class Staged:
 
 
 async def retrieve(stage: Stage) -> Any:
-    """One question."""
+    """Retrieve one task."""
     return (await stage.client.retrieve("vid_1")).id
 
 
 async def wait(stage: Stage) -> Any:
-    """One task, without a watcher."""
+    """Wait for one task, without a watcher."""
     return (await stage.client.wait("vid_1", policy=stage.policy)).status
 
 
 async def occupy(stage: Stage) -> None:
-    """Take the only place with a call that hangs."""
+    """Occupy the only slot with a call that hangs."""
     held = asyncio.ensure_future(stage.client.retrieve("vid_0"))
     stage.opened.push_async_callback(ended, held)
     await stage.sleep(0.5)
 
 
 async def ended(running: asyncio.Future[Any]) -> None:
-    """Cancel a call, and wait until it is over."""
+    """Cancel a call, and wait until it has ended."""
     running.cancel()
     await asyncio.wait([running])
 
 
 def calls() -> dict[str, Use]:
-    """Every call with every trouble, over a new connection and over a used one."""
+    """Make every call with every fault, over a new and over a kept connection."""
     uses: dict[str, Use] = {}
     for call in (retrieve, wait):
-        for name, trouble in {**TROUBLES, "alias": ALIAS}.items():
-            cold = Use(act=call, trouble=trouble)
+        for name, fault in {**FAULTS, "alias": ALIAS}.items():
+            cold = Use(act=call, fault=fault)
             uses[f"{call.__name__} {name}".strip()] = cold
-            if name != "stalled tls":  # no connection comes of it
+            if name != "stalled tls":  # makes no connection
                 uses[f"{call.__name__} {name} warm".replace("  ", " ")] = evolve(cold, is_warm=True)
-        uses[f"{call.__name__} paced"] = Use(act=call, is_warm=True, trouble=PACED)
-        uses[f"{call.__name__} in line"] = Use(act=call, prepare=occupy, trouble=CROWDED)
+        uses[f"{call.__name__} paced"] = Use(act=call, is_warm=True, fault=PACED)
+        uses[f"{call.__name__} queued"] = Use(act=call, prepare=occupy, fault=CROWDED)
     return uses
 
 
 # -- watchers -------------------------------------------------------------------------------------
 
 
-def told(stage: Stage, end: object = None) -> Any:
-    """All that readers heard of each task, in order, and what ended the reading."""
-    assert [event.seq for event in stage.heard] == list(range(1, len(stage.heard) + 1))
+def outcome(stage: Stage, end: object = None) -> Any:
+    """Return the delivered events of each task, in order, and what ended the reading."""
+    assert [event.seq for event in stage.events] == list(range(1, len(stage.events) + 1))
     steps = [
         (
             event.task_id,
@@ -396,27 +397,27 @@ def told(stage: Stage, end: object = None) -> Any:
             getattr(event, "previous", None),
             getattr(event, "current", None),
         )
-        for event in stage.heard
+        for event in stage.events
     ]
     return sorted(steps, key=lambda step: step[0]), end
 
 
 async def read(stage: Stage) -> Any:
-    """Read on until nothing more can come."""
+    """Read until the iteration ends or raises."""
     try:
         async for event in stage.reader:
-            stage.heard.append(event)
+            stage.events.append(event)
     except (EzVideoError, KeyError) as error:
-        return told(stage, (type(error), error.open_ids))
-    return told(stage)
+        return outcome(stage, (type(error), error.open_ids))
+    return outcome(stage)
 
 
 async def read_slowly(stage: Stage) -> Any:
-    """Read with a suspension of the caller's own after every event."""
+    """Read with a suspension after every event."""
     async for event in stage.reader:
-        stage.heard.append(event)
+        stage.events.append(event)
         await asyncio.sleep(0)
-    return told(stage)
+    return outcome(stage)
 
 
 async def watch(stage: Stage) -> None:
@@ -425,74 +426,74 @@ async def watch(stage: Stage) -> None:
 
 
 async def watch_for_a_while(stage: Stage) -> None:
-    """Let events wait to be read."""
+    """Watch until there are unread events."""
     await stage.watch()
     await stage.sleep(2.0)
     assert stage.watcher.stats.unread
 
 
 async def watch_to_the_end(stage: Stage) -> None:
-    """Let every event wait to be read, the final ones too."""
+    """Watch until every final event is unread."""
     await stage.watch()
     while stage.watcher.open_ids:
         await stage.sleep(1.0)
 
 
 async def enter_and_read(stage: Stage) -> Any:
-    """Enter a watcher, read everything, leave."""
+    """Enter a watcher, read all events, leave."""
     async with stage.client.watch(IDS, policy=stage.policy, progress=True) as watcher:
         return sorted([event.task_id async for event in watcher if event.is_final])
 
 
 async def subscribe(stage: Stage) -> None:
-    """Subscribe to all three tasks in a hub."""
+    """Subscribe to three tasks of a hub."""
     await stage.watch(keep_open=True)
     stage.reader = await stage.opened.enter_async_context(stage.watcher.subscribe(*IDS))
 
 
 async def subscribe_to_all(stage: Stage) -> None:
-    """Subscribe to whatever a watcher watches."""
+    """Subscribe to all tasks of a watcher."""
     await stage.watch()
     stage.reader = await stage.opened.enter_async_context(stage.watcher.subscribe())
 
 
 async def hub(stage: Stage) -> None:
-    """Watch in a hub that nobody reads."""
+    """Watch in a hub without a reader."""
     await stage.watch(keep_open=True)
 
 
 async def enter_a_subscription(stage: Stage) -> Any:
-    """Subscribe, read everything, leave the subscription."""
+    """Subscribe, read all events, leave the subscription."""
     async with stage.watcher.subscribe(*IDS) as events:
         return sorted([event.task_id async for event in events if event.is_final])
 
 
 async def hub_wait(stage: Stage) -> Any:
-    """Wait within a hub, for an id that it watches and for one that it does not."""
+    """Wait in a hub, for a watched id and for another one."""
     first = await stage.watcher.wait("vid_1")
     return first.status, (await stage.watcher.wait("vid_5")).status
 
 
 async def call_plainly(stage: Stage) -> Any:
-    """Call everything that is no coroutine, with a suspension after each."""
+    """Call every method that is no coroutine, with a suspension after each."""
     watcher = stage.watcher
     calls: list[Callable[[], Any]] = [
         lambda: watcher.add("vid_4", "vid_5", tag="new"),
-        lambda: watcher.refresh("vid_4"),
-        lambda: watcher.feed(VideoTask.from_dict({"id": "vid_4", "status": "completed"})),
+        lambda: watcher.poll_now("vid_4"),
+        lambda: watcher.apply(VideoTask.from_dict({"id": "vid_4", "status": "completed"})),
         lambda: watcher.discard("vid_5"),
         lambda: watcher.add("vid_5"),
-        lambda: watcher.refresh("vid_5"),
+        lambda: watcher.poll_now("vid_5"),
         lambda: watcher.discard("vid_5"),
         watcher.snapshot,
-        watcher.close,
+        watcher.finish_adding,
     ]
     for call in calls[stage.called :]:
         stage.called += 1
         call()
         await stage.sleep(0.05)
     await read(stage)
-    return sorted(event.task_id for event in stage.heard if event.is_final)
+    return sorted(event.task_id for event in stage.events if event.is_final)
 
 
 async def leave(stage: Stage) -> Any:
@@ -501,30 +502,30 @@ async def leave(stage: Stage) -> Any:
 
 
 async def enter_only(stage: Stage) -> None:
-    """Enter a watcher, which only the use leaves; its workers have not begun."""
+    """Enter a watcher that only the use leaves; its workers have not begun."""
     stage.watcher = stage.client.watch(IDS, policy=stage.policy)
     await stage.watcher.__aenter__()
 
 
 async def enter_and_poll(stage: Stage) -> None:
-    """Enter a watcher, which only the use leaves, and let its polls leave."""
+    """Enter a watcher that only the use leaves, and let its polls be sent."""
     await enter_only(stage)
     await stage.sleep(0.03)
 
 
 async def watch_and_poll(stage: Stage) -> None:
-    """Enter a watcher, and let its polls leave."""
+    """Enter a watcher, and let its polls be sent."""
     await stage.watch()
     await stage.sleep(0.03)
 
 
-async def enter_and_rest(stage: Stage) -> None:
-    """Enter a watcher, which only the use leaves, between two polls."""
+async def enter_and_sleep(stage: Stage) -> None:
+    """Enter a watcher that only the use leaves, and wait until it is between two polls."""
     await enter_only(stage)
     await stage.sleep(1.0)
 
 
-async def enter_and_ask_for_keys(stage: Stage) -> None:
+async def enter_and_wait_for_keys(stage: Stage) -> None:
     """Enter a watcher whose polls wait for a key."""
     await enter_only(stage)
     await stage.sleep(5.0)
@@ -538,7 +539,7 @@ async def enter_and_leave(stage: Stage) -> Any:
 
 
 async def enter_and_fail(stage: Stage) -> Any:
-    """Leave a watcher by an exception of the caller's own."""
+    """Leave a watcher by an exception of the caller."""
     with contextlib.suppress(KeyError):
         async with stage.client.watch(IDS, policy=stage.policy) as watcher:
             await anext(watcher)
@@ -546,49 +547,47 @@ async def enter_and_fail(stage: Stage) -> Any:
 
 
 async def discard_in_flight(stage: Stage) -> Any:
-    """Discard an id whose poll is under way, and read the others."""
+    """Discard an id whose poll is in flight, and read the others."""
     stage.watcher.discard("vid_2")
     return await read(stage)
 
 
 def watches() -> dict[str, Use]:
-    """Every use of a watcher."""
+    """Make every use of a watcher."""
     uses = {
-        f"read {name}".strip(): Use(act=read, prepare=watch, trouble=trouble)
-        for name, trouble in TROUBLES.items()
+        f"read {name}".strip(): Use(act=read, prepare=watch, fault=fault)
+        for name, fault in FAULTS.items()
     }
     return {
         **uses,
-        "read refused": Use(act=read, prepare=watch, trouble=FATAL, is_timed=True),
-        "read without a key": Use(act=read, prepare=watch, trouble=NO_KEY),
+        "read refused": Use(act=read, prepare=watch, fault=FATAL, is_timed=True),
+        "read without a key": Use(act=read, prepare=watch, fault=NO_KEY),
         "read late": Use(act=read_slowly, prepare=watch_for_a_while, is_timed=True),
         "read at the end": Use(act=read_slowly, prepare=watch_to_the_end),
         "read subscription": Use(act=read, prepare=subscribe),
-        "read subscription 503": Use(act=read, prepare=subscribe, trouble=TROUBLES["503"]),
-        "read subscription refused": Use(act=read, prepare=subscribe, trouble=FATAL, is_timed=True),
+        "read subscription 503": Use(act=read, prepare=subscribe, fault=FAULTS["503"]),
+        "read subscription refused": Use(act=read, prepare=subscribe, fault=FATAL, is_timed=True),
         "read subscription to all": Use(act=read, prepare=subscribe_to_all),
         "subscribe": Use(act=enter_a_subscription, prepare=hub),
         "hub wait": Use(act=hub_wait, prepare=hub),
-        "hub wait 503": Use(act=hub_wait, prepare=hub, trouble=TROUBLES["503"]),
-        "hub wait hang": Use(act=hub_wait, prepare=hub, trouble=TROUBLES["hang"]),
+        "hub wait 503": Use(act=hub_wait, prepare=hub, fault=FAULTS["503"]),
+        "hub wait hang": Use(act=hub_wait, prepare=hub, fault=FAULTS["hang"]),
         "plain calls": Use(act=call_plainly, prepare=hub),
         "discard": Use(act=discard_in_flight, prepare=watch),
         "watch": Use(act=enter_and_read),
-        "watch 503": Use(act=enter_and_read, trouble=TROUBLES["503"]),
-        "watch 429": Use(act=enter_and_read, trouble=TROUBLES["429"]),
-        "watch tls": Use(act=enter_and_read, trouble=TROUBLES["tls"]),
+        "watch 503": Use(act=enter_and_read, fault=FAULTS["503"]),
+        "watch 429": Use(act=enter_and_read, fault=FAULTS["429"]),
+        "watch tls": Use(act=enter_and_read, fault=FAULTS["tls"]),
         "leave soon": Use(act=enter_and_leave),
         "leave by an error": Use(act=enter_and_fail),
         "exit at once": Use(act=leave, prepare=enter_only),
-        "exit between polls": Use(act=leave, prepare=enter_and_rest),
-        "exit paced": Use(act=leave, prepare=enter_and_rest, trouble=PACED),
-        "read paced": Use(act=read, prepare=watch, trouble=PACED),
+        "exit between polls": Use(act=leave, prepare=enter_and_sleep),
+        "exit paced": Use(act=leave, prepare=enter_and_sleep, fault=PACED),
+        "read paced": Use(act=read, prepare=watch, fault=PACED),
         "exit in flight": Use(act=leave, prepare=enter_and_poll),
-        "exit hanging": Use(act=leave, prepare=enter_and_poll, trouble=STALLED),
-        "exit in a handshake": Use(
-            act=leave, prepare=enter_and_poll, trouble=TROUBLES["stalled tls"]
-        ),
-        "exit without a key": Use(act=leave, prepare=enter_and_ask_for_keys, trouble=SLOW_KEY),
+        "exit hanging": Use(act=leave, prepare=enter_and_poll, fault=STALLED),
+        "exit in a handshake": Use(act=leave, prepare=enter_and_poll, fault=FAULTS["stalled tls"]),
+        "exit without a key": Use(act=leave, prepare=enter_and_wait_for_keys, fault=SLOW_KEY),
     }
 
 
@@ -596,13 +595,13 @@ def watches() -> dict[str, Use]:
 
 
 async def use_another_client(stage: Stage) -> Any:
-    """Enter a second client, ask, leave it."""
+    """Enter a second client, retrieve a task, leave it."""
     async with client_of(stage.server) as client:
         return (await client.retrieve("vid_1")).id
 
 
 async def watch_with_another_client(stage: Stage) -> Any:
-    """Enter client and watcher, read everything, leave both."""
+    """Enter client and watcher, read all events, leave both."""
     async with client_of(stage.server) as client:
         async with client.watch(IDS, policy=stage.policy) as watcher:
             return sorted([event.task_id async for event in watcher if event.is_final])
@@ -619,12 +618,12 @@ async def go_through_exit(stage: Stage) -> Any:
 
 
 async def leave_three_idle(stage: Stage) -> None:
-    """Keep three connections."""
+    """Make three idle connections."""
     await asyncio.gather(*map(stage.client.retrieve, IDS))
 
 
 async def have_calls(stage: Stage) -> None:
-    """Have calls under way, of which each ends with the client."""
+    """Start calls that end with the client."""
     calls = [stage.client.retrieve("vid_1"), stage.client.wait("vid_2", policy=stage.policy)]
     for call in calls:
         stage.opened.push_async_callback(ended, asyncio.ensure_future(call))
@@ -632,18 +631,18 @@ async def have_calls(stage: Stage) -> None:
 
 
 def lifetimes() -> dict[str, Use]:
-    """Every way to enter and to leave a client."""
+    """Make every way to enter and to leave a client."""
     closing = Use(act=close, ends_client=True)
     return {
         "client": Use(act=use_another_client),
-        "client 503": Use(act=use_another_client, trouble=TROUBLES["503"]),
+        "client 503": Use(act=use_another_client, fault=FAULTS["503"]),
         "client and watcher": Use(act=watch_with_another_client),
         "aclose idle": evolve(closing, prepare=leave_three_idle),
         "aclose warm": evolve(closing, is_warm=True),
-        "aclose tls": evolve(closing, is_warm=True, trouble=TROUBLES["tls"]),
+        "aclose tls": evolve(closing, is_warm=True, fault=FAULTS["tls"]),
         "aclose busy": evolve(closing, prepare=have_calls),
-        "aclose hanging": evolve(closing, prepare=have_calls, trouble=STALLED),
-        "aclose in a pause": evolve(closing, prepare=have_calls, trouble=TROUBLES["503 wait"]),
+        "aclose hanging": evolve(closing, prepare=have_calls, fault=STALLED),
+        "aclose in a delay": evolve(closing, prepare=have_calls, fault=FAULTS["503 wait"]),
         "aclose watched": evolve(closing, prepare=watch_and_poll),
         "exit client": evolve(closing, act=go_through_exit, prepare=leave_three_idle),
     }

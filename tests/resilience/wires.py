@@ -1,4 +1,4 @@
-"""Clients and loops for the faults of the network: names of our own, counted connects."""
+"""Clients and event loops for network faults: a private name server, counted connects."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from ezvideo_async import AsyncVideoClient, RetryPolicy, TaskCompleted
 from ezvideo_async.errors import EzVideoError
 from ezvideo_async.testing import VirtualClockLoop
+from tests.support.clients import make_client
 from tests.support.raw_server import KEY
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ IDS = ("a", "b", "c")
 
 class Wired:
     """
-    Gives an event loop its own name server, and counts its connects.
+    Event loop with its own name server, which counts connects.
 
     Attributes:
-        names: The addresses and ports of each host name; other names do not exist.
-        patience: Seconds a look-up takes.
-        connects: Addresses that a connection was tried to.
+        names: Addresses and ports of each host name; other names do not exist.
+        patience: Seconds that a lookup takes.
+        connects: Addresses of all attempted connects.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class Wired:
         self.connects: list[Any] = []
 
     async def getaddrinfo(self, host: Any, port: Any, **_options: Any) -> list[Any]:
-        """Look up a name; the loop itself would do so in a thread."""
+        """Look up a name without a thread."""
         if str(host).replace(".", "").isdigit():
             return [_found(host, port)]
         await asyncio.sleep(self.patience)
@@ -61,35 +62,35 @@ def _found(host: str, port: int) -> tuple[Any, ...]:
 
 
 class WiredLoop(Wired, VirtualClockLoop):
-    """A loop in virtual time with a network of its own."""
+    """Loop in virtual time with its own name server."""
 
 
 def wires() -> Any:
-    """The running loop, which is a wired one."""
+    """Return the running loop, which is a ``Wired`` one."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, Wired)
     return loop
 
 
 class Resolver(aiohttp.abc.AbstractResolver):
-    """For lent sessions, which may bring their own: the loop's names."""
+    """Resolver for borrowed sessions: the names of the loop."""
 
     async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[Any]:
         """Look up a name as the loop does."""
         return await aiohttp.ThreadedResolver().resolve(host, port, family)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
 
 def client_at(base_url: str, **options: Any) -> AsyncVideoClient:
-    """Make a client whose chance is always one half."""
-    return AsyncVideoClient(KEY, base_url=base_url, rand=lambda: 0.5, **options)
+    """Make a client whose random numbers are 0.5."""
+    return make_client(KEY, base_url=base_url, **options)
 
 
 @asynccontextmanager
 async def client_for(base_url: str, owner: str, **options: Any) -> AsyncIterator[AsyncVideoClient]:
-    """Enter a client with a session of its own, or with a lent one."""
+    """Enter a client with its own connections, or with a borrowed session."""
     async with contextlib.AsyncExitStack() as stack:
         if owner == "lent":
             session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver()))
@@ -98,14 +99,14 @@ async def client_for(base_url: str, owner: str, **options: Any) -> AsyncIterator
 
 
 async def failed(client: AsyncVideoClient, task_id: str = "t") -> Any:
-    """The error that retrieving a task ends with."""
+    """Retrieve a task, which must fail, and return the error."""
     with pytest.raises(EzVideoError) as raised:
         await client.retrieve(task_id)
     return raised.value
 
 
 async def completed(client: AsyncVideoClient, **options: Any) -> list[str]:
-    """Watch three ids until all have ended; tell which were completed, one name per final event."""
+    """Watch three ids to their end; return the completed ids, one for each final event."""
     async with client.watch(IDS, **options) as watcher:
         finals = [event async for event in watcher if event.is_final]
     assert {type(event) for event in finals} == {TaskCompleted}
@@ -113,7 +114,7 @@ async def completed(client: AsyncVideoClient, **options: Any) -> list[str]:
 
 
 async def refused(client: AsyncVideoClient) -> Any:
-    """The error that watching three ids ends with, none of them ended."""
+    """Watch three ids, which must fail for all of them, and return the error."""
     events = []
     with pytest.raises(EzVideoError) as raised:
         async with client.watch(IDS) as watcher:

@@ -1,4 +1,4 @@
-"""Cancel a coroutine at its k-th suspension: how every await point is tried."""
+"""Cancellation of a coroutine at its k-th suspension."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class CancelledAt:
     Runs *coroutine* in the current task and cancels the task while it is suspended.
 
     Args:
-        coroutine: What is tried.
-        at: Which suspension is cancelled, from 1; 0 for none.
-        again: Which suspension after that one is cancelled too, from 1; 0 for none.
-        late: Cancel not as soon as the coroutine is suspended, but when what it waits for has
-            come and it has not yet gone on.
+        coroutine: Runs until its end or the cancel.
+        at: Number of the cancelled suspension, from 1; 0 for none.
+        again: Number of the next cancelled suspension after that one, from 1; 0 for none.
+        late: Cancel not as soon as the coroutine is suspended, but when its result has come and
+            it has not continued yet.
 
     Attributes:
-        suspensions: How many there were.
-        cancels: How many of them were cancelled.
+        suspensions: Number of suspensions.
+        cancels: Number of cancelled suspensions.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class CancelledAt:
 
     @property
     def was_reached(self) -> bool:
-        """True when every chosen suspension came."""
+        """True if every chosen suspension came."""
         return self.cancels == len(self._at)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """Pass everything on, both ways, and count."""
+        """Forward everything, both ways, and count."""
         steps = self._coroutine.__await__()
         send: Any = lambda: next(steps)  # noqa: E731 -- replaced by throw below
         while True:
@@ -55,7 +55,7 @@ class CancelledAt:
             try:
                 yield awaited
                 send = lambda: next(steps)  # noqa: E731
-            except BaseException as error:  # noqa: BLE001 -- all of it is the coroutine's
+            except BaseException as error:  # noqa: BLE001 -- forwarded to the coroutine
                 send = lambda error=error: steps.throw(error)  # noqa: E731
 
     def _cancel(self, awaited: asyncio.Future[Any] | None) -> None:

@@ -67,3 +67,8 @@ def error_of(value: Any, *, status: int = 200, headers: Mapping[str, str] | None
     outcome = outcome_of(value, status=status, headers=headers)
     assert not isinstance(outcome, VideoTask), outcome
     return outcome
+
+
+def decode(response, task_id, alias):
+    """Decode a response as the requester does."""
+    return decode_task(response, task_id=task_id, base_url=BASE_URL, unix_now=UNIX_NOW, alias=alias)

@@ -59,7 +59,7 @@ async def test_calls_polls_and_dispatchers_are_admitted_in_rotation() -> None:
         sent.append(kind)
         return at
 
-    def send_one() -> int:
+    def send_one(_now: float) -> int:
         left = 5 - sent.count("dispatcher")
         sent.append("dispatcher")
         asyncio.get_running_loop().call_soon(lambda: queue.finish(None, started=now()))
@@ -81,7 +81,7 @@ async def test_unused_permit_of_a_dispatcher_admits_the_next_request() -> None:
     """A dispatcher that has nothing to send returns 0."""
     queue = Queue(rate=1000.0, burst=50.0, max_in_flight=1)
     await queue.admit()
-    queue.request_polls(lambda: 0)
+    queue.request_polls(lambda _now: 0)
     waiting = await started(*(queue.send(poll=poll) for poll in (True, False) * 3))
     await asyncio.sleep(5.0)
     queue.finish(None, started=0.0)
@@ -95,7 +95,7 @@ async def test_request_polls_is_idempotent_and_can_be_cancelled() -> None:
     queue = Queue()
     calls: list[float] = []
 
-    def send_one() -> int:
+    def send_one(_now: float) -> int:
         calls.append(now())
         return max(0, 3 - len(calls))
 
@@ -213,7 +213,7 @@ async def test_cancelled_dispatcher_cancels_the_timer() -> None:
     """When nothing else waits."""
     queue = Queue()
     await queue.admit()
-    queue.request_polls(send_one := lambda: 0)
+    queue.request_polls(send_one := lambda _now: 0)
     assert queue._timer.at == 1.0
     queue.cancel_polls(send_one)
 
@@ -325,7 +325,7 @@ async def test_close_ends_all_that_waits() -> None:
     """Waiting and new calls, polls and sleeps raise ClosedError; dispatchers are forgotten."""
     queue = Queue()
     await queue.admit()
-    queue.request_polls(lambda: 1)
+    queue.request_polls(lambda _now: 1)
     waits = (queue.admit, lambda: queue.admit(poll=True), lambda: queue.sleep(100.0))
     waiting = await started(*(wait() for wait in waits))
     for _ in range(2):

@@ -94,9 +94,7 @@ UNSEEN = Response(status=200, headers=_HEADERS, body=b"{}")
 
 
 @asynccontextmanager
-async def mock_client(
-    transport: MockTransport | None = None, **budget: Any
-) -> AsyncIterator[AsyncVideoClient]:
+async def mock_client(transport: MockTransport | None = None, **budget: Any) -> AsyncIterator[Any]:
     """Enter a client on a transport, or without one on an exchange, that is none."""
     options = {"base_url": "https://a.test/v1", "budget": RequestBudget(**budget)}
     async with make_client(KEY, transport=transport, **options) as client:

@@ -75,7 +75,7 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
                 event = scheduler.observe(
                     tracked,
                     response,
-                    lambda _response, state=state: state,
+                    lambda *_response, state=state: state,
                     now=now,
                     unix_now=unix_now + now,
                     rand=rand(),

@@ -11,6 +11,7 @@ import aiohttp
 from hypothesis import given, strategies as st
 
 from ezvideo_async import EzVideoError, RequestBudget, RetryPolicy
+from ezvideo_async._limits.budget import rate_limiter_of
 from ezvideo_async._protocol.dialects import ID_FIELDS
 from ezvideo_async.testing import VirtualClockLoop
 from tests.long.fuzz.http_streams import FOREIGN, streams
@@ -67,8 +68,7 @@ async def converse(connections, *, is_borrowed):
 
 async def retrieve(client, task_id):
     loop = asyncio.get_running_loop()
-    if (cool_down := client.budget.cool_down_left(loop.time())) > 0:
-        await asyncio.sleep(cool_down)
+    await asyncio.sleep(rate_limiter_of(client.budget).cool_down_left(loop.time()))
     started, sent = loop.time(), client.requests_sent
     outcome = "task"
     try:

@@ -17,8 +17,8 @@ from ezvideo_async import (
     TaskStatus,
     VideoTask,
 )
-from ezvideo_async.cli import frame
 from ezvideo_async.cli.formatting import event_line, task_line
+from ezvideo_async.cli.live_view import draw_rows
 
 COMMANDS = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 BIDI = frozenset({"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"})
@@ -59,6 +59,6 @@ def test_any_text_of_a_server_is_shown_harmless(text, is_long):
         assert written.isprintable()
     for task in (alive, done, failed):
         assert_harmless(task_line(task))
-    for row in frame.rows(events, width=WIDTH, mark="━"):
+    for row in draw_rows(events, width=WIDTH, glyph="━"):
         assert_harmless(row.plain)
         assert row.cell_len <= WIDTH

@@ -57,25 +57,25 @@ MUTANTS = (
     Mutant(
         "poll after end",
         "_scheduling/scheduler.py",
-        "        if watch.state is _IN_FLIGHT:\n            due =",
-        "        if True:\n            due =",
+        "            self._end(tracked, found, now, unix_now)\n            return found\n",
+        "            self._end(tracked, found, now, unix_now)\n",
         first="tests/contracts/test_model.py",
     ),
     Mutant(
         "final event twice",
         "_scheduling/scheduler.py",
-        "        if watch.state is not _IN_FLIGHT:\n"
-        "            return None\n"
-        "        if task is None:",
-        "        if task is None:",
+        "        if tracked.phase is not _IN_FLIGHT:\n            return None\n        reason",
+        "        reason",
         first="tests/unit/scheduling/test_scheduler.py",
     ),
     Mutant(
         "final event lost when the mailbox is full",
         "_delivery/mailbox.py",
-        "        if watch not in self._unread:\n            self._put(watch, event)\n",
-        "        if len(self._unread) >= 1000:\n            return\n"
-        "        if watch not in self._unread:\n            self._put(watch, event)\n",
+        "        if tracked not in self._unread:\n            self._put(tracked, event)\n",
+        "        if len(self._unread) >= 1000:\n"
+        "            return\n"
+        "        if tracked not in self._unread:\n"
+        "            self._put(tracked, event)\n",
         first="tests/contracts/test_crowd.py",
     ),
     Mutant(
@@ -88,23 +88,24 @@ MUTANTS = (
     Mutant(
         "subscription misses the final event",
         "_delivery/subscription.py",
-        "            if event.is_final:\n                self._open.discard(watch)\n",
-        "            if event.is_final:\n                self._open.discard(watch)\n"
+        "            if event.is_final:\n                self._open.discard(tracked)\n",
+        "            if event.is_final:\n"
+        "                self._open.discard(tracked)\n"
         "                return\n",
         first="tests/contracts/test_delivery.py",
     ),
     Mutant(
         "404 ends at once after the task was seen",
-        "_scheduling/tracked_task.py",
-        "_LOOKS_AFTER_VANISHING = 2",
-        "_LOOKS_AFTER_VANISHING = 0",
+        "_scheduling/verdicts.py",
+        "_NOT_FOUND_AFTER_SEEN = 3",
+        "_NOT_FOUND_AFTER_SEEN = 1",
         first="tests/contracts/test_polling.py",
     ),
     Mutant(
         "an error ends the iteration silently",
-        "_delivery/subscription.py",
-        "            raise fault.with_traceback(None)\n\n\nclass Subscription",
-        "            raise StopAsyncIteration\n\n\nclass Subscription",
+        "_delivery/broadcaster.py",
+        "            raise self.fault.with_traceback(None)",
+        "            raise StopAsyncIteration",
         first="tests/contracts/test_delivery.py",
     ),
     Mutant(
@@ -125,44 +126,45 @@ MUTANTS = (
     Mutant(
         "duplicate add gives a second watch",
         "_scheduling/scheduler.py",
-        " if not self._is_watched(task_id)]",
-        "]",
+        "        return tracked is None or (restart_ended and not tracked.is_open)",
+        "        return True",
         first="tests/contracts/test_model.py",
     ),
     Mutant(
         "discard does not drop the response in flight",
         "_scheduling/scheduler.py",
-        "        del self._watches[task_id]\n        self._close(watch)\n",
-        "        del self._watches[task_id]\n        self._open -= 1\n",
+        "            self._take_out(tracked)\n            tracked.phase = _ENDED\n",
+        "            self._take_out(tracked)\n",
         first="tests/contracts/test_model.py",
     ),
     # -- slots ------------------------------------------------------------------------------------
     Mutant(
         "slot not released on timeout",
         "_engine/requester.py",
-        "        self._gate.finish(error,",
-        "        isinstance(error, TimeoutError) or self._gate.finish(error,",
+        "        self._admission.finish(error,",
+        "        isinstance(error, TimeoutError) or self._admission.finish(error,",
         first="tests/contracts/test_polling.py",
     ),
     Mutant(
         "slot not released on cancel",
         "_engine/requester.py",
-        "            self._gate.abandon(started=started, poll=poll)\n            raise",
+        "            self._admission.abandon(started=started, poll=poll)\n            raise",
         "            raise",
         first="tests/contracts/test_delivery.py",
     ),
     Mutant(
         "backoff sleeps while holding a slot",
         "_engine/requester.py",
-        "        self._gate.finish(error,",
-        "        if error is not None:\n            await asyncio.sleep(5.0)\n"
-        "        self._gate.finish(error,",
+        "        self._admission.finish(error,",
+        "        if error is not None:\n"
+        "            await asyncio.sleep(5.0)\n"
+        "        self._admission.finish(error,",
         first="tests/contracts/test_polling.py",
     ),
     Mutant(
         "task not awaited at exit",
         "_watcher.py",
-        "        await self._pump.ended()\n",
+        "        await self._dispatcher.wait_stopped()\n",
         "",
         first="tests/contracts/test_delivery.py",
     ),
@@ -177,15 +179,15 @@ MUTANTS = (
     Mutant(
         "backoff never reset",
         "_scheduling/tracked_task.py",
-        "        self.seen_at, self.trouble = unix_now, None\n",
+        "        self.seen_at, self.streak = unix_now, None\n",
         "        self.seen_at = unix_now\n",
         first="tests/contracts/test_polling.py",
     ),
     Mutant(
         "min_interval ignored by poll_now",
         "_scheduling/scheduler.py",
-        "            self._wait(watch, self.pace.earliest(watch, now))\n        return True",
-        "            self._wait(watch, now)\n        return True",
+        "            self._wait(tracked, self._pacer.earliest(tracked, now))\n        return True",
+        "            self._wait(tracked, now)\n        return True",
         first="tests/contracts/test_model.py",
     ),
     Mutant(
@@ -205,21 +207,21 @@ MUTANTS = (
     Mutant(
         "time.time for schedules",
         "_engine/poller.py",
-        "self.gate.loop.time(), time.time(), self.rand()",
-        "time.time(), time.time(), self.rand()",
+        "now=now(), unix_now=time.time(), rand=rand()",
+        "now=time.time(), unix_now=time.time(), rand=rand()",
         first="tests/contracts/test_model.py",
     ),
     # -- budget and outage ------------------------------------------------------------------------
     Mutant(
         "cool-down for one id instead of all",
-        "_limits/budget.py",
+        "_limits/rate_limiter.py",
         "max(now, self._arrival - tolerance, self._cool_until)",
         "max(now, self._arrival - tolerance)",
         first="tests/contracts/test_model.py",
     ),
     Mutant(
         "rate not cut by a 429",
-        "_limits/budget.py",
+        "_limits/rate_limiter.py",
         "            self._cut_to = max(",
         "            self._cut_to = self._rate or max(",
         first="tests/contracts/test_crowd.py",
@@ -227,16 +229,22 @@ MUTANTS = (
     Mutant(
         "spread after a cool-down removed",
         "_engine/dispatcher.py",
-        "        if ready > budget.burst:\n",
-        "        if False:\n",
+        " if ready > self._limiter.burst else 0.0",
+        " if False else 0.0",
         first="tests/resilience/test_outage.py",
     ),
     Mutant(
         "rate limiter counts calls, not sends",
         "_client.py",
-        "            await self._enter(task_id, limit)\n            answer",
-        "            if failures:\n                self._budget._in_flight += 1\n"
-        "            else:\n                await self._enter(task_id, limit)\n            answer",
+        "            await engine.admission.admit_call(\n"
+        "                task_id, deadline=deadline, cool_down_max=retry.retry_after_max\n"
+        "            )\n",
+        "            if failures:\n"
+        "                engine.limiter.in_flight += 1\n"
+        "            else:\n"
+        "                await engine.admission.admit_call(\n"
+        "                    task_id, deadline=deadline, cool_down_max=retry.retry_after_max\n"
+        "                )\n",
         first="tests/integration",
     ),
     Mutant(
@@ -244,20 +252,20 @@ MUTANTS = (
         "_engine/poller.py",
         "        if is_fatal(error) or isinstance(error, ClosedError):",
         "        if is_fatal(error) or isinstance(error, ClosedError) or "
-        "self.gate.budget.is_server_out:",
+        "self._engine.limiter.is_circuit_open:",
         first="tests/contracts/test_polling.py",
     ),
     Mutant(
         "circuit breaker never half-opens",
         "_limits/circuit_breaker.py",
-        "        return inf if self._probing else self._next_probe",
+        "        return inf if self._is_probing else self._next_probe",
         "        return inf",
         first="tests/contracts/test_crowd.py",
     ),
     Mutant(
         "probes not one at a time",
         "_limits/circuit_breaker.py",
-        "        return inf if self._probing else self._next_probe",
+        "        return inf if self._is_probing else self._next_probe",
         "        return self._next_probe",
         first="tests/contracts/test_crowd.py",
     ),
@@ -273,29 +281,32 @@ MUTANTS = (
         "resend counted twice",
         "_transport/transport.py",
         "_is_stale(outcome):\n",
-        "_is_stale(outcome):\n            self._carrier.sends += 1\n",
+        "_is_stale(outcome):\n            self._backend.sends += 1\n",
         first="tests/integration",
     ),
     Mutant(
         "id check off",
         "_protocol/responses.py",
-        "    other = shown.foreign_id(task_id)\n",
-        "    other = None\n",
+        "    if other is not None and other != alias:",
+        "    if False:",
         first="tests/integration/engine/test_task_identity.py",
     ),
     Mutant(
         "key renewed once for each refused request",
         "_transport/credentials.py",
-        "            if self._secret is refused:\n",
+        "            if self._api_key is refused:\n",
         "            if True:\n",
         first="tests/integration/transport/test_credentials.py",
     ),
     Mutant(
         "error raised with aiohttp's as its context",
         "_transport/transport.py",
-        '        if getattr(failure, "status", None) == PROXY_LOGIN:',
-        "        error.__context__ = failure\n"
-        '        if getattr(failure, "status", None) == PROXY_LOGIN:',
+        "        outcome, connection = await self._attempt(request, api_key, fresh=fresh)\n"
+        "        if connection is not None",
+        "        outcome, connection = await self._attempt(request, api_key, fresh=fresh)\n"
+        "        if isinstance(outcome, EzVideoError):\n"
+        "            outcome.__context__ = OSError()\n"
+        "        if connection is not None",
         first="tests/integration",
     ),
 )

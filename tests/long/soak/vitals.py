@@ -1,4 +1,4 @@
-"""How a process fares over time: memory, open files, asyncio tasks, and whether they grow."""
+"""Memory, open files and asyncio tasks of a process over time, and whether they grow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAGE = resource.getpagesize()
 
 @frozen(kw_only=True)
 class Sample:
-    """One look: *at* in seconds, *memory* in KiB; *workers* of a watcher are no *tasks* here."""
+    """One sample: *at* in seconds, *memory* in KiB, *tasks* without the *workers* of a watcher."""
 
     at: float
     memory: float
@@ -30,12 +30,12 @@ class Sample:
 @frozen(kw_only=True)
 class Bound:
     """
-    How much a figure may grow over the second half, by the line through its samples.
+    How much a figure may grow over the second half of a run, by linear regression.
 
     Attributes:
-        slope: By this in a minute (a virtual day),
-        chance: or by this in all, where that is more;
-        warm_up: or by this in all when the run was so short that the process still warms up.
+        slope: Allowed growth per minute (per virtual day);
+        chance: or the allowed growth in all, if that is more;
+        warm_up: the allowed growth in all while the process still warms up.
     """
 
     slope: float
@@ -51,7 +51,7 @@ BOUNDS = {
 
 
 _MOST_WORKERS = 64
-"""A watcher makes one when more requests are in flight than ever before, and keeps it."""
+"""A watcher starts one when more requests are in flight than before, and keeps it."""
 
 
 @define
@@ -60,8 +60,8 @@ class Vitals:
     Samples of this process.
 
     Attributes:
-        unit: What slopes are by,
-        seconds: and how many seconds of the clock in use it has.
+        unit: The unit of slopes,
+        seconds: and its length in seconds of the clock in use.
         warm_after: Units after which the process no longer warms up.
     """
 
@@ -71,7 +71,7 @@ class Vitals:
     samples: list[Sample] = field(factory=list)
 
     def take(self, at: float) -> Sample:
-        """Look once; *at* is in seconds of any one clock."""
+        """Take a sample; *at* is in seconds of one clock."""
         names = [task.get_name() for task in asyncio.all_tasks()]
         workers = sum(name.endswith("Dispatcher._work") for name in names)
         sample = Sample(
@@ -85,7 +85,7 @@ class Vitals:
         return sample
 
     def slope(self, name: str) -> float:
-        """Growth in a unit over the second half: least squares."""
+        """Return the growth per unit over the second half: least squares."""
         half = self._second_half()
         times = [sample.at / self.seconds for sample in half]
         return linear_regression(times, [getattr(sample, name) for sample in half]).slope
@@ -94,9 +94,9 @@ class Vitals:
         return self.samples[len(self.samples) // 2 :]
 
     def growths(self) -> Iterator[str]:
-        """Name every figure that grows by more than its bound."""
+        """Yield a line for every figure that grows by more than its bound."""
         if (workers := max(sample.workers for sample in self.samples)) > _MOST_WORKERS:
-            yield f"{workers} workers, allowed are {_MOST_WORKERS}"
+            yield f"{workers} workers, at most {_MOST_WORKERS} are allowed"
         half = self._second_half()
         units = (half[-1].at - half[0].at) / self.seconds
         for name, bound in BOUNDS.items():
@@ -110,7 +110,7 @@ class Vitals:
                 )
 
     def summary(self) -> str:
-        """Tell the slopes, and the ranges, of the second half."""
+        """Return the slopes and the ranges of the second half."""
         half = self._second_half()
         parts = []
         for name in BOUNDS:

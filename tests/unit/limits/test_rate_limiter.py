@@ -146,8 +146,8 @@ class Queue:
     def has_waiters(self):
         return self.waiters > 0
 
-    def serve(self, due):
-        assert due == -inf
+    def serve(self, now):
+        assert now is None
         self.log.append(self.name)
         self.admitted -= 1
         return self.admitted >= 0

@@ -41,7 +41,7 @@ def test_polls_start_min_interval_apart():
     pacer, tracked = Pacer(PollPolicy(min_interval=3.0)), TrackedTask("vid_1", added=0.0)
     assert pacer.earliest(tracked, 10.0) == 10.0
 
-    tracked.start(10.0)
+    tracked.start_poll(10.0)
 
     assert pacer.earliest(tracked, 10.5) == 13.0
     assert pacer.earliest(tracked, 14.0) == 14.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from math import inf
 
 import pytest
@@ -12,7 +11,6 @@ from ezvideo_async._domain.events import TaskCompleted, TaskFailed, TaskLost
 from ezvideo_async._domain.policies import PollPolicy
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._protocol.messages import Response
-from ezvideo_async._protocol.responses import decode_task
 from ezvideo_async._scheduling.duration_estimator import DurationEstimator
 from ezvideo_async._scheduling.scheduler import Scheduler, Tick
 from ezvideo_async.errors import (
@@ -22,7 +20,7 @@ from ezvideo_async.errors import (
     TaskNotFoundError,
     WaitTimeoutError,
 )
-from tests.support.response_bodies import BASE_URL, UNIX_NOW
+from tests.support.response_bodies import UNIX_NOW, decode
 
 PENDING, PROCESSING = TaskStatus.PENDING, TaskStatus.PROCESSING
 COMPLETED, FAILED = TaskStatus.COMPLETED, TaskStatus.FAILED
@@ -79,7 +77,7 @@ class Driver:
         return self.scheduler.observe(
             self.polled[task_id],
             response_with(status, task_id=task_id, headers=headers, **fields),
-            partial(decode_task, task_id=task_id, base_url=BASE_URL, unix_now=UNIX_NOW),
+            decode,
             now=now,
             unix_now=UNIX_NOW + now,
             rand=0.5,
@@ -125,7 +123,7 @@ def test_new_id_is_due_at_once():
     tick = driver.tick(0.0)
 
     assert (names(tick.to_poll), tick.next_at) == (["a", "b"], inf)
-    assert driver.tick(0.0) == Tick([], [], [], 0, inf)
+    assert driver.tick(0.0) == Tick((), (), [], 0, inf)
 
 
 def test_first_polls_are_spread_evenly():
@@ -206,11 +204,11 @@ def test_ended_id_stays_known_for_retain_ended_seconds():
     driver.poll(COMPLETED, now=5.0)
     assert driver.next_at == 305.0
 
-    assert driver.tick(304.9).evicted == []
+    assert not driver.tick(304.9).evicted
     assert driver.scheduler.get("a") is not None
     assert names(driver.tick(305.0).evicted) == ["a"]
     assert driver.scheduler.get("a") is None
-    assert (driver.tick(305.0).evicted, driver.next_at) == ([], inf)
+    assert (driver.tick(305.0).evicted, driver.next_at) == ((), inf)
 
 
 # -- who is polled ------------------------------------------------------------------------------
@@ -416,7 +414,7 @@ def test_final_state_ends_an_id(status, kind):
     assert (tracked.final_event, tracked.is_open, len(driver.scheduler)) == (event, False, 0)
     assert driver.fail(NOT_FOUND, now=1.0) is None
     assert driver.apply(FAILED, now=1.0) == (None, None)
-    assert driver.tick(100.0)[:4] == ([], [], [], 0)
+    assert driver.tick(100.0)[:4] == ((), (), [], 0)
 
 
 def test_response_without_a_state_leaves_the_id_in_flight():
@@ -471,7 +469,7 @@ def test_applied_final_state_ends_an_id():
         tracked, event = driver.apply(COMPLETED, now=0.0, task_id=task_id)
         assert tracked.final_event is event
     assert driver.fail(OUTAGE, task_id="in flight", now=0.1) is None
-    assert driver.tick(10.0)[:4] == ([], [], [], 0)
+    assert driver.tick(10.0)[:4] == ((), (), [], 0)
     assert driver.apply(COMPLETED, now=0.0, task_id="unknown") == (None, None)
 
 
@@ -514,7 +512,7 @@ def test_id_is_lost_at_its_deadline():
     driver.poll(OUTAGE, now=5.0)
     assert driver.next_at == 12.0
 
-    assert driver.tick(11.9).expired == []
+    assert not driver.tick(11.9).expired
     tick = driver.tick(12.0)
 
     ((tracked, event),) = tick.expired
@@ -522,7 +520,7 @@ def test_id_is_lost_at_its_deadline():
     assert (event.reason, event.task.status, event.at) == ("deadline", PENDING, UNIX_NOW + 12.0)
     assert isinstance(event.error, WaitTimeoutError)
     assert (event.error.waited, event.error.last_error) == (12.0, OUTAGE)
-    assert driver.tick(13.0).expired == []
+    assert not driver.tick(13.0).expired
 
 
 def test_ready_id_is_lost_at_its_deadline():
@@ -544,7 +542,7 @@ def test_id_in_flight_at_its_deadline_ends_with_its_poll():
     failing, running, ended = (Driver("a", timeout=10.0) for _ in range(3))
     for driver in (failing, running, ended):
         driver.tick(9.0)
-        assert driver.tick(11.0).expired == []
+        assert not driver.tick(11.0).expired
 
     assert failing.fail(OUTAGE, now=11.0).reason == "deadline"
     assert running.respond(PENDING, now=11.0).current is PENDING

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from ezvideo_async._domain.events import ProgressChanged, StatusChanged
 from ezvideo_async._domain.policies import PollPolicy
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._protocol.messages import Response
-from ezvideo_async._protocol.responses import decode_task
 from ezvideo_async._scheduling.duration_estimator import DurationEstimator
 from ezvideo_async._scheduling.scheduler import Scheduler
 from ezvideo_async.errors import (
@@ -26,7 +24,7 @@ from ezvideo_async.errors import (
     ServerError,
     TaskNotFoundError,
 )
-from tests.support.response_bodies import BASE_URL, UNIX_NOW
+from tests.support.response_bodies import UNIX_NOW, decode
 
 if TYPE_CHECKING:
     from ezvideo_async._scheduling.tracked_task import TrackedTask
@@ -197,7 +195,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         event = self.scheduler.observe(
             known.tracked,
             Response(status=200, headers=headers, body=json.dumps(body).encode()),
-            partial(decode_task, task_id=task_id, base_url=BASE_URL, unix_now=UNIX_NOW),
+            decode,
             now=self.now,
             unix_now=UNIX_NOW + self.now,
             rand=rand,
@@ -215,7 +213,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert error is self.scheduler.observe(
             known.tracked,
             Response(status=200, body=b"{"),
-            lambda _: error,
+            lambda *_: error,
             now=self.now,
             unix_now=UNIX_NOW,
             rand=rand,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from sys import getsizeof
 
 import pytest
@@ -18,10 +17,9 @@ from ezvideo_async._domain.events import (
 )
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._protocol.messages import Response
-from ezvideo_async._protocol.responses import decode_task
 from ezvideo_async._scheduling.tracked_task import TrackedTask
 from ezvideo_async.errors import BadResponseError, ServerError, WaitTimeoutError
-from tests.support.response_bodies import BASE_URL, UNIX_NOW
+from tests.support.response_bodies import UNIX_NOW, decode
 
 PENDING, PROCESSING = TaskStatus.PENDING, TaskStatus.PROCESSING
 COMPLETED, FAILED = TaskStatus.COMPLETED, TaskStatus.FAILED
@@ -38,9 +36,6 @@ def response_with(status, progress=None, **more):
     return Response(status=200, body=json.dumps(body).encode())
 
 
-decode = partial(decode_task, task_id="vid_1", base_url=BASE_URL, unix_now=UNIX_NOW)
-
-
 class Polled:
     """A tracked task that is polled and updated at given instants of the loop clock."""
 
@@ -51,7 +46,7 @@ class Polled:
     def observe(self, response, now=0.0):
         """Observe a response, whose wall clock is that of the loop and UNIX_NOW."""
         times = {"now": now, "unix_now": UNIX_NOW + now}
-        return self.tracked.observe(response, decode, **times, **self.options)
+        return self.tracked.observe(response, decode, None, **times, **self.options)
 
     def record(self, state, now=0.0):
         """Record a decoded state."""
@@ -126,7 +121,8 @@ def test_only_what_may_have_changed_is_decoded():
     for progress in (20, 20, 25, None):
         polled.tracked.observe(
             response_with(PROCESSING, progress),
-            lambda response: calls.append(response) or decode(response),
+            lambda response, *ids: calls.append(response) or decode(response, *ids),
+            None,
             now=0.0,
             unix_now=UNIX_NOW,
             **polled.options,
@@ -142,7 +138,7 @@ def test_final_state_is_a_final_event(status, kind):
 
     event = polled.observe(response)
 
-    assert event == kind(task_id="vid_1", task=decode(response), at=UNIX_NOW, tag="t")
+    assert event == kind(task_id="vid_1", task=decode(response, "vid_1", None), at=UNIX_NOW, tag="t")
     assert (polled.tracked.final_event, polled.tracked.is_open) == (None, True)
     polled.tracked.end(event)
     assert (polled.tracked.final_event, polled.tracked.is_open) == (event, False)

@@ -1,14 +1,12 @@
 """
-A server without a framework: one function says what each request gets, and requests are counted.
+HTTP server for load: one function gives the reply to each request, and requests are counted.
 
-It is quick (some 50 microseconds a request), speaks HTTP/1.1 with kept connections, and can go
-away and come back on the same port.
+It keeps connections, and can close and open again on the same port.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import struct
 from enum import Enum, auto
@@ -25,9 +23,9 @@ _RST = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds
 
 class Then(Enum):
     """
-    What becomes of the connection after a reply.
+    What happens to the connection after a reply.
 
-    ``CLOSE`` says FIN and goes on reading: a request that crosses it is counted, not answered.
+    ``CLOSE`` sends FIN and continues to read: a request that crosses it is counted, not answered.
     """
 
     KEEP = auto()
@@ -37,42 +35,32 @@ class Then(Enum):
 
 @frozen
 class Reply:
-    """Bytes, what becomes of the connection, and by how many seconds it is late."""
+    """Bytes, what happens to the connection then, and a delay in seconds."""
 
     data: bytes
     then: Then = Then.KEEP
-    late: float = 0.0
+    delay: float = 0.0
 
 
 HANG = Reply(b"")
-"""No reply, ever."""
+"""No reply at all."""
 
 
-def answer(body: Any, *headers: str, status: str = "200 OK") -> bytes:
-    """One whole HTTP answer; bytes are sent as they are, all else as JSON."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + content
-
-
-class QuickServer:
+class FastServer:
     """
-    Serves on the loopback interface, between ``open`` and ``close``, again and again.
+    Serves on the loopback interface between ``open`` and ``close``, which may be repeated.
 
     Args:
-        reply_to: Called with the id of each request; gives its reply.
-        beat: Replies are sent when the loop clock shows a multiple of so many seconds, which
-            is quicker in virtual time than a timer for each; 0 for at once.
+        reply_to: Returns the reply to the request for an id.
 
     Attributes:
-        requests: Whole requests that were read.
+        requests: Number of whole requests that were read.
         port: The same after every ``open``.
         is_closed: True after ``close``.
     """
 
-    def __init__(self, reply_to: Callable[[str], Reply], *, beat: float = 0.0) -> None:
+    def __init__(self, reply_to: Callable[[str], Reply]) -> None:
         self.reply_to = reply_to
-        self.beat = beat
         self.requests = 0
         self.port = 0
         self.is_closed = False
@@ -91,7 +79,7 @@ class QuickServer:
         await self.close()
 
     async def open(self) -> None:
-        """Listen; connections are refused before."""
+        """Start to listen."""
         self.is_closed = False
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
@@ -101,9 +89,9 @@ class QuickServer:
 
     def refuse(self) -> None:
         """
-        Refuse new connections until ``open``; those that are open stay.
+        Refuse new connections until ``open``; open ones stay.
 
-        The kernel resets those that it has accepted and the loop has not: a request on one of
+        The kernel resets connections that the loop has not accepted yet: a request on one of
         them is never counted.
         """
         if self._listener is not None:
@@ -111,7 +99,7 @@ class QuickServer:
             self._listener = None
 
     async def close(self) -> None:
-        """Refuse connections, and drop those that are open, from now on."""
+        """Refuse new connections, and drop the open ones."""
         self.refuse()
         self.is_closed = True
         for connection in tuple(self.connections):
@@ -121,17 +109,17 @@ class QuickServer:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection; clients send a request at a time, without a body."""
+    """One connection; clients send one request at a time, without a body."""
 
-    def __init__(self, server: QuickServer) -> None:
+    def __init__(self, server: FastServer) -> None:
         self._server = server
         self._received = b""
         self._transport: Any = None
-        self._has_said_fin = False
+        self._has_sent_fin = False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        if self._server.is_closed:  # accepted in the moment of closing
+        if self._server.is_closed:  # accepted while closing
             transport.abort()
         self._server.connections.add(self)
 
@@ -146,14 +134,11 @@ class _Connection(asyncio.Protocol):
 
     def _requested(self, task_id: str) -> None:
         self._server.requests += 1
-        reply = HANG if self._has_said_fin else self._server.reply_to(task_id)
+        reply = HANG if self._has_sent_fin else self._server.reply_to(task_id)
         if reply is HANG:
             return
-        loop = asyncio.get_running_loop()
-        if reply.late:
-            loop.call_later(reply.late, self._send, reply)
-        elif beat := self._server.beat:
-            loop.call_at((loop.time() // beat + 1.0) * beat, self._send, reply)
+        if reply.delay:
+            asyncio.get_running_loop().call_later(reply.delay, self._send, reply)
         else:
             self._send(reply)
 
@@ -162,7 +147,7 @@ class _Connection(asyncio.Protocol):
             return
         self._transport.write(reply.data)
         if reply.then is Then.CLOSE:
-            self._has_said_fin = True
+            self._has_sent_fin = True
             self._transport.write_eof()
         elif reply.then is Then.RESET:
             sock = self._transport.get_extra_info("socket")
