@@ -1,4 +1,4 @@
-"""How the pages are built; `nox -s docs` does it."""
+"""Sphinx configuration; `python3 noxfile.py -s docs` builds the pages."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 extensions = [
     "ezvideo_reference",
     "myst_parser",
+    "poll_diagram",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
@@ -29,10 +30,10 @@ exclude_patterns = ["_build", "_ext", "examples"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-# --- the reference, out of the docstrings -------------------------------------------------------
+# --- the reference, from the docstrings ---------------------------------------------------------
 
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["pytest"]  # the plugin's only import
+autodoc_mock_imports = ["pytest"]  # the only import of the plugin
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -52,17 +53,17 @@ FOREIGN = (
     "enum json logging multidict os pathlib pytest ssl types typing typing_extensions yarl"
 )
 nitpick_ignore_regex = [
-    # Other people's pages: to link them would need the network at every build.
+    # Links to other projects would need the network at every build.
     (r"py:.*", rf"({'|'.join(FOREIGN.split())})(\..*)?"),
-    # The same, and builtins, as annotations spell them.
+    # The same, and builtins, as they are written in annotations.
     (r"py:(class|exc|data|obj)", r"[a-z]+|Any|Self|StrEnum|\w*(Error|Exception|Group|Warning)"),
     (r"py:(class|data|obj)", r"(Async)?(Awaitable|Callable|Coroutine|Iterable|Iterator)"),
     (r"py:(class|data|obj)", r"Collection|Mapping|Sequence"),
-    # Private bases have no page of their own.
+    # Private bases have no page.
     (r"py:(class|exc)", r"ezvideo_async\.(\w+\.)*_[A-Z]\w*"),
-    # Told in prose: a key or a callable that gives one, what the scheduler takes, a client.
-    (r"py:class", r"(ezvideo_async\._\w+\.)?(KeySource|Watch|Progressed|Listener|Executor)"),
-    # Type variables have no place to link to.
+    # Private types in signatures.
+    (r"py:class", r"(ezvideo_async\._\w+\.)*(AnyFinalEvent|Executor|LossReason|Unset)"),
+    # Type variables have no page.
     (r"py:(class|obj)", r"(ezvideo_async\.\S+\.)?[A-Z]s?"),
 ]
 
@@ -70,7 +71,7 @@ nitpick_ignore_regex = [
 
 doctest_global_setup = "import asyncio\n\nimport ezvideo_async"
 
-# --- the looks ----------------------------------------------------------------------------------
+# --- the theme ----------------------------------------------------------------------------------
 
 html_theme = "furo"
 html_title = f"ezvideo_async {release}"

@@ -1,10 +1,10 @@
 """
-What the reference takes from the code itself, so that nothing is typed twice.
+Sphinx extension for the reference: links, signatures and tables from the code.
 
-- Names lead to their one public home, whatever private module an annotation names.
+- Names link to their public module, whatever private module an annotation names.
 - Values made by attrs show their fields and defaults, not the code that attrs wrote.
-- Data that the package exports lazily shows the text below its assignment.
-- ``{status-words}``, ``{url-places}`` and ``{field-aliases}`` are tables made of ``_dialects``.
+- Data defined in a private module shows the text below its assignment.
+- ``{status-values}``, ``{url-places}`` and ``{field-aliases}`` are tables of ``dialects.py``.
 """
 
 from __future__ import annotations
@@ -36,8 +36,15 @@ PUBLIC = {
     **{name: f"ezvideo_async.instrumentation.{name}" for name in instrumentation.__all__},
     **{name: f"ezvideo_async.testing.{name}" for name in testing.__all__},
 }
-"""Public name to where the reference documents it."""
+"""Public name to the name under which the reference documents it."""
 
+DATA_MODULES = {
+    "TelemetryEvent": "_domain.telemetry",
+    **ezvideo_async._MODULE_OF,  # noqa: SLF001 -- the table of lazy exports
+}
+"""Public name to the private module that has its description."""
+
+_TYPE = ":type: "
 _CONSTANT = re.compile(r"(?P<name>[A-Z_]+): Final = \(")
 _ROW = re.compile(r'(?P<row>"\w+"(?:, "\w+")*),?\)*,?(?: +# (?P<source>.+))?')
 
@@ -45,40 +52,51 @@ _ROW = re.compile(r'(?P<row>"\w+"(?:, "\w+")*),?\)*,?(?: +# (?P<source>.+))?')
 # --- names ----------------------------------------------------------------------------------------
 
 
-def find_public_home(
+def find_public_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: docutils.nodes.Element
 ) -> docutils.nodes.reference | None:
-    """Resolve ``_models.VideoTask``, or a bare ``VideoTask``, to ``ezvideo_async.VideoTask``."""
+    """Resolve ``_domain.task.VideoTask``, or ``VideoTask``, to ``ezvideo_async.VideoTask``."""
     target = node.get("reftarget", "")
     is_ours = "." not in target or target.startswith("ezvideo_async.")
-    home = PUBLIC.get(target.rpartition(".")[2])
-    if node.get("refdomain") != "py" or not is_ours or home is None:
+    name = PUBLIC.get(target.rpartition(".")[2])
+    if node.get("refdomain") != "py" or not is_ours or name is None:
         return None
-    found = env.domains["py"].objects.get(home)
+    found = env.domains["py"].objects.get(name)
     if found is None:
         return None
     return sphinx.util.nodes.make_refnode(
-        app.builder, node["refdoc"], found.docname, found.node_id, contnode, home
+        app.builder, node["refdoc"], found.docname, found.node_id, contnode, name
     )
 
 
-def take_text_below_data(
+def add_text_below_data(
     _app: Sphinx, what: str, name: str, _item: object, _options: object, lines: list[str]
 ) -> None:
-    """Give lazily exported data the text that stands below its assignment."""
+    """Document data of another module by the text below its assignment."""
     short = name.rpartition(".")[2]
-    home = ezvideo_async._MODULE_OF.get(short)  # noqa: SLF001 -- the lazy exports' own table
-    if what == "data" and home is not None:
-        analyzer = ModuleAnalyzer.for_module(f"ezvideo_async.{home}")
+    module = DATA_MODULES.get(short)
+    if what == "data" and module is not None:
+        analyzer = ModuleAnalyzer.for_module(f"ezvideo_async.{module}")
         lines[:] = analyzer.find_attr_docs()["", short]
 
 
-def sign_like_a_value(
+def join_at_colon(
+    _app: Sphinx, what: str, _name: str, _item: object, _options: object, lines: list[str]
+) -> None:
+    """Join what napoleon has split as a type and its description: ``Source of the key: a text``."""
+    if what in {"attribute", "data", "property"}:
+        for place, line in enumerate(lines):
+            if line.startswith(_TYPE):
+                del lines[place]
+                lines[0] = f"{line.removeprefix(_TYPE)}: {lines[0]}"
+
+
+def show_fields_in_signature(
     _app: Sphinx, what: str, _name: str, thing: Any, *_others: object
 ) -> tuple[str, str | None] | None:
-    """Give a class made by attrs a signature with its defaults as they are written."""
+    """Show a class made by attrs with its fields and their defaults as written."""
     if what == "exception" or getattr(thing, "_is_protocol", False):
-        return "", None  # nobody calls it
+        return "", None  # not called by users
     if what != "class" or not attrs.has(thing):
         return None
     fields = [field for field in attrs.fields(thing) if not field.name.startswith("_")]
@@ -89,7 +107,7 @@ def sign_like_a_value(
 def show_public_bases(
     _app: Sphinx, _name: str, _thing: type, _options: object, bases: list[Any]
 ) -> None:
-    """Put the public bases of a private base in its place."""
+    """Replace a private base by its public bases."""
     for place, base in enumerate(bases):
         if getattr(base, "__name__", "").startswith("_"):
             bases[place : place + 1] = base.__bases__
@@ -142,36 +160,36 @@ class Table(SphinxDirective):
         return row
 
 
-class StatusWords(Table):
-    """Every status word that is known, what it is read as, and who says it."""
+class StatusValues(Table):
+    """The known status values, what each is read as, and the servers that send it."""
 
-    heads = ("on the wire", "read as", "code, if none is sent", "seen at")
+    heads = ("value", "read as", "error code, if none is sent", "source")
 
     def rows(self) -> Iterable[Sequence[str]]:
         sources = dict(sources_in("_VALUES"))
-        for word, status in dialects.STATUS_VALUES.items():
-            code = dialects.CODES_OF_STATUS_VALUES.get(word)
-            yield f"`{word}`", f"`{status}`", f"`{code}`" if code else "", sources[word]
+        for value, status in dialects.STATUS_VALUES.items():
+            code = dialects.CODES_OF_STATUS_VALUES.get(value)
+            yield f"`{value}`", f"`{status}`", f"`{code}`" if code else "", sources[value]
 
 
 class UrlPlaces(Table):
-    """Where the url of the video is looked for, the preferred place first."""
+    """The places of the video's url, the preferred one first."""
 
-    heads = ("", "place", "seen at")
+    heads = ("", "place", "source")
 
     def rows(self) -> Iterable[Sequence[str]]:
         sources = dict(sources_in("URL_PLACES"))
         later = dict(sources_in("URL_FIELDS_WHEN_COMPLETED"))
         places = [".".join(place) for place in dialects.URL_PLACES]
         for number, place in enumerate([*places, *dialects.URL_FIELDS_WHEN_COMPLETED], start=1):
-            only = "" if number <= len(places) else " of a completed task, if it is a web address"
+            only = "" if number <= len(places) else " of a completed task, if it is an http url"
             yield str(number), f"`{place}`{only}", {**later, **sources}[place]
 
 
 class FieldAliases(Table):
-    """The names under which a field is looked for, the preferred name first."""
+    """The names of each field, the preferred one first."""
 
-    heads = ("field", "looked for under")
+    heads = ("field", "names")
 
     def rows(self) -> Iterable[Sequence[str]]:
         names: dict[str, Sequence[str]] = {
@@ -190,10 +208,10 @@ class FieldAliases(Table):
 
 def sources_in(ending: str) -> Iterable[tuple[str, str]]:
     """
-    Tell who uses a row, as the comments beside the rows of some constants say.
+    Yield the sources of rows, from the comments beside the rows of some constants.
 
     Shape:
-        (row, source): the texts of a row joined by points; "" when no comment is there.
+        (row, source): the texts of a row joined by dots; "" if there is no comment.
     """
     name = ""
     for line in inspect.getsource(dialects).splitlines():
@@ -204,19 +222,20 @@ def sources_in(ending: str) -> Iterable[tuple[str, str]]:
             yield ".".join(re.findall(r'"(\w+)"', found["row"])), found["source"] or ""
 
 
-def stay_in_the_book(_app: Sphinx, _docname: str, source: list[str]) -> None:
-    """Lead from the Chinese twin of the README to the first page, not to a file beside the book."""
+def link_to_front_page(_app: Sphinx, _docname: str, source: list[str]) -> None:
+    """Link from the Chinese README to the front page, not to a file outside the docs."""
     source[0] = source[0].replace("](../README.md)", "](index.md)")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.autodoc")
-    app.connect("missing-reference", find_public_home)
-    app.connect("autodoc-process-docstring", take_text_below_data, priority=400)
-    app.connect("autodoc-process-signature", sign_like_a_value)
+    app.connect("missing-reference", find_public_name)
+    app.connect("autodoc-process-docstring", add_text_below_data, priority=400)
+    app.connect("autodoc-process-docstring", join_at_colon, priority=600)
+    app.connect("autodoc-process-signature", show_fields_in_signature)
     app.connect("autodoc-process-bases", show_public_bases)
-    app.connect("source-read", stay_in_the_book)
-    app.add_directive("status-words", StatusWords)
+    app.connect("source-read", link_to_front_page)
+    app.add_directive("status-values", StatusValues)
     app.add_directive("url-places", UrlPlaces)
     app.add_directive("field-aliases", FieldAliases)
     return {"parallel_read_safe": True}
