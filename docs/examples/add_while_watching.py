@@ -1,4 +1,4 @@
-"""Ids added while watching: they are read from the standard input, one a line."""
+"""Add ids while watching: they are read from standard input, one per line."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 async def read_ids(watcher: TaskWatcher) -> None:
     while line := await asyncio.to_thread(sys.stdin.readline):
         if task_id := line.strip():
-            watcher.add(task_id, tag="from the input")
-    watcher.close()  # no more ids: the loop below ends after the last end
+            watcher.add(task_id, tag="from stdin")
+    watcher.finish_adding()  # the loop below ends after the last final event
 
 
 async def main() -> None:

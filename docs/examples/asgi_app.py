@@ -1,4 +1,4 @@
-"""The same hub behind the ASGI protocol: any ASGI server can run ``app``."""
+"""ASGI application with one watcher for the whole process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class VideoApp:
-    """GET /ID answers when the task has ended, or with 202 after 25 seconds."""
+    """Respond to GET /ID when the task has finished, or with 202 after 25 seconds."""
 
     watcher: TaskWatcher
 
@@ -26,13 +26,13 @@ class VideoApp:
         self, scope: dict[str, Any], receive: Receive, send: Send
     ) -> None:
         if scope["type"] == "lifespan":
-            await self.live(receive, send)
+            await self.run_lifespan(receive, send)
         elif scope["type"] == "http":
-            await self.answer(scope["path"].removeprefix("/"), send)
+            await self.show_video(scope["path"].removeprefix("/"), send)
 
-    async def live(self, receive: Receive, send: Send) -> None:
+    async def run_lifespan(self, receive: Receive, send: Send) -> None:
         async with AsyncExitStack() as stack:
-            await receive()  # lifespan.startup: now the event loop runs
+            await receive()  # lifespan.startup
             client = await stack.enter_async_context(AsyncVideoClient())
             self.watcher = await stack.enter_async_context(
                 client.watch(keep_open=True)
@@ -41,7 +41,7 @@ class VideoApp:
             await receive()  # lifespan.shutdown
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def answer(self, task_id: str, send: Send) -> None:
+    async def show_video(self, task_id: str, send: Send) -> None:
         try:
             task = await self.watcher.wait(
                 task_id, timeout=25.0, raise_on_failure=False

@@ -1,4 +1,4 @@
-"""A batch watched: python batch.py ID ID ... tells how each task ends."""
+"""Watch a batch of tasks: python batch.py ID ID ..."""
 
 from __future__ import annotations
 

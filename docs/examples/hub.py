@@ -1,4 +1,4 @@
-"""A hub without a web server: readers and a waiter share one watcher's polls."""
+"""Share the polls of one watcher among several readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ezvideo_async import TaskWatcher
 
 
-async def tell(watcher: TaskWatcher, task_id: str) -> None:
+async def print_events(watcher: TaskWatcher, task_id: str) -> None:
     async with watcher.subscribe(task_id, progress=True) as events:
         async for event in events:
             shown = "" if event.task is None else f"{event.task.progress} %"
@@ -23,10 +23,11 @@ async def main(task_ids: list[str]) -> None:
     async with AsyncVideoClient() as client, client.watch(keep_open=True) as watcher:
         watcher.add(*task_ids)
         readers = [
-            asyncio.create_task(tell(watcher, task_id)) for task_id in task_ids
+            asyncio.create_task(print_events(watcher, task_id))
+            for task_id in task_ids
         ]
         first = await watcher.wait(task_ids[0], raise_on_failure=False)
-        print("the first one:", first.status)
+        print("first task:", first.status)
         await asyncio.gather(*readers)
         print("requests sent:", client.requests_sent)
 

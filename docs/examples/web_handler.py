@@ -1,4 +1,4 @@
-"""One task awaited in a web handler: GET /videos/ID answers when it has ended."""
+"""Wait for one task in a web handler: GET /videos/ID."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ async def show_video(request: web.Request) -> web.Response:
         task = await request.app[CLIENT].wait(
             task_id, timeout=25.0, raise_on_failure=False
         )
-    except WaitTimeoutError as error:  # not an end: the browser asks again
-        known = None if error.task is None else error.task.to_dict()
-        return web.json_response({"id": task_id, "task": known}, status=202)
+    except (
+        WaitTimeoutError
+    ) as error:  # not finished yet: the browser requests it again
+        state = None if error.task is None else error.task.to_dict()
+        return web.json_response({"id": task_id, "task": state}, status=202)
     except TaskNotFoundError:
         raise web.HTTPNotFound from None
     return web.json_response(task.to_dict())

@@ -1,4 +1,4 @@
-"""One watcher for a whole process: tasks are awaited and streamed on its polls."""
+"""Web application with one watcher for the whole process."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ async def open_hub(app: web.Application) -> AsyncIterator[None]:
 
 
 async def show_video(request: web.Request) -> web.Response:
-    """Answer when the task has ended; many visitors share its polls."""
+    """Respond when the task has finished; many visitors share its polls."""
     task_id = request.match_info["task_id"]
     try:
         task = await request.app[WATCHER].wait(
             task_id, timeout=25.0, raise_on_failure=False
         )
-    except WaitTimeoutError as error:  # not an end: the browser asks again
-        known = None if error.task is None else error.task.to_dict()
-        return web.json_response({"id": task_id, "task": known}, status=202)
+    except (
+        WaitTimeoutError
+    ) as error:  # not finished yet: the browser requests it again
+        state = None if error.task is None else error.task.to_dict()
+        return web.json_response({"id": task_id, "task": state}, status=202)
     except TaskNotFoundError:
         raise web.HTTPNotFound from None
     return web.json_response(task.to_dict())
@@ -43,7 +45,7 @@ async def show_video(request: web.Request) -> web.Response:
 async def stream_video(request: web.Request) -> web.StreamResponse:
     """Send the current state at once, then every change, as server-sent events."""
     task_id, watcher = request.match_info["task_id"], request.app[WATCHER]
-    watcher.add(task_id)  # watched already: nothing happens
+    watcher.add(task_id)  # no effect if it is known
     stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await stream.prepare(request)
     async with watcher.subscribe(task_id) as events:
