@@ -3,8 +3,8 @@ Run the benchmarks: ``python -m tests.long.bench [--quick] [--rounds N] [--into 
 
 The part ``instructions`` needs valgrind and takes ``--repeats N``.
 
-Without names all of them run, and the page of figures is written anew; with names those are run,
-and their tables printed.  The name ``report`` writes the page from what is in the folder.
+Without names all parts run, and the performance page is written; with names only these run, and
+their tables are printed.  The name ``report`` writes the page from the results in the folder.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ PROGRAMS = (
 )  # fmt: skip
 REPORT = "report"
 ROUNDS, QUICK_ROUNDS = 7, 2
-REPEATS = 3  # are enough where they hardly differ
+REPEATS = 3  # enough, because they hardly differ
 
 
 def main() -> None:
-    """Run what is asked for."""
+    """Run the parts that the arguments name."""
     parser = argparse.ArgumentParser(prog="python -m tests.long.bench")
-    parser.add_argument("names", nargs="*", choices=[[], *PROGRAMS, REPORT], help="all if left out")
+    parser.add_argument("names", nargs="*", choices=[[], *PROGRAMS, REPORT], help="default: all")
     parser.add_argument("--quick", action="store_true", help="few rounds of small size")
     parser.add_argument("--rounds", type=int, help=f"{ROUNDS}, or {QUICK_ROUNDS} with --quick")
-    parser.add_argument("--repeats", type=int, help=f"of {COUNTED}; {REPEATS} if left out")
+    parser.add_argument("--repeats", type=int, help=f"of {COUNTED}; default: {REPEATS}")
     parser.add_argument(
-        "--into", type=Path, help="where result files go, and those of an interrupted run are"
+        "--into", type=Path, help="folder of the result files; continues an interrupted run"
     )
     chosen = parser.parse_args()
     options = Options(
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def told(benchmark: Any, found: Any) -> str:
-    """Write the tables of one benchmark, and how it did."""
+    """Return the tables of one benchmark, and its targets."""
     goals = benchmark.goals(found) if hasattr(benchmark, "goals") else []
     return "\n\n".join([benchmark.tables(found), *([verdicts(goals)] if goals else [])])
 

@@ -1,8 +1,8 @@
 """
-What a poll costs and an id takes, as the number of ids grows.
+Benchmark of CPU time per poll and memory per id, by the number of ids.
 
-On a transport without a network up to a million ids, on real sockets up to 20,000; always 64
-requests in flight, and more polls asked for than can be done.
+Up to a million ids on a transport without a network, up to 20,000 on real sockets; always 64
+requests in flight, and more polls due than can be sent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 WIDTH = 64
 _AMPLE = 1e6
-_CROWD = 20_000.0  # polls a second that are asked for: more than can be done
+_CROWD = 20_000.0  # polls per second that are due: more than can be sent
 MOCK, SOCKETS, COROUTINES = "mock", "sockets", "coroutines"
 TOLD = {
     MOCK: "watcher, no network",
@@ -44,7 +44,7 @@ _KIB = 1024.0
 
 
 async def without_network(ids: int, count: int) -> Sample:
-    """Watch on a transport that answers in the next turn of the loop."""
+    """Watch on a transport that responds in the next iteration of the loop."""
     from tests.long.bench.mock import MockTransport, mock_client
 
     async with mock_client(MockTransport(is_moving=True), rate=_AMPLE) as client:
@@ -82,7 +82,7 @@ async def _watched(client: AsyncVideoClient, ids: int, count: int) -> Sample:
 
 
 async def coroutine_per_id(ids: int, count: int) -> Sample:
-    """Give each id a loop with a sleep, on one session of aiohttp that sends as many at a time."""
+    """Run a loop with a sleep per id, on one aiohttp session with as many requests in flight."""
     import aiohttp
 
     asked, polls = task_ids(ids), 0
@@ -111,17 +111,17 @@ async def coroutine_per_id(ids: int, count: int) -> Sample:
     return {"us": 1e6 * meter.cpu / done, "kib": taken / ids / _KIB}
 
 
-# -- what is told ---------------------------------------------------------------------------------
+# -- tables --------------------------------------------------------------------------------------
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure all sizes in turn."""
+    """Measure all sizes alternately."""
     mock = (100, 1_000, 20_000) if options.quick else (100, 1_000, 10_000, 100_000, 10**6)
     real = (100, 1_000, 3_000) if options.quick else (100, 1_000, 10_000, 20_000)
     count = 3_000 if options.quick else 12_000
     sizes = {MOCK: mock, SOCKETS: real, COROUTINES: real}
     subjects = {MOCK: without_network, SOCKETS: over_sockets, COROUTINES: coroutine_per_id}
-    # So many polls that a full collection of garbage, rare as it is, is not most of their cost.
+    # Enough polls that a rare full garbage collection is not most of their cost.
     cases = [
         Case(f"{kind}, {ids}", subject, {"ids": ids, "count": max(count, ids // 5)}, _rounds(ids))
         for kind, subject in subjects.items()
@@ -131,12 +131,12 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def _rounds(ids: int) -> int:
-    """Few of what takes long."""
+    """Return the rounds for a number of ids: few for slow cases."""
     return 1 if ids > 100_000 else 3
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Write cost and size by number of ids."""
+    """Return CPU time and memory by number of ids as tables."""
     samples, sizes = found["samples"], found["sizes"]
     numbers = sorted({ids for kind in sizes.values() for ids in kind})
 
@@ -151,5 +151,5 @@ def tables(found: dict[str, Any]) -> str:
     size = [[what, *row(kind, "kib", 2)] for kind, what in TOLD.items()]
     return (
         f"{markdown(['CPU per poll, µs', *heads], cost)}\n\n"
-        f"{markdown(['KiB per id, by RSS', *heads], size)}"
+        f"{markdown(['memory per id, KiB (RSS)', *heads], size)}"
     )

@@ -1,12 +1,12 @@
 """
-What all benchmarks share: fresh processes in turn, CPU seconds, medians with their spread.
+Harness of the benchmarks: samples in fresh processes, CPU time, medians with their spread.
 
 Rules:
 
 1. Every sample comes from a process of its own, on the first core; the server has the second one.
-2. The cases of a program take turns, round by round and each round in another order, so that a
-   noisy neighbour meets all alike.  Ratios are taken within a round.
-3. Cost is CPU time, user and system, by ``getrusage``; the wall clock is read for rates only.
+2. The cases of a program alternate, in another order each round, so that other load on the machine
+   affects all alike.  Ratios are taken within a round.
+3. Cost is CPU time, user and system, from ``getrusage``; the wall clock is for rates only.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 CLIENT_CORE, SERVER_CORE = 0, 1
-KEY = "sk-" + "0123456789abcdef" * 3  # as long as real ones: answers are searched for it
+KEY = "sk-" + "0123456789abcdef" * 3  # as long as real ones: responses are searched for it
 _TICK = 0.01  # seconds
-_PATIENCE = 1800  # seconds for one sample; a million ids take their time
+_TIMEOUT = 1800  # seconds for one sample; a million ids take long
 
 Sample = dict[str, float]
-"""What one process found, by name."""
+"""Figures of one process, by name."""
 
 Samples = dict[str, list[Sample]]
-"""What all processes found, by case, in the order of the rounds."""
+"""Samples of all processes, by case, in the order of the rounds."""
 
 
 # -- samples --------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ Samples = dict[str, list[Sample]]
 
 @frozen
 class Case:
-    """One thing to measure: a function of a benchmark, called in a process of its own."""
+    """One measured case: a function of a benchmark, called in a process of its own."""
 
     name: str
     subject: Callable[..., Any]
@@ -69,7 +69,7 @@ class Case:
 
 @frozen(kw_only=True)
 class Options:
-    """How much is measured: *quick* is for a look, not for a figure to be told."""
+    """How much is measured; *quick* gives a draft, not a result."""
 
     rounds: int
     quick: bool
@@ -89,24 +89,24 @@ class Meter:
 
 
 def cpu_seconds() -> float:
-    """CPU time that this process has used, user and system."""
+    """Return the CPU time that this process has used, user and system."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def pin(core: int, process: int = 0) -> None:
-    """Keep a process on one core where the system can, and has more than one."""
+    """Bind a process to one core, if the system can."""
     with suppress(AttributeError, OSError):
         os.sched_setaffinity(process, {core})
 
 
 def task_ids(count: int) -> list[str]:
-    """Ids of the length that servers give."""
+    """Return ids of the length that servers use."""
     return [f"task_{number:032d}" for number in range(count)]
 
 
 def interleaved(cases: Sequence[Case], options: Options) -> Samples:
-    """Run all cases in turn, as many rounds as asked, and say how far it is on standard error."""
+    """Run all cases alternately, round by round; print the progress to stderr."""
     samples: Samples = {case.name: [] for case in cases}
     for turn in range(options.rounds):
         start = turn % len(cases)
@@ -124,14 +124,14 @@ def sampled(case: Case) -> Sample:
     where = f"{case.subject.__module__}:{case.subject.__name__}"
     command = [sys.executable, "-m", "tests.long.bench.harness", where, json.dumps(case.arguments)]
     done = subprocess.run(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=_PATIENCE, check=True
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=_TIMEOUT, check=True
     )
     sample: Sample = json.loads(done.stdout.splitlines()[-1])
     return sample
 
 
 def take_sample(where: str, arguments: str) -> None:
-    """Be the fresh process: call the function that is named, and print what it found."""
+    """Call the named function in this fresh process, and print its sample."""
     pin(CLIENT_CORE)
     module, _, name = where.partition(":")
     found = getattr(import_module(module), name)(**json.loads(arguments))
@@ -139,14 +139,14 @@ def take_sample(where: str, arguments: str) -> None:
 
 
 async def reached(counted: Callable[[], float], count: float) -> None:
-    """Wait until a counter of the running benchmark has come so far."""
-    while counted() < count:  # noqa: ASYNC110 -- what is measured is not to pay for telling
+    """Wait until a counter of the running benchmark has reached *count*."""
+    while counted() < count:  # noqa: ASYNC110 -- a notification would cost measured CPU time
         await asyncio.sleep(_TICK)
 
 
 @asynccontextmanager
 async def meanwhile(running: Awaitable[Any]) -> AsyncIterator[None]:
-    """Let something run beside the block, and cancel it after."""
+    """Run something during the block, and cancel it afterwards."""
     task = asyncio.ensure_future(running)
     try:
         yield
@@ -156,7 +156,7 @@ async def meanwhile(running: Awaitable[Any]) -> AsyncIterator[None]:
 
 
 async def drained(events: AsyncIterable[Any], pause: float = 0.0) -> None:
-    """Read events, and take *pause* seconds for each."""
+    """Read events, with *pause* seconds after each."""
     async for _event in events:
         if pause:
             await asyncio.sleep(pause)
@@ -167,7 +167,7 @@ async def drained(events: AsyncIterable[Any], pause: float = 0.0) -> None:
 
 @frozen
 class Spread:
-    """The median of all rounds, and the quartiles beside it."""
+    """The median and the quartiles of all rounds."""
 
     median: float
     low: float
@@ -175,7 +175,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Sum up what the rounds gave; of fewer than four, least and greatest are the spread."""
+        """Summarize the rounds; with fewer than four, by the least and the greatest."""
         found = sorted(values)
         if len(found) < 4:
             return cls(median(found), found[0], found[-1])
@@ -183,29 +183,29 @@ class Spread:
         return cls(middle, low, high)
 
     def shown(self, digits: int = 2) -> str:
-        """Write it as ``median (low-high)``."""
+        """Return ``median (low-high)``."""
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f}-{self.high:,.{digits}f})"
 
 
 def percentile(values: Iterable[float], percent: int) -> float:
-    """Give the least value that so many percent of all do not exceed; of none, 0."""
+    """Return the least value that *percent* of all do not exceed; 0 if there is none."""
     found = sorted(values)
     return found[max(0, ceil(len(found) * percent / 100) - 1)] if found else 0.0
 
 
 def spread(samples: Samples, case: str, name: str) -> Spread:
-    """Sum up one value of one case."""
+    """Summarize one figure of one case."""
     return Spread.of(sample[name] for sample in samples[case])
 
 
 def ratio(samples: Samples, case: str, reference: str, name: str) -> Spread:
-    """Sum up one value beside that of another case in the same round."""
+    """Summarize the ratio of one figure to that of another case in the same round."""
     pairs = zip(samples[case], samples[reference], strict=False)
     return Spread.of(sample[name] / other[name] for sample, other in pairs)
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table."""
+    """Return a table."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -213,17 +213,17 @@ def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 @frozen
 class Goal:
     """
-    What is aimed at, and what was found.
+    A target and the measured figure.
 
     Attributes:
-        letter: Which of the targets it belongs to.
+        letter: The group of targets.
         what: What is measured.
-        found: The figure; its median is judged.
-        bar: What it may be at most, or with *at_least* must be at least.
-        stretch: A harder bar that would be welcome; None for none.
-        unit: Of the figure and the bars.
-        digits: How many are shown behind the point.
-        needs_quiet: Whether neighbours on the machine spoil it.
+        found: The figure; its median is compared.
+        bar: The greatest allowed figure; the least with *at_least*.
+        stretch: A harder target that is welcome; None for none.
+        unit: Of the figure and the targets.
+        digits: The number of decimal places shown.
+        needs_quiet: Whether other load on the machine affects it.
     """
 
     letter: str
@@ -238,32 +238,32 @@ class Goal:
 
     @property
     def aim(self) -> str:
-        """What is aimed at, in words."""
+        """The target as text."""
         sign = "≥" if self.at_least else "≤"
         told = f"{sign} {self.bar:g} {self.unit}".rstrip()
         return told if self.stretch is None else f"{told}, better {sign} {self.stretch:g}"
 
     @property
     def verdict(self) -> str:
-        """Whether it was met, in a word or two."""
+        """Whether the target was met, as text."""
         if not self.meets(self.bar):
             return "**missed**"
         return "met, better too" if self.stretch is not None and self.meets(self.stretch) else "met"
 
     def meets(self, bar: float) -> bool:
-        """Judge the median as it is, not as it is rounded."""
+        """Compare the median, before it is rounded."""
         return self.found.median >= bar if self.at_least else self.found.median <= bar
 
     @property
     def row(self) -> list[str]:
-        """What stands in a table of goals."""
+        """The row in the table of targets."""
         what = f"{self.what} (quiet machine)" if self.needs_quiet else self.what
         shown = f"{self.found.shown(self.digits)} {self.unit}".rstrip()
         return [self.letter, what, self.aim, shown, self.verdict]
 
 
 def verdicts(goals: Iterable[Goal]) -> str:
-    """Write what was aimed at beside what was found."""
+    """Return the targets and the measured figures as a table."""
     heads = ["", "measured", "target", "found", "verdict"]
     return markdown(heads, (goal.row for goal in goals))
 
@@ -273,9 +273,9 @@ def verdicts(goals: Iterable[Goal]) -> str:
 
 def kept(name: str, run: Callable[[Options], Mapping[str, Any]], options: Options) -> Any:
     """
-    Run one benchmark and keep its result in a file of its name.
+    Run one benchmark and write its result into a file of its name.
 
-    One that is there already, of as many rounds, is given back: an interrupted run goes on.
+    An existing result of as many rounds is returned instead: an interrupted run continues.
     """
     path = options.into / f"{name}.json"
     earlier = result_in(path)
@@ -300,12 +300,12 @@ def kept(name: str, run: Callable[[Options], Mapping[str, Any]], options: Option
 
 
 def result_in(path: Path) -> Any:
-    """Read a result; None when there is none."""
+    """Return the result in a file, or None if there is no file."""
     return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
 def machine() -> dict[str, str]:
-    """Say where this runs, and with what."""
+    """Return the machine and the versions."""
     told = {
         "cores": str(os.cpu_count()),
         "cpu": _cpu_name(),

@@ -1,8 +1,8 @@
 """
-How late polls are, how evenly an overload is shared, and what the loop of the caller feels.
+Benchmark of late polls, of fairness under overload, and of stalls of the event loop.
 
-Real sockets and real time, so neighbours on the machine are in all of it: a loop with nothing to
-do, and one that does the same with aiohttp as it comes, tell how much of a figure is theirs.
+Real sockets and real time, so other load on the machine affects all figures; an idle event loop and
+the same load on plain aiohttp show how much.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
 _WIDTH = 64
 _AMPLE = 1e6
 _IDS = 1_000
-_PROBE = 0.005  # seconds between two looks at the loop
+_PROBE = 0.005  # seconds between two measurements of the loop
 _CALIBRATED = 4_000  # polls, after one of each id
-_ROUNDS = 5  # at most: each takes its time, busy or not
-_SLOW = 1.0  # seconds that the slow reader takes for an event
+_ROUNDS = 5  # at most: each takes as long as it measures
+_SLOW = 1.0  # seconds that the slow reader needs per event
 
 
 # -- what is measured -----------------------------------------------------------------------------
 
 
 async def _stalls(seconds: float) -> list[float]:
-    """Look how late a timer of the loop is, again and again."""
+    """Measure repeatedly how late a timer of the loop is."""
     loop = asyncio.get_running_loop()
     until, late = loop.time() + seconds, []
     while (now := loop.time()) < until:
@@ -59,12 +59,12 @@ async def _stalls(seconds: float) -> list[float]:
 
 
 async def idle_loop(seconds: float) -> Sample:
-    """Let the loop do nothing."""
+    """Measure an idle loop."""
     return {"stall": 1e3 * percentile(await _stalls(seconds), 99)}
 
 
 class _Starts:
-    """Notes when each poll is sent, and how late that is."""
+    """Records when each poll is sent, and how late that is."""
 
     def __init__(self, client: AsyncVideoClient) -> None:
         self.late: list[float] = []
@@ -81,12 +81,12 @@ class _Starts:
         poller.poll = poll
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Drop all records."""
         self.late.clear()
         self.at.clear()
 
     def gaps(self) -> list[list[float]]:
-        """Give the seconds between two polls, by id."""
+        """Return the seconds between polls, by id."""
         return [
             [after - before for before, after in pairwise(times)]
             for times in self.at.values()
@@ -95,14 +95,14 @@ class _Starts:
 
 
 async def paced(rate: float, seconds: float, *, is_slow: bool = False) -> Sample:
-    """Send so many polls a second; the reader hears of each."""
+    """Send *rate* polls per second; each is an event."""
     with responder(is_moving=True) as server:
         async with _client(server.base_url) as client:
             return await _watched(client, _IDS / rate, seconds, pause=_SLOW if is_slow else 0.0)
 
 
 async def aiohttp_paced(rate: float, seconds: float) -> Sample:
-    """Give each id a coroutine of its own that asks as often, on a session as it comes."""
+    """Run one coroutine per id at the same rate, on a default aiohttp session."""
     import aiohttp
 
     polls, interval = 0, _IDS / rate
@@ -133,7 +133,7 @@ async def aiohttp_paced(rate: float, seconds: float) -> Sample:
 
 
 async def loaded(load: float, seconds: float) -> Sample:
-    """Ask for a share of what this watcher can do here and now, or for more than that."""
+    """Run at *load* times the highest rate of this watcher on this machine."""
     with responder(is_moving=True) as server:
         async with _client(server.base_url) as client:
             capacity = await _capacity(client)
@@ -142,7 +142,7 @@ async def loaded(load: float, seconds: float) -> Sample:
 
 
 async def _capacity(client: AsyncVideoClient) -> float:
-    """Find out how many polls a second it can do."""
+    """Measure the highest number of polls per second."""
     async with _watcher(client, interval=0.01) as watcher, meanwhile(drained(watcher)):
         await reached(lambda: watcher.stats.polls, _IDS)
         start = watcher.stats.polls
@@ -155,7 +155,7 @@ async def _capacity(client: AsyncVideoClient) -> float:
 async def _watched(
     client: AsyncVideoClient, interval: float, seconds: float, *, pause: float = 0.0
 ) -> Sample:
-    client.budget.rate = 2.0 * _IDS / interval  # first looks get half: they take one interval
+    client.budget.rate = 2.0 * _IDS / interval  # first polls get half: they take one interval
     async with _watcher(client, interval=interval) as watcher, meanwhile(drained(watcher, pause)):
         starts = _Starts(client)
         await reached(lambda: watcher.stats.polls, 2 * _IDS)
@@ -173,7 +173,7 @@ async def _watched(
 
 
 def _evenness(gaps: list[list[float]]) -> Sample:
-    """Tell how alike the gaps of all ids are; nothing when hardly any was polled twice."""
+    """Return how even the intervals of all ids are; empty if few were polled twice."""
     if len(gaps) < _IDS / 2:
         return {}
     means = [fmean(of_one) for of_one in gaps]
@@ -195,21 +195,21 @@ def _watcher(client: AsyncVideoClient, interval: float) -> TaskWatcher:
     return client.watch(task_ids(_IDS), policy=policy, progress=True)
 
 
-# -- what is told ---------------------------------------------------------------------------------
+# -- tables --------------------------------------------------------------------------------------
 
 
 ROWS = {
-    "idle": "the machine: a loop with nothing to do",
-    "aiohttp": "aiohttp as it comes, one coroutine per id, 1,000 polls a second",
-    "paced": "1,000 polls a second",
-    "slow reader": "1,000 polls a second, a reader that takes a second for an event",
-    "half load": "half of what this watcher can do here",
-    "overload": "half more than it can",
+    "idle": "idle event loop",
+    "aiohttp": "plain aiohttp, one coroutine per id, 1,000 polls per second",
+    "paced": "watcher, 1,000 polls per second",
+    "slow reader": "watcher, 1,000 polls per second, a reader that needs 1 s per event",
+    "half load": "watcher at half of its highest rate",
+    "overload": "watcher at 1.5 times its highest rate",
 }
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure all in turn."""
+    """Measure all cases alternately."""
     seconds = 2.0 if options.quick else 5.0
     pace = {"rate": 1_000.0, "seconds": seconds}
     cases = [
@@ -224,9 +224,9 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Write what the polls and the loop feel at each load."""
+    """Return late polls and loop stalls at each load as a table."""
     samples = found["samples"]
-    heads = [f"{_IDS:,} ids", "polls a second", "late, p99, ms", "loop stalls, p99, ms",
+    heads = [f"{_IDS:,} ids", "polls per second", "late, p99, ms", "loop stalls, p99, ms",
              "CPU per poll, µs"]  # fmt: skip
     rows = [
         [what, *(
@@ -235,21 +235,21 @@ def tables(found: dict[str, Any]) -> str:
         for case, what in ROWS.items()
     ]  # fmt: skip
     return (
-        f"{markdown(heads, rows)}\n\nUnder overload the longest single gap between two polls of "
-        f"an id is {spread(samples, 'overload', 'longest').shown()} times the median gap."
+        f"{markdown(heads, rows)}\n\nUnder overload the longest interval between two polls of "
+        f"an id is {spread(samples, 'overload', 'longest').shown()} times the median interval."
     )
 
 
 def goals(found: dict[str, Any]) -> list[Goal]:
-    """Hold the figures against what was aimed at."""
+    """Compare the figures with the targets."""
     samples = found["samples"]
     return [
-        Goal("f", "lateness of polls at half load, p99", spread(samples, "half load", "late"),
+        Goal("f", "late polls at half load, p99", spread(samples, "half load", "late"),
              50, unit="ms", digits=1, needs_quiet=True),
-        Goal("f", "under overload, the longest mean gap of an id beside the median one",
+        Goal("f", "longest average interval of an id under overload / median one",
              spread(samples, "overload", "unevenness"), 1.5, unit="x"),
-        Goal("g", "stalls of the loop at 1,000 polls a second, p99",
+        Goal("g", "loop stalls at 1,000 polls per second, p99",
              spread(samples, "paced", "stall"), 20, unit="ms", digits=1, needs_quiet=True),
-        Goal("h", "polls a second with a slow reader beside those with a quick one",
+        Goal("h", "polls per second with a slow reader / with a fast one",
              ratio(samples, "slow reader", "paced", "a second"), 0.98, at_least=True, unit="x"),
     ]  # fmt: skip

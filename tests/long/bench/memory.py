@@ -1,9 +1,9 @@
 """
-What a watched id takes: bytes, before its first answer and after it; and what adding many costs.
+Benchmark of the memory of a watched id, before and after its first response, and of adding ids.
 
-The watcher is whole, but for a transport that answers with bytes of its own.  The ids themselves
-are made before, and do not count.  Resident memory and ``tracemalloc`` are read in processes of
-their own: tracing is slow, and takes memory too.
+The whole watcher runs on a transport that responds without a network.  The id strings are made
+before and do not count.  Resident memory and ``tracemalloc`` are measured in separate processes:
+tracing is slow and needs memory itself.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from tests.long.bench.harness import (
 )
 
 _KIB = 1024.0
-_FIRST_LOOKS = 12_000.0  # a second: half of what the transport can, so that none is overdue
-_IDLE = 2_500.0  # polls a second that all ids together ask for when they have been seen
+_FIRST_LOOKS = 12_000.0  # per second: half of what the transport can do, so that none is late
+_IDLE = 2_500.0  # polls per second of all ids together, after their first response
 _BUCKET = 0.1  # seconds
-_NO_BURST = 2.0  # times the mean: what a busy machine makes up for, and no more
-_ADDED_RATE = 10_000.0  # requests a second for the burst; first looks get half of it
-_OFTEN = 100_000  # ids at most that are measured twice: tracing a million takes minutes
+_NO_BURST = 2.0  # times the average: what a busy machine catches up
+_ADDED_RATE = 10_000.0  # requests per second; first polls get half of it
+_OFTEN = 100_000  # ids: more are measured once, because tracing a million takes minutes
 SIZES = (10_000, 100_000, 1_000_000)
 
 
 def resident_bytes() -> int:
-    """Read the resident memory of this process."""
+    """Return the resident memory of this process."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def traced_bytes() -> int:
-    """Read the memory that Python has allocated since tracing began."""
+    """Return the memory that Python has allocated since tracing began."""
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
 
 
 async def idle_ids(ids: int, *, is_traced: bool) -> Sample:
-    """Add ids to a watcher that runs, and let each be answered once and its event be read."""
+    """Add ids to a running watcher; poll each once and read its event."""
     from ezvideo_async import PollPolicy
     from tests.long.bench.mock import MockTransport, mock_client
 
@@ -78,7 +78,7 @@ async def idle_ids(ids: int, *, is_traced: bool) -> Sample:
 
 
 async def added_at_once(ids: int) -> Sample:
-    """Add many ids in one call: what it costs, and how evenly the first looks are spread."""
+    """Add many ids in one call: CPU time, and how evenly first polls are spread."""
     from ezvideo_async import PollPolicy
     from tests.long.bench.mock import MockTransport, mock_client
 
@@ -101,7 +101,7 @@ async def added_at_once(ids: int) -> Sample:
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure all sizes in turn; memory hardly differs from round to round."""
+    """Measure all sizes alternately; memory hardly differs between rounds."""
     sizes = (2_000, 20_000) if options.quick else SIZES
     cases = []
     for ids in sizes:
@@ -115,7 +115,7 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Write bytes by number of ids, and how adding went."""
+    """Return memory by number of ids as a table, and the cost of adding."""
     samples, sizes = found["samples"], found["sizes"]
     rows = [
         [f"{what}, {how}",
@@ -124,17 +124,17 @@ def tables(found: dict[str, Any]) -> str:
         for name, what in (("new", "not yet seen"), ("seen", "seen"))
         for how in ("RSS", "tracemalloc")
     ]  # fmt: skip
-    table = markdown(["KiB per watched id", *(f"{ids:,} ids" for ids in sizes)], rows)
+    table = markdown(["memory per watched id, KiB", *(f"{ids:,} ids" for ids in sizes)], rows)
     return (
         f"{table}\n\nAdding {found['adding']:,} ids in one call takes "
-        f"{spread(samples, 'adding', 'cpu').shown()} seconds of CPU time; their first polls come "
-        f"over {spread(samples, 'adding', 'seconds').median:.1f} seconds, and the fullest tenth "
-        f"of a second has {spread(samples, 'adding', 'peak').median:.2f} times the mean."
+        f"{spread(samples, 'adding', 'cpu').shown()} seconds of CPU time; their first polls are "
+        f"spread over {spread(samples, 'adding', 'seconds').median:.1f} seconds, and the busiest "
+        f"0.1 s has {spread(samples, 'adding', 'peak').median:.2f} times the average."
     )
 
 
 def goals(found: dict[str, Any]) -> list[Goal]:
-    """Hold the figures against what was aimed at."""
+    """Compare the figures with the targets."""
     samples = found["samples"]
     size = [
         Goal("e", f"an idle id, {what}, {how}, {ids:,} ids",
@@ -149,6 +149,6 @@ def goals(found: dict[str, Any]) -> list[Goal]:
         *size,
         Goal("e", f"adding {adding:,} ids, CPU time", spread(samples, "adding", "cpu"),
              share, unit="s"),
-        Goal("e", "their first polls, the fullest tenth of a second beside the mean",
+        Goal("e", "their first polls, busiest 0.1 s / average",
              spread(samples, "adding", "peak"), _NO_BURST, unit="x", needs_quiet=True),
     ]  # fmt: skip

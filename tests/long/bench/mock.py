@@ -1,9 +1,8 @@
 """
-Stand-ins below the watcher, for what is measured without a network.
+Transport and requester without a network, for benchmarks.
 
-``MockTransport`` answers with bytes, which are decoded as any; ``MockExchange`` with a task that
-was decoded before.  Both give the loop one turn, so that as many answers come together as there
-are requests in flight.
+``MockTransport`` responds with bytes; ``MockRequester`` with a task that was decoded before.  Both
+wait for one iteration of the loop, so that all requests in flight get their responses together.
 """
 
 from __future__ import annotations
@@ -35,25 +34,25 @@ def tasks() -> list[VideoTask]:
 
 
 class _Line:
-    """No connection, and never used."""
+    """Connection that is never used."""
 
     was_used = False
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 class MockTransport:
-    """Stands in for the transport; every answer is new bytes."""
+    """Transport without a network; every response is new bytes."""
 
     def __init__(self, *, is_moving: bool = False) -> None:
         self.sends = 0
         self.started: dict[str, float] | None = None
-        """When each id was first sent, if anybody wants to know."""
+        """When each id was first polled; None to record nothing."""
         self._is_moving = is_moving
 
     async def send(self, request: Any, *_: object, **_options: object) -> tuple[Response, _Line]:
-        """Answer in the next turn of the loop."""
+        """Respond in the next iteration of the loop."""
         task_id = request.task_id
         self.sends += 1
         if self.started is not None:
@@ -64,11 +63,11 @@ class MockTransport:
         return Response(status=200, headers=_HEADERS, body=body), _Line()
 
     async def aclose(self) -> None:
-        """Have nothing to close."""
+        """Do nothing."""
 
 
 class MockRequester:
-    """Stands in for the requester: every response shows another task, decoded before."""
+    """Requester without a network: every response is another task, decoded before."""
 
     def __init__(self, admission: AdmissionQueue) -> None:
         self._admission = admission
@@ -95,7 +94,7 @@ UNSEEN = Response(status=200, headers=_HEADERS, body=b"{}")
 
 @asynccontextmanager
 async def mock_client(transport: MockTransport | None = None, **budget: Any) -> AsyncIterator[Any]:
-    """Enter a client on a transport, or without one on an exchange, that is none."""
+    """Enter a client on *transport*, or on a ``MockRequester`` if it is None."""
     options = {"base_url": "https://a.test/v1", "budget": RequestBudget(**budget)}
     async with make_client(KEY, transport=transport, **options) as client:
         if transport is None:

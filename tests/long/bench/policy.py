@@ -1,11 +1,10 @@
 """
-When to ask: candidates for a better policy than a fixed interval, simulated.
+Simulation of poll policies that adapt to finished tasks, compared with a fixed interval.
 
-Tasks of one server and model arrive one after the other and are watched from their creation.
-All candidates meet the same tasks, and may learn from those that have ended.  Judged by rule: a
-candidate is worth it when on every kind of server it sends fewer requests for a task than the
-fixed 5 s and finds the end no later, both beyond doubt (95 % intervals of the paired differences;
-a twentieth of a second counts as no later).
+Tasks of one server and model are created one after the other and are watched from their creation.
+All candidates poll the same tasks, and may use what finished tasks have shown.  A candidate passes
+if on every kind of server it sends fewer requests per task than a fixed interval of 5 s and finds
+the end no later, both with 95 % confidence in the paired differences; 0.05 s counts as no later.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _MEDIAN = 90.0  # seconds that a task takes
-_START = 1.8e9  # Unix seconds at which all begins
+_START = 1.8e9  # Unix seconds of the start
 _APART = 2.0  # seconds between two tasks
 _MARGIN = 0.05  # seconds by which an end may be found later: a hundredth of the interval
 _Z = 1.96  # of a 95 % interval
 _DONE = 100
-_TELLING = 20  # percent from which on a progress tells how fast it moves
+_TELLING = 20  # percent from which on a progress predicts the end
 _MOVES = 1.5  # percent that a live progress would have moved by: then it must have moved
-_ENOUGH = 3  # answers in which it had time to
+_ENOUGH = 3  # responses in which it had time to
 _HITS = 18  # of the last 20
 
 
@@ -46,9 +45,9 @@ _HITS = 18  # of the last 20
 @frozen
 class Task:
     """
-    A task as it is: *duration* and *phase* (of the server's rounds) in seconds.
+    A simulated task: *duration* and *phase* (of the server's refreshes) in seconds.
 
-    Its progress is that of a task that takes *whole* seconds: one that fails ends before.
+    Its progress is that of a task that takes *whole* seconds; a failing one ends earlier.
     """
 
     created: float
@@ -64,15 +63,15 @@ class Kind:
     A kind of server.
 
     Attributes:
-        name: What the table calls it.
+        name: Its name in the table.
         progress: The progress shown at a share of the duration, 0 to 1; None for none.
-        every: Seconds between two rounds in which the server looks itself; 0 for a live state.
+        every: Seconds between two refreshes of the server's state; 0 for a live state.
         sigma: How much durations differ: the deviation of their logarithm.
         duration: Makes another duration from the usual one, the task's number as a share of all,
             and a number in [0, 1).
-        is_named: Whether the rule is judged on it; the others are traps.
+        is_named: Whether a candidate must pass on it; the others are traps.
         batch: How many tasks are created at once.
-        fails: The share of tasks that fail at any time on their way.
+        fails: The share of tasks that fail at any time while running.
         then: The progress that the second half of the tasks shows.
     """
 
@@ -87,7 +86,7 @@ class Kind:
     then: Callable[[float], int | None] | None = None
 
     def seen(self, task: Task, age: float) -> int | None:
-        """Show the progress at an age, 100 for the end."""
+        """Return the progress at an age, 100 at the end."""
         if self.every:
             rounds = (age - task.phase) // self.every
             age = max(0.0, task.phase + rounds * self.every)
@@ -96,7 +95,7 @@ class Kind:
         return task.progress(age / task.whole)
 
     def tasks(self, number: int) -> list[Task]:
-        """Make the same tasks again and again."""
+        """Return the same tasks at each call."""
         rand = random.Random(self.name)
         return [self._task(place, number, rand) for place in range(number)]
 
@@ -121,7 +120,7 @@ def _linear(share: float) -> int:
 
 
 def _steps(share: float) -> int:
-    """Give the steps of new-api: submitted, queued, running, half done."""
+    """Return the steps of new-api: submitted, queued, running, half done."""
     return next(shown for upto, shown in ((0.02, 0), (0.05, 10), (0.15, 20), (0.5, 30), (1.0, 50))
                 if share < upto)  # fmt: skip
 
@@ -170,17 +169,17 @@ KINDS = (
 @define
 class RunObservation:
     """
-    What a candidate knows of a task.
+    What polls have shown of a task.
 
     Attributes:
-        created: When it was created, as the server tells.
+        created: When it was created, by the server's clock.
         alive: Its age when it was last seen running.
         requests: How many were sent.
-        progress: The progress of the last answer.
-        predicted: The age at which it was first reckoned to end.
-        moved: Answers in which the progress had moved on, where it had time to.
-        stood: Answers in which it had not.
-        seen: What the library keeps of it.
+        progress: The progress of the last response.
+        predicted: The first predicted age at its end.
+        moved: Responses in which the progress had moved, where it had time to.
+        stood: Responses in which it had not.
+        seen: The observation of the library.
     """
 
     created: datetime
@@ -193,7 +192,7 @@ class RunObservation:
     seen: Seen | None = None
 
     def note(self, age: float, progress: int | None) -> None:
-        """Take in an answer of a running task."""
+        """Record a response of a running task."""
         before, self.progress = self.progress, progress
         if before and progress:
             due = before * (age - self.alive) / self.alive
@@ -205,21 +204,21 @@ class RunObservation:
 
 @define
 class Fixed:
-    """The policy as it is."""
+    """The default policy."""
 
     policy: PollPolicy = field(factory=PollPolicy)
 
     def delay(self, look: RunObservation, age: float, rand: float) -> float:
-        """Seconds until the next request about a task of this age."""
+        """Return the seconds until the next poll of a task of this age."""
         return self.policy.delay(rand=rand)
 
     def ended(self, look: RunObservation, age: float) -> None:
-        """Learn from an end that was found at this age."""
+        """Record an end that was found at this age."""
 
 
 @define
 class Backoff(Fixed):
-    """An interval that grows with each request, as people like to write it."""
+    """An interval that grows with each request, a common hand-written policy."""
 
     def delay(self, look: RunObservation, age: float, rand: float) -> float:
         """Grow by half from 2 s up to 30 s."""
@@ -229,22 +228,22 @@ class Backoff(Fixed):
 @define
 class Quiet(Fixed):
     """
-    Ask little until the age that all but a few tasks reach.
+    Poll less until the age that all but a few tasks reach.
 
-    What counts of an ended task is when it was last seen running: an end in the quiet time counts
-    as an early one, so that a server that has become faster is believed at once.
+    A duration counts up to the last poll that saw the task running: an end in the quiet time counts
+    as an early one, so that a server that has become faster is noticed at once.
     """
 
     share: float = 0.02
     pause: float | None = None
-    """The interval in the quiet time; None for silence."""
+    """The interval in the quiet time; None sends no polls."""
     window: int = 200
     least: int = 50
     _ages: deque[float] = field(factory=deque)
     _quantile: float = 0.0
 
     def delay(self, look: RunObservation, age: float, rand: float) -> float:
-        """Wait for the learned age, or as usual."""
+        """Wait until the quiet time ends, or for the normal interval."""
         usual = Fixed.delay(self, look, age, rand)
         left = self._quantile - age
         if left <= usual:
@@ -252,7 +251,7 @@ class Quiet(Fixed):
         return left if self.pause is None else min(left, max(usual, self.pause))
 
     def ended(self, look: RunObservation, age: float) -> None:
-        """Keep the age, and find the quantile anew."""
+        """Record the age, and update the quantile."""
         self._ages.append(look.alive)
         if len(self._ages) > self.window:
             self._ages.popleft()
@@ -263,20 +262,20 @@ class Quiet(Fixed):
 @define
 class Extrapolating(Fixed):
     """
-    Reckon the end from the progress and come half way to it, where the server can be trusted.
+    Predict the end from the progress and poll after half of the time left, where it is trusted.
 
-    Trust is earned by the tasks that ended: of the last 20, 18 must have ended within a tenth of
-    the time that was reckoned when they showed 20 % for the first time, and their progress must
-    have moved whenever it had time to.  A task that outlives its reckoning is asked for as usual.
+    It is trusted if 18 of the last 20 finished tasks ended within a tenth of the time that was
+    predicted when they first showed 20 %, and their progress moved whenever it had time to.  A task
+    that runs longer than predicted is polled at the normal interval.
     """
 
     others: Fixed = field(factory=Fixed)
     is_guarded: bool = True
-    closest: float = 3.0  # seconds: the least that the API's document asks for
+    closest: float = 3.0  # seconds: the shortest interval of the API document
     _hits: deque[bool] = field(factory=lambda: deque(maxlen=20))
 
     def delay(self, look: RunObservation, age: float, rand: float) -> float:
-        """Come half way to the reckoned end, or as usual."""
+        """Wait for half of the predicted time left, or for the normal interval."""
         usual = self.others.delay(look, age, rand)
         if not look.progress:
             return usual
@@ -293,7 +292,7 @@ class Extrapolating(Fixed):
         return not self.is_guarded or sum(self._hits) >= _HITS
 
     def ended(self, look: RunObservation, age: float) -> None:
-        """Judge what was reckoned."""
+        """Check the prediction."""
         self.others.ended(look, age)
         if look.predicted is not None:
             slack = 0.1 * age
@@ -303,24 +302,24 @@ class Extrapolating(Fixed):
 
 @define
 class BuiltIn(Fixed):
-    """What the library does, by its own classes: ``PollPolicy(adaptive=True)``."""
+    """The library's own classes: ``PollPolicy(adaptive=True)``."""
 
     policy: PollPolicy = field(factory=lambda: PollPolicy(adaptive=True))
     learned: DurationEstimator = field(factory=DurationEstimator)
 
     def delay(self, look: RunObservation, age: float, rand: float) -> float:
-        """Do as the scheduler does with an answer."""
+        """Do what the scheduler does with a response."""
         now = self._see(look, age, TaskStatus.PROCESSING)
         known = self.learned.outlook(look.seen, now=now)._asdict()
         return self.policy.delay(rand=rand, **known)
 
     def ended(self, look: RunObservation, age: float) -> None:
-        """Do as the scheduler does with the last answer."""
+        """Do what the scheduler does with the last response."""
         self._see(look, age, TaskStatus.COMPLETED)
 
     def _see(self, look: RunObservation, age: float, status: TaskStatus) -> float:
         unix_now = look.created.timestamp() + age
-        told = look.created.replace(microsecond=0)  # servers tell whole seconds
+        told = look.created.replace(microsecond=0)  # servers send whole seconds
         task = VideoTask(id="", status=status, progress=look.progress, created_at=told)
         now = unix_now - _START
         look.seen = self.learned.seen(look.seen, task, now=now, unix_now=unix_now)
@@ -351,7 +350,7 @@ CANDIDATES: Mapping[str, Callable[[], Fixed]] = {
 
 
 def simulated(kind: Kind, candidate: Fixed, number: int) -> tuple[list[int], list[float]]:
-    """Watch all tasks; give the requests for each, and the seconds from its end to our knowing."""
+    """Watch all tasks; return the requests of each, and the seconds until its end was found."""
     tasks = kind.tasks(number)
     rand = random.Random(number).random
     looks = [RunObservation(datetime.fromtimestamp(_START + task.created, UTC)) for task in tasks]
@@ -375,7 +374,7 @@ def simulated(kind: Kind, candidate: Fixed, number: int) -> tuple[list[int], lis
 
 @frozen
 class Verdict:
-    """One candidate on one kind, beside the fixed interval: differences with their doubt."""
+    """One candidate on one kind of server: differences to the fixed interval, with errors."""
 
     requests: float
     detection: float
@@ -408,7 +407,7 @@ def _compared(ours: tuple[list[int], list[float]], fixed: tuple[list[int], list[
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Simulate all candidates on all kinds; for a quick look, only what is in the library."""
+    """Simulate all candidates on all kinds; with *quick*, only the library's own."""
     number = 2_000 if options.quick else 20_000
     names = (FIXED, BUILT_IN) if options.quick else tuple(CANDIDATES)
     verdicts: dict[str, dict[str, Any]] = {name: {} for name in names}
@@ -429,20 +428,20 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Write what each candidate gives on each kind, and who passes the rule."""
+    """Return the requests and delays of each candidate as a table, and which ones pass."""
     verdicts = found["verdicts"]
     passing = [name for name, cells in verdicts.items() if _passes(cells)]
     rows = [
         [kind.name, *(_cell(cells[kind.name]) for cells in verdicts.values())] for kind in KINDS
     ]
-    rows.append(["**worth it by rule**", *("yes" if name in passing else "" for name in verdicts)])
+    rows.append(["**passes**", *("yes" if name in passing else "" for name in verdicts)])
     told = ", ".join(f"*{name}*" for name in passing) or "none: the fixed interval stays"
-    table = markdown(["requests / seconds to the finding", *verdicts], rows)
-    return f"{table}\n\nWorth it by rule: {told}."
+    table = markdown(["requests / seconds until found", *verdicts], rows)
+    return f"{table}\n\nPassing: {told}."
 
 
 def saving(found: dict[str, Any]) -> str:
-    """Say what the library's adaptive policy saves beside the fixed interval."""
+    """Return what the library's adaptive policy saves compared with the fixed interval."""
     fixed, ours = found["verdicts"][FIXED], found["verdicts"][BUILT_IN]
     named = [kind.name for kind in KINDS if kind.is_named]
     saved = sorted(1 - ours[name]["requests"] / fixed[name]["requests"] for name in named)
@@ -450,10 +449,10 @@ def saving(found: dict[str, Any]) -> str:
     better = sum(ours[name]["is_better"] for name in named)
     return (
         f"On {len(named)} kinds of server it saves from {saved[0]:.0%} to {saved[-1]:.0%} of the "
-        f"requests; on {better} of them both are beyond doubt, fewer requests and ends found no "
-        f"later.\n"
-        f"On no kind, the {len(KINDS) - len(named)} traps included, are ends found more than "
-        f"{max(0.0, worst):.2f} seconds later in the mean."
+        f"requests; on {better} of them it sends fewer requests and finds ends no later, with 95 % "
+        f"confidence.\n"
+        f"On all kinds, including {len(KINDS) - len(named)} traps, ends are found at most "
+        f"{max(0.0, worst):.2f} seconds later on average."
     )
 
 

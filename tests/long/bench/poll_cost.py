@@ -1,8 +1,8 @@
 """
-What one poll costs: CPU time per answer, beside what people write, and beside openai's client.
+Benchmark of the CPU time of one poll, compared with a plain aiohttp loop and openai's client.
 
-All have 64 requests open at a time, or 10,000 ids to ask for every 5 seconds; the answers are the
-same for all.  Our rows include all that the library does: checks, decoding, schedule, events.
+All have 64 requests in flight, or poll 10,000 ids every 5 seconds; the responses are the same for
+all.  Our rows include all that the library does: checks, decoding, schedule, events.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from ezvideo_async import TaskEvent
     from tests.long.bench.responder import Responder
 
-WIDTH = 64  # requests open at a time
+WIDTH = 64  # requests in flight
 IDS = 10_000
 INTERVAL = 5.0
-CROWD = 20_000.0  # polls a second that are asked of the watcher: more than it can
-AMPLE = 1e6  # requests a second: the budget is not to be what is measured
-_SELDOM = 0.1  # seconds: asking the responder for its count is not free
+CROWD = 20_000.0  # polls per second that are due: more than the watcher can send
+AMPLE = 1e6  # requests per second: the budget must not limit
+_SELDOM = 0.1  # seconds: requesting the count of the responder is not free
 
 
 # -- what is measured -----------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def _told(meter: Meter, count: float, server: Responder, server_before: float) -
 
 
 async def _all(poll: Callable[[str], Awaitable[object]], asked: Iterable[str]) -> None:
-    """Ask for each, so many at a time."""
+    """Poll each id, 64 at a time."""
     left = iter(asked)
 
     async def work() -> None:
@@ -68,7 +68,7 @@ async def _all(poll: Callable[[str], Awaitable[object]], asked: Iterable[str]) -
 async def _measured(
     poll: Callable[[str], Awaitable[object]], server: Responder, count: int
 ) -> Sample:
-    """Warm up, then take the cost of *count* polls of one id after the other."""
+    """Warm up, then measure *count* polls of one id after the other."""
     asked = task_ids(count)
     await _all(poll, asked[: max(WIDTH, count // 5)])
     before = server.cpu_seconds()
@@ -78,7 +78,7 @@ async def _measured(
 
 
 async def _counted(server: Responder, counter: Callable[[], int], count: int) -> Sample:
-    """Take the cost of what runs meanwhile, until *count* more polls have been counted."""
+    """Measure what runs meanwhile, until *count* more polls are done."""
     start, before = counter(), server.cpu_seconds()
     with Meter() as meter:
         await reached(counter, start + count)
@@ -87,7 +87,7 @@ async def _counted(server: Responder, counter: Callable[[], int], count: int) ->
 
 
 async def bare_loop(count: int, *, is_moving: bool = False) -> Sample:
-    """What people write: aiohttp as it comes."""
+    """A plain loop on aiohttp."""
     import aiohttp
 
     with responder(is_moving=is_moving) as server:
@@ -120,7 +120,7 @@ async def openai_retrieve(count: int) -> Sample:
 
 
 async def openai_poll(ids: int, count: int) -> Sample:
-    """``videos.poll`` of openai's client, gathered: each id asked for every second."""
+    """``videos.poll`` of openai's client, gathered: each id is polled every second."""
     from openai import AsyncOpenAI
 
     with responder() as server:
@@ -136,7 +136,7 @@ async def openai_poll(ids: int, count: int) -> Sample:
 
 
 async def _come(server: Responder, least: int) -> int:
-    """Wait until so many requests have come; how many it is then."""
+    """Wait until at least *least* requests were received; return their number."""
     while (count := await server.count()) < least:  # noqa: ASYNC110 -- it is in another process
         await asyncio.sleep(_SELDOM)
     return count
@@ -157,7 +157,7 @@ async def watcher(
     progress: bool = False,
     reads_tasks: bool = False,
 ) -> Sample:
-    """``TaskWatcher``, with a loop that reads every event, and maybe each one's task."""
+    """``TaskWatcher``, with a loop that reads every event, and its task if *reads_tasks*."""
     from ezvideo_async import AsyncVideoClient, PollPolicy, RequestBudget
 
     policy = PollPolicy(interval=interval, min_interval=0.001)
@@ -173,7 +173,7 @@ async def watcher(
 
 
 async def coroutine_per_id(ids: int, count: int, interval: float) -> Sample:
-    """A loop with a sleep for each id, on one session of aiohttp as it comes."""
+    """A loop with a sleep per id, on one default aiohttp session."""
     import aiohttp
 
     polls = 0
@@ -198,26 +198,26 @@ async def coroutine_per_id(ids: int, count: int, interval: float) -> Sample:
                 return await _counted(server, lambda: polls, count)
 
 
-# -- what is told ---------------------------------------------------------------------------------
+# -- tables --------------------------------------------------------------------------------------
 
 
 ROWS = {
-    "bare": "aiohttp as it comes, `json.loads`",
-    "bare, moving": "the same, progress moving",
-    "watcher": "`TaskWatcher`, {ids:,} ids, everything included",
-    "watcher, moving": "the same, progress moving",
+    "bare": "plain loop: aiohttp, `json.loads`",
+    "bare, moving": "the same, progress changing",
+    "watcher": "`TaskWatcher`, {ids:,} ids, nothing new",
+    "watcher, moving": "the same, progress changing",
     "watcher, moving, told": "the same with `progress=True`: every poll an event",
-    "watcher, moving, read": "the same, and each event's whole task looked at",
+    "watcher, moving, read": "the same, and each event's whole task read",
     "retrieve": "`AsyncVideoClient.retrieve()`",
     "openai retrieve": "openai `videos.retrieve`",
     "openai poll": "openai `gather(videos.poll(...), ...)`, {openai_ids:,} ids",
-    "paced, coroutines": "aiohttp as it comes, one coroutine per id",
+    "paced, coroutines": "plain aiohttp, one coroutine per id",
     "paced, watcher": "`TaskWatcher`",
 }
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure all in turn."""
+    """Measure all cases alternately."""
     ids, interval = (3_000, 2.0) if options.quick else (IDS, INTERVAL)
     count, ours, paced = (3_000, 5_000, 3_000) if options.quick else (12_000, 20_000, 8_000)
     few, openai_ids = (400, 200) if options.quick else (1_200, 1_000)
@@ -243,9 +243,9 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Write the cost of all clients, crowded and at their pace."""
+    """Return the cost of all clients as tables, at the highest and at a fixed rate."""
     samples = found["samples"]
-    heads = ["client", "CPU per poll, µs", "beside bare", "polls a second", "server busy"]
+    heads = ["client", "CPU per poll, µs", "ratio to plain loop", "polls per second", "server busy"]
 
     def row(case: str, reference: str) -> list[str]:
         return [
@@ -260,43 +260,43 @@ def tables(found: dict[str, Any]) -> str:
                for case in ROWS if not case.startswith("paced")]  # fmt: skip
     paced = [row(case, "paced, coroutines") for case in ROWS if case.startswith("paced")]
     return (
-        f"{WIDTH} requests open at a time, as fast as it goes:\n\n{markdown(heads, crowded)}\n\n"
-        f"{found['ids']:,} ids, each every {found['interval']:g} seconds, progress moving; the "
-        f"loop sleeps between polls, which costs both:\n\n"
-        f"{markdown([heads[0], heads[1], 'beside coroutines', *heads[3:]], paced)}"
+        f"{WIDTH} requests in flight, at the highest rate:\n\n{markdown(heads, crowded)}\n\n"
+        f"{found['ids']:,} ids, each every {found['interval']:g} seconds, progress changing; the "
+        f"loop sleeps between polls, which costs CPU time in both cases:\n\n"
+        f"{markdown([heads[0], heads[1], 'ratio to coroutines', *heads[3:]], paced)}"
     )
 
 
 def goals(found: dict[str, Any]) -> list[Goal]:
-    """Hold the figures against what was aimed at."""
+    """Compare the figures with the targets."""
     samples = found["samples"]
     watcher_cost = ratio(samples, "watcher", "bare", "us")
     moving_cost = ratio(samples, "watcher, moving", "bare, moving", "us")
     told_cost = ratio(samples, "watcher, moving, told", "bare, moving", "us")
     return [
-        Goal("a", "watcher beside the bare loop, answers with nothing new", watcher_cost, 0.85,
+        Goal("a", "watcher / plain loop, nothing new", watcher_cost, 0.85,
              stretch=0.5, unit="x"),
-        Goal("a", "the same, progress moving", moving_cost, 0.85, stretch=0.5, unit="x"),
-        Goal("a", "the same, each change an event", told_cost, 0.85, stretch=0.5,
+        Goal("a", "the same, progress changing", moving_cost, 0.85, stretch=0.5, unit="x"),
+        Goal("a", "the same, every poll an event", told_cost, 0.85, stretch=0.5,
              unit="x"),
-        Goal("a", "the same, and each event's whole task looked at",
+        Goal("a", "the same, and each event's whole task read",
              ratio(samples, "watcher, moving, read", "bare, moving", "us"), 0.85, stretch=0.5,
              unit="x"),
-        Goal("b", "openai `videos.retrieve` beside the watcher, answers with nothing new",
+        Goal("b", "openai `videos.retrieve` / watcher, nothing new",
              ratio(samples, "openai retrieve", "watcher", "us"), 10, at_least=True,
              unit="x", digits=1),
-        Goal("b", "the same, progress moving",
+        Goal("b", "the same, progress changing",
              ratio(samples, "openai retrieve", "watcher, moving", "us"), 10, at_least=True,
              unit="x", digits=1),
-        Goal("b", "the same, each change an event",
+        Goal("b", "the same, every poll an event",
              ratio(samples, "openai retrieve", "watcher, moving, told", "us"), 10, at_least=True,
              unit="x", digits=1),
-        Goal("b", "the same, and each event's whole task looked at",
+        Goal("b", "the same, and each event's whole task read",
              ratio(samples, "openai retrieve", "watcher, moving, read", "us"), 10, at_least=True,
              unit="x", digits=1),
-        Goal("b", "openai `videos.retrieve` beside `retrieve()`",
+        Goal("b", "openai `videos.retrieve` / `retrieve()`",
              ratio(samples, "openai retrieve", "retrieve", "us"), 10, at_least=True, unit="x",
              digits=1),
-        Goal("c", "`retrieve()` beside the bare loop", ratio(samples, "retrieve", "bare", "us"),
+        Goal("c", "`retrieve()` / plain loop", ratio(samples, "retrieve", "bare", "us"),
              1.15, unit="x"),
     ]  # fmt: skip

@@ -1,8 +1,8 @@
 """
-The page of figures, out of the results of all benchmarks: text, tables and one plot.
+Performance page, made from the results of all benchmarks: text, tables and one plot.
 
-``write(folder)`` makes the page and the plot anew from the result files in the folder; a
-benchmark without a result leaves its part out, and the page says so.
+``write(folder)`` writes the page and the plot from the result files in the folder; the part of a
+benchmark without a result is left out, and the page says so.
 """
 
 from __future__ import annotations
@@ -21,75 +21,76 @@ PAGE = ROOT / "docs" / "explanation" / "performance.md"
 PLOT = PAGE.with_suffix(".png")
 
 Results = dict[str, Any]
-"""What ``harness.kept`` has kept, by the name of the benchmark."""
+"""The results that ``harness.kept`` has written, by the name of the benchmark."""
+
+_DEFAULT_INTERVAL, _DEFAULT_RATE = (
+    5.0,
+    100.0,
+)  # of PollPolicy, seconds; of RequestBudget, per second
 
 HEAD = """\
-# What does a poll cost, and what does a watched id take?
+# Performance
 
-{answer}
+{summary}
+{notes}
+## How to read the tables
 
-This page is written by `tests/long/bench/`: every figure is measured, none is typed.
-{how_far}
-Figures are medians with their quartiles (of fewer than four rounds: the least and the greatest).
+Figures are medians with their quartiles; with fewer than four rounds, with the least and the \
+greatest.
 CPU time is user and system time of the client's process.
-Each sample comes from a fresh process, and the cases take turns, so that a noisy neighbour meets \
-all alike: read the ratios, which are taken within a round, before the microseconds.
-
-## What was aimed at, and was it met?
-
-{verdicts}
-
-{missed}
+Each sample comes from a fresh process, and the cases alternate, so that other load on the machine \
+affects all alike.
+Ratios are taken within a round, so trust them more than the microseconds.
+`tests/long/bench/` measures all figures and writes this page.
 """
 
 PARTS = {
     "poll_cost": """
 ## One poll
 
-A responder in another process on the other core gives one answer of 330 bytes, on connections \
-that are kept.
-"Nothing new" are answers of the same bytes as the last one, which are not read again; where \
-only the progress moves, it is all that is read.
-With `progress=True` each such answer becomes an event, and its task is read when it is asked for.
+A server process on the other core sends one response of 330 bytes, on kept-alive connections.
+"Nothing new" are responses with the same bytes as the last one, which are not decoded again; if \
+only the progress changed, only the progress is decoded.
+With `progress=True` each such response becomes an event, and its task is decoded when it is read.
 
 {tables}
 """,
     "schedule_cost": """
-## Scheduling alone
+## Scheduling
 
-No network and no decoding: who is due, what changed, the event, the mailbox, the reader.
+Without network and decoding: which task is due, what has changed, the event, the mailbox, the \
+reader.
 
 {tables}
 """,
     "memory": """
-## A watched id
+## Memory of a watched id
 
-The whole watcher on a transport without a network; every answer is a body of its own of 330 bytes.
-"Seen" is after the first answer, with its event read.
+The whole watcher on a transport without a network; each response is a body of its own of 330 bytes.
+"Seen" is after the first response, with its event read.
 
 {tables}
 """,
     "growth": """
-## As their number grows
+## Number of ids
 
 ![CPU time per poll, and memory per id, by the number of ids](performance.png)
 
-Always 64 requests in flight, progress moving, and more polls asked for than can be done.
-Few ids share what the watcher needs for itself, so that each seems to take more.
+Always 64 requests in flight, progress changing, and more polls due than can be sent.
+With few ids the memory of the watcher itself is divided among few, so each seems to take more.
 
 {tables}
 """,
     "lateness": """
 ## Late polls and a busy loop
 
-Real sockets and real time: this part needs a quiet machine, and is the first to suffer from \
-neighbours.
-A loop with nothing to do, and one that does the same with aiohttp, stand beside it.
+Real sockets and real time, so other load on the machine affects this part most.
+An idle event loop and the same load with aiohttp are measured for comparison.
 
 {tables}
 """,
     "startup": """
-## The start
+## Start-up
 
 {tables}
 """,
@@ -103,38 +104,43 @@ microseconds, they hardly depend on the machine.
 {tables}
 """,
     "policy": """
-## When to ask
+## Adaptive polling
 
-The cheapest poll is the one that is not sent.
 `PollPolicy(adaptive=True)` was simulated with the library's own classes on {tasks:,} tasks of \
-each kind of server, beside a fixed interval of 5 seconds.
+each kind of server, and compared with a fixed interval of 5 seconds.
 {saving}
-[How it is chosen](polling.md#what-ended-tasks-teach) has the table and the reasons.
+[Adaptive polling](polling.md#adaptive-polling) has the formula and a table.
 """,
 }
 
 TAIL = """
-## Where, and with what
+## Targets
+
+{verdicts}
+
+{missed}
+
+## Machine and versions
 
 {machine}
 
 {when}
 
-## How to repeat it
+## Run the benchmarks
 
 ```console
 $ python3 noxfile.py -s bench                           # all, in half an hour; writes this page
-$ python3 noxfile.py -s bench -- --quick                # a look, in minutes; writes it too
-$ python3 noxfile.py -s bench -- poll_cost memory       # some of it, tables on the screen
+$ python3 noxfile.py -s bench -- --quick                # a draft in minutes; writes it too
+$ python3 noxfile.py -s bench -- poll_cost memory       # some parts; prints their tables
 $ python3 noxfile.py -s bench -- instructions           # needs valgrind; counts in 5 minutes
-$ python3 noxfile.py -s bench -- --into results         # an interrupted run goes on from there
-$ python3 noxfile.py -s bench -- --into results report  # this page from what is there
+$ python3 noxfile.py -s bench -- --into results         # continues an interrupted run
+$ python3 noxfile.py -s bench -- --into results report  # writes this page from these results
 ```
 """
 
 
 def write(folder: Path, programs: tuple[str, ...]) -> None:
-    """Write page and plot from the results in a folder."""
+    """Write the page and the plot from the results in a folder."""
     results = {name: found for name in programs if (found := result_in(folder / f"{name}.json"))}
     PAGE.write_text(page(results, programs), "utf-8")
     if "growth" in results:
@@ -146,17 +152,17 @@ def write(folder: Path, programs: tuple[str, ...]) -> None:
 
 
 def page(results: Results, programs: tuple[str, ...]) -> str:
-    """Put the page together."""
+    """Return the text of the page."""
     parts = [
         _part(name, result["found"]) for name in PARTS if (result := results.get(name)) is not None
     ]
-    head = HEAD.format(
-        answer=_answer(results),
-        how_far=_how_far(results, programs),
+    head = HEAD.format(summary=_summary(results), notes=_notes(results, programs))
+    tail = TAIL.format(
         verdicts=verdicts(_goals(results)),
         missed=_missed(results),
+        machine=_machine(results),
+        when=_when(results),
     )
-    tail = TAIL.format(machine=_machine(results), when=_when(results))
     return "".join((head, *parts, tail))
 
 
@@ -184,42 +190,59 @@ def _missed(results: Results) -> str:
     goals = _goals(results)
     missed = [goal.letter for goal in goals if not goal.meets(goal.bar)]
     if not missed:
-        return f"All {len(goals)} are met."
+        return f"All {len(goals)} targets are met."
     letters = ", ".join(dict.fromkeys(missed))
     met = len(goals) - len(missed)
-    return f"Of {len(goals)}, {met} are met and {len(missed)} are not ({letters})."
+    return f"Of {len(goals)} targets, {met} are met and {len(missed)} are not ({letters})."
 
 
-def _answer(results: Results) -> str:
-    """Answer the question of the page in a sentence, as far as it was measured."""
-    told = []
+def _summary(results: Results) -> str:
+    """Return five lines for users, as far as their figures were measured."""
+    interval, rate = _DEFAULT_INTERVAL, _DEFAULT_RATE
+    cost = memory = most = "not measured this time"
     if "poll_cost" in results:
         samples = results["poll_cost"]["found"]["samples"]
         same = ratio(samples, "watcher", "bare", "us").median
-        news = ratio(samples, "watcher, moving", "bare, moving", "us").median
-        told.append(
-            f"a poll of the watcher costs {same:.2f} times the CPU time of a plain loop on aiohttp "
-            f"when nothing is new, and {news:.2f} times when the progress moves"
+        moved = ratio(samples, "watcher, moving", "bare, moving", "us").median
+        microseconds = spread(samples, "watcher, moving", "us").median
+        cost = (
+            f"{microseconds:.0f} µs if the progress changed, which is {moved:.2f} times that of a "
+            f"plain loop on aiohttp; {same:.2f} times if nothing is new"
+        )
+        polls = spread(samples, "watcher, moving, told", "a second").median
+        most = (
+            f"about {polls * interval:,.0f}, each polled every {interval:g} seconds and each poll "
+            "an event, keep one core of this machine busy"
         )
     if "memory" in results:
         found = results["memory"]["found"]
         size = spread(found["samples"], f"RSS, {found['sizes'][-1]}", "seen").median
-        told.append(f"a watched id takes {size:.2f} KiB")
-    sentence = "; ".join(told) or "this time neither was measured"
-    return f"{sentence[0].upper()}{sentence[1:]}."
+        memory = f"{size:.2f} KiB with a response of 330 bytes"
+    tune = "../how-to/tune-polling.md#allow-more-requests-or-fewer"
+    limit = (
+        f"the default request budget of {rate:g} requests per second polls {rate * interval:,.0f} "
+        f"ids every {interval:g} seconds; with more ids the interval grows, unless you "
+        f"[raise the rate]({tune})"
+    )
+    lines = {
+        "CPU time per poll": cost,
+        "Memory per watched id": memory,
+        "Ids per process": most,
+        "First limit": limit,
+        "On your machine": "`python3 noxfile.py -s bench` measures all of it",
+    }
+    return "\n".join(f"- **{name}**: {text}." for name, text in lines.items())
 
 
-def _how_far(results: Results, programs: tuple[str, ...]) -> str:
+def _notes(results: Results, programs: tuple[str, ...]) -> str:
+    """Return what the reader must know of an incomplete run; empty for a complete one."""
     lines = []
     if quick := [name for name, result in results.items() if result["quick"]]:
-        which = "all of it" if len(quick) == len(results) else ", ".join(quick)
-        lines.append(
-            f"**This is a quick run** ({which}): few rounds of small size, to be looked at and "
-            "not to be told."
-        )
+        which = "all parts" if len(quick) == len(results) else ", ".join(quick)
+        lines.append(f"\n**This is a quick run** ({which}) with few rounds: a draft, not a result.")
     if missing := [name for name in programs if name not in results]:
-        lines.append(f"Not measured this time: {', '.join(missing)}.")
-    return "\n".join(lines)
+        lines.append(f"\nNot measured this time: {', '.join(missing)}.")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _machine(results: Results) -> str:
@@ -242,7 +265,7 @@ def _when(results: Results) -> str:
 
 
 def plot(found: Mapping[str, Any]) -> None:
-    """Draw cost and size by the number of ids."""
+    """Draw CPU time and memory by the number of ids."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -289,4 +312,4 @@ _LOOKS = {
     "sockets": ("#009e73", "s"),
     "coroutines": ("#d55e00", "^"),
 }
-"""Colours that the colour-blind can tell apart, and marks besides."""
+"""Colours that colour-blind readers can distinguish, and a marker each."""

@@ -1,9 +1,9 @@
 """
-A server that does nothing but answer, in a process of its own on the other core.
+Minimal server of status responses, in a process of its own on the other core.
 
-It knows one answer, of some 330 bytes, and puts the asked id into it.  ``--moving`` counts its
-progress up with every request, so that hardly two answers about one id are alike.  It prints its
-port, and serves until its standard input closes.
+It sends one response of about 330 bytes with the requested id in it.  With ``--moving`` the
+progress grows with every request, so that two responses about one id are rarely equal.  It prints
+its port and serves until its standard input closes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.long.bench.harness import CLIENT_CORE, ROOT, SERVER_CORE, pin
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MOVES = 89  # a prime: however many ids take turns, each sees its own progress move
+_MOVES = 89  # a prime: for any number of ids, the progress of each one changes
 _LEAST = 10  # percent; a progress of two digits, so that all bodies are of one length
 _BACKLOG = 4096
 _HEAD = (
@@ -41,12 +41,12 @@ _SECOND = (
 
 
 def body_of(task_id: bytes, progress: int) -> bytes:
-    """Write what is known of a running task."""
+    """Return the body of a running task."""
     return b"".join((_FIRST, task_id, _SECOND % progress))
 
 
 class _Connection(asyncio.Protocol):
-    """Answers each GET that comes; none is ever cut in two by a client that waits for answers."""
+    """Responds to each GET; a client that waits for responses sends each in one piece."""
 
     requests = 0
     is_moving = False
@@ -67,7 +67,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def serve(*, is_moving: bool) -> None:
-    """Answer until standard input closes."""
+    """Respond until standard input closes."""
     _Connection.is_moving = is_moving
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(_Connection, "127.0.0.1", 0, backlog=_BACKLOG)
@@ -87,11 +87,11 @@ class Responder:
 
     @property
     def base_url(self) -> str:
-        """What a client is given."""
+        """The base URL for a client."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     async def count(self) -> int:
-        """How many requests have come."""
+        """Return how many requests have been received."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(b"GET /count HTTP/1.1\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
@@ -100,7 +100,7 @@ class Responder:
         return int(count)
 
     def cpu_seconds(self) -> float:
-        """CPU time it has used, to a hundredth; 0 where the system does not tell."""
+        """Return its CPU time, to a hundredth; 0 if the system does not provide it."""
         try:
             stat = Path(f"/proc/{self.process}/stat").read_text()
         except OSError:
@@ -118,7 +118,7 @@ def responder(*, is_moving: bool = False) -> Iterator[Responder]:
         "tests.long.bench.responder",
         *(["--moving"] if is_moving else []),
     ]
-    pin(SERVER_CORE)  # is inherited
+    pin(SERVER_CORE)  # inherited by the process
     try:
         process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,10 +1,9 @@
 """
-What it costs to know whom to ask when, and to tell what changed: no network, no decoding.
+Benchmark of scheduling and delivery, without network and decoding.
 
-The first row drives scheduler, audience and mailbox in a plain loop: take who is due, give each
-its answer, put the event into the mailbox, read it.  The second is the whole watcher on an
-exchange that does nothing: workers, gate and budget are in it, which is more than the target
-speaks of.
+The first rows drive scheduler, broadcaster and mailbox in a plain loop: take due tasks, record a
+response of each, publish the event, read it.  The whole watcher on a requester that does nothing
+also includes workers, admission and budget, which is more than the target covers.
 """
 
 from __future__ import annotations
@@ -32,20 +31,22 @@ from tests.long.bench.harness import (
 )
 
 INTERVAL = 5.0
-_STEP = 0.01  # seconds of virtual time in which due ids are gathered; answers come a step later
-_CROWD = 50_000.0  # polls a second that are asked of the watcher: more than it can
+_STEP = 0.01  # seconds of virtual time in which due ids are collected; responses come a step later
+_CROWD = 50_000.0  # polls per second that are due: more than the watcher can send
 _AMPLE = 1e6
-_PACE = 20_000.0  # polls a second of the ids that sleep
+_PACE = 20_000.0  # polls per second of the sleeping tasks
 SIZES = (10_000, 100_000, 1_000_000)
-_SHORTEST = 0.9 * INTERVAL  # between two polls of an id: so the next one sees another state
+_SHORTEST = (
+    0.9 * INTERVAL
+)  # seconds between two polls of an id, so that the next one shows another state
 EVERY, SOME, NONE, WHOLE = "every poll an event", "some events", "no news", "whole watcher"
 ASLEEP = "a task per id"
 STATES_LAST = {EVERY: 1, SOME: 8, NONE: 1_000_000}
-"""Polls for which a state lasts; they come in a little more than the shortest interval."""
+"""Polls for which a state lasts, by case."""
 
 
 async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
-    """Drive the scheduler in virtual time, and read what it tells; states last so many polls."""
+    """Drive the scheduler in virtual time and read its events; a state lasts *lasting* polls."""
     from ezvideo_async import PollPolicy
     from ezvideo_async._delivery.broadcaster import Broadcaster
     from ezvideo_async._protocol.messages import Response
@@ -124,7 +125,7 @@ async def coroutine_per_id(ids: int, count: int) -> Sample:
 
 
 async def whole_watcher(ids: int, count: int) -> Sample:
-    """Run a watcher on an exchange that answers at once."""
+    """Run a watcher on a requester that responds at once."""
     from ezvideo_async import PollPolicy
     from tests.long.bench.mock import mock_client
 
@@ -143,7 +144,7 @@ async def whole_watcher(ids: int, count: int) -> Sample:
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure all sizes in turn."""
+    """Measure all sizes alternately."""
     sizes = (10_000, 50_000) if options.quick else SIZES
     count = 40_000 if options.quick else 200_000
     cases = []
@@ -160,15 +161,14 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Write the cost by number of ids."""
+    """Return the CPU time by number of ids as a table."""
     samples, sizes = found["samples"], found["sizes"]
     told = {
-        NONE: "scheduler, audience and mailbox, no news",
+        NONE: "scheduler, broadcaster and mailbox, nothing new",
         SOME: "the same, one poll in seven an event that is read",
         EVERY: "the same, every poll an event that is read",
-        WHOLE: "more than the target: the whole watcher, with workers and gate, every poll an "
-        "event",
-        ASLEEP: "beside it: a task of asyncio per id that sleeps, without schedule and events",
+        WHOLE: "the whole watcher with workers and admission, every poll an event",
+        ASLEEP: "for comparison: a sleeping asyncio task per id, without schedule and events",
     }
     rows = [
         [
@@ -188,7 +188,7 @@ def tables(found: dict[str, Any]) -> str:
 
 
 def goals(found: dict[str, Any]) -> list[Goal]:
-    """Hold the figures against what was aimed at."""
+    """Compare the figures with the targets."""
     samples, sizes = found["samples"], found["sizes"]
     told = {SOME: "scheduling, one poll in seven an event", EVERY: "the same, every poll an event"}
     costs = [
@@ -199,5 +199,5 @@ def goals(found: dict[str, Any]) -> list[Goal]:
     least, most = sizes[0], sizes[-1]
     growth = ratio(samples, f"{SOME}, {most}", f"{SOME}, {least}", "us")
     bar = round(log(most) / log(least), 2)
-    what = f"scheduling at {most:,} ids beside {least:,}; log n grows as much as the target"
+    what = f"scheduling at {most:,} ids / at {least:,}; the target is the growth of log n"
     return [*costs, Goal("d", what, growth, bar, unit="x")]

@@ -1,8 +1,8 @@
 """
-What it costs to begin: to import the library, and to import it and ask once.
+Benchmark of start-up: the import of the library, and the import with one request.
 
-Each sample is a program of a few lines in a fresh interpreter, which tells the CPU time it has
-used since the interpreter was ready.  Compiled modules are there already.
+Each sample is a program of a few lines in a fresh interpreter, which prints the CPU time it has
+used since the interpreter was ready.  The modules have been compiled before.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ asyncio.run(main(*sys.argv[1:]))""",
 
 
 def _compiling() -> dict[str, str]:
-    """The environment, but that compiled modules are kept: an installed library has them."""
+    """Return the environment, with compiled modules kept as in an installed library."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def started(name: str) -> Sample:
-    """Run one of the programs; milliseconds of CPU time."""
+    """Run one of the programs; return milliseconds of CPU time."""
     with responder() as server:
         command = [sys.executable, "-c", _CLOCK + PROGRAMS[name] + _TELL, KEY, server.base_url]
         done = subprocess.run(
@@ -68,7 +68,7 @@ def started(name: str) -> Sample:
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure all programs in turn, once more than asked: the first run compiles."""
+    """Measure all programs alternately, after a first run that compiles."""
     cases = [Case(name, started, {"name": name}) for name in PROGRAMS]
     for name in PROGRAMS:
         started(name)
@@ -76,25 +76,25 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Write the CPU time of all programs."""
+    """Return the CPU time of all programs as a table."""
     samples = found["samples"]
     told = {
         "import ezvideo_async": "`import ezvideo_async`",
-        "first retrieve": "the client imported, and the first `retrieve()`",
+        "first retrieve": "import of `AsyncVideoClient` and first `retrieve()`",
         "import aiohttp": "`import aiohttp`",
-        "first get": "`import aiohttp`, and the first GET",
+        "first get": "`import aiohttp` and first GET",
         "import openai": "`import openai`",
     }
     rows = [[what, spread(samples, name, "ms").shown(0)] for name, what in told.items()]
-    return markdown(["program", "CPU, ms"], rows)
+    return markdown(["program", "CPU time, ms"], rows)
 
 
 def goals(found: dict[str, Any]) -> list[Goal]:
-    """Hold the figures against what was aimed at."""
+    """Compare the figures with the targets."""
     samples = found["samples"]
     return [
         Goal("i", "`import ezvideo_async`, CPU time",
              spread(samples, "import ezvideo_async", "ms"), 100, unit="ms", digits=0),
-        Goal("i", "import and first `retrieve()` beside aiohttp's import and first GET",
+        Goal("i", "import and first `retrieve()` / import of aiohttp and first GET",
              ratio(samples, "first retrieve", "first get", "ms"), 1.3, unit="x"),
     ]  # fmt: skip

@@ -1,9 +1,9 @@
 """
-Watch 10,000 tasks of a server in another process, and hold what came against its ledger.
+Watch of 10,000 tasks of a server in another process, compared with the server's records.
 
-``python tests/long/bench/watch_ten_thousand.py [ids] [rate]`` prints: ends delivered once, polls
-an end, the peak of first polls in any 100 ms beside their mean, seconds from an end to its event,
-memory and CPU.  Both processes read the same monotonic clock.
+``python tests/long/bench/watch_ten_thousand.py [ids] [rate]`` prints: final events delivered once,
+polls after an end, the peak and the average of first polls per 100 ms, seconds from an end to its
+event, memory and CPU time.  Both processes read the same monotonic clock.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BUCKET = 0.1
 
 
 async def serve(count: int) -> None:
-    """Play the server until standard input closes, then write the ledger."""
+    """Run the server until standard input closes, then print its records."""
     loop = asyncio.get_running_loop()
     async with FakeVideoServer(keep_requests=10_000_000) as server:
         print(server.base_url, flush=True)
@@ -47,12 +47,12 @@ async def serve(count: int) -> None:
 
 
 def rss_bytes() -> int:
-    """Resident memory of this process now."""
+    """Return the resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 async def watch(base_url: str, ids: list[str], rate: float) -> dict[str, Any]:
-    """Watch all ids to their end and count what was told."""
+    """Watch all ids to their end and count the events."""
     loop = asyncio.get_running_loop()
     told: Counter[str] = Counter()
     told_at: dict[str, float] = {}
@@ -93,19 +93,20 @@ def report(ids: list[str], found: dict[str, Any], ledger: dict[str, Any], cpu: f
     per_bucket = len(ids) / (INTERVAL / BUCKET)
     waits = [found["told_at"][task_id] - ends[task_id] for task_id in ids]
     print(
-        f"ids {len(ids)}, endings told exactly once {sum(n == 1 for n in found['told'].values())}"
+        f"ids {len(ids)}, final events delivered exactly once "
+        f"{sum(n == 1 for n in found['told'].values())}"
     )
-    print(f"events after an ending {found['events_after_end']}, polls after an ending {late_polls}")
+    print(f"events after an end {found['events_after_end']}, polls after an end {late_polls}")
     print(f"requests: client counted {found['sent']}, server {len(requests)}")
-    print(f"first polls in 100 ms: peak {max(buckets.values())}, mean {per_bucket:.0f}, "
+    print(f"first polls in 100 ms: peak {max(buckets.values())}, average {per_bucket:.0f}, "
           f"ratio {max(buckets.values()) / per_bucket:.2f}")  # fmt: skip
-    print(f"seconds from end to event: mean {mean(waits):.2f}, max {max(waits):.2f}")
+    print(f"seconds from end to event: average {mean(waits):.2f}, max {max(waits):.2f}")
     print(f"memory added {found['memory'] / 1e6:.1f} MB")
-    print(f"client CPU {cpu:.1f} s, {1e6 * cpu / len(requests):.0f} us a poll")
+    print(f"client CPU {cpu:.1f} s, {1e6 * cpu / len(requests):.0f} us per poll")
 
 
 def main() -> None:
-    """Run both sides."""
+    """Run server and client."""
     if "--serve" in sys.argv:
         with suppress(KeyboardInterrupt):
             asyncio.run(serve(int(sys.argv[-1])))
