@@ -168,7 +168,7 @@ async def search(server: RawServer, use: str, ids: list[str]) -> None:
         except EzVideoError as error:
             assert_clean(error, key=KEY)
         assert observer.count > 0
-        assert client._gate._observers.failures == 0
+        assert client._engine.telemetry.failures == 0
         assert_keyless(client, key=KEY)
 
 
@@ -329,11 +329,16 @@ async def test_torn_echo_is_masked(filling: int, leak_handler: LeakHandler) -> N
 @pytest.mark.fault("X4")
 async def test_objects_that_hold_the_key_do_not_show_it() -> None:
     """``repr``, ``vars`` and copies of client, watcher and key show nothing; pickling fails."""
-    async with RawServer(DONE) as server, client_of(server) as client:
+    async with (
+        RawServer(DONE) as server,
+        AsyncVideoClient(KEY, base_url=server.base_url) as client,
+    ):
+        engine = client._engine
+        credentials = engine.requester._credentials
         async with client.watch(["t"]) as watcher:
             await anext(watcher)
-            api_key = await client._credentials.api_key()
-            for holder in (client, watcher, client._credentials, client._transport, api_key):
+            api_key = await credentials.api_key()
+            for holder in (client, watcher, engine, credentials, engine._transport, api_key):
                 assert_keyless(holder, key=KEY)
                 assert_no_key(f"{holder!r} {holder!s} {getattr(holder, '__dict__', '')!r}", key=KEY)
                 with pytest.raises(TypeError):
