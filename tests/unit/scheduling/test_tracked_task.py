@@ -138,7 +138,8 @@ def test_final_state_is_a_final_event(status, kind):
 
     event = polled.observe(response)
 
-    assert event == kind(task_id="vid_1", task=decode(response, "vid_1", None), at=UNIX_NOW, tag="t")
+    final = kind(task_id="vid_1", task=decode(response, "vid_1", None), at=UNIX_NOW, tag="t")
+    assert event == final
     assert (polled.tracked.final_event, polled.tracked.is_open) == (None, True)
     polled.tracked.end(event)
     assert (polled.tracked.final_event, polled.tracked.is_open) == (event, False)
