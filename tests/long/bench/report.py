@@ -216,7 +216,7 @@ def _summary(results: Results) -> str:
         )
     if "memory" in results:
         found = results["memory"]["found"]
-        size = spread(found["samples"], f"RSS, {found['sizes'][-1]}", "seen").median
+        size = spread(found["samples"], f"{found['sizes'][-1]}", "seen").median
         memory = f"{size:.2f} KiB with a response of 330 bytes"
     tune = "../how-to/tune-polling.md#allow-more-requests-or-fewer"
     limit = (
