@@ -23,10 +23,8 @@ PLOT = PAGE.with_suffix(".png")
 Results = dict[str, Any]
 """The results that ``harness.kept`` has written, by the name of the benchmark."""
 
-_DEFAULT_INTERVAL, _DEFAULT_RATE = (
-    5.0,
-    100.0,
-)  # of PollPolicy, seconds; of RequestBudget, per second
+_DEFAULT_INTERVAL = 5.0  # of PollPolicy, seconds
+_DEFAULT_RATE = 100.0  # of RequestBudget, per second
 
 HEAD = """\
 # Performance
