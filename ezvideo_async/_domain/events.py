@@ -156,8 +156,7 @@ class _FinishedEvent(FinalEvent):
     if TYPE_CHECKING:
 
         @property
-        def task(self) -> VideoTask:
-            """The final state."""
+        def task(self) -> VideoTask: ...
 
 
 @frozen(kw_only=True, repr=False)

@@ -120,8 +120,8 @@ class VideoTask:
     error: ErrorInfo | None = None
     metadata: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
     request_id: str | None = field(default=None, eq=False)
-    _body: bytes = field(default=b"", eq=False, repr=False)
-    _base_url: str | None = field(default=None, eq=False, repr=False)
+    _body: bytes = field(alias="body", default=b"", eq=False, repr=False)
+    _base_url: str | None = field(alias="base_url", default=None, eq=False, repr=False)
 
     @property
     def is_terminal(self) -> bool:

@@ -77,10 +77,10 @@ def _classify(failure: BaseException) -> tuple[type[TransportError], TransportRe
         return TransportError, "resources"
     if isinstance(getattr(failure, "os_error", None), _CUT_HANDSHAKES):
         return TransportError, "connect"
-    return next(
-        ((kind, reason) for raised, kind, reason in _KINDS if isinstance(failure, raised)),
-        (TransportError, "protocol"),
-    )
+    for raised, kind, reason in _KINDS:
+        if isinstance(failure, raised):
+            return kind, reason
+    return TransportError, "protocol"
 
 
 def _detail(failure: BaseException, reason: str, api_key: ApiKey) -> str:
