@@ -99,7 +99,7 @@ MUTANTS = (
         "_scheduling/verdicts.py",
         "_NOT_FOUND_AFTER_SEEN = 3",
         "_NOT_FOUND_AFTER_SEEN = 1",
-        first="tests/contracts/test_polling.py",
+        first="tests/unit/scheduling/test_verdicts.py",
     ),
     Mutant(
         "an error ends the iteration silently",
@@ -207,8 +207,8 @@ MUTANTS = (
     Mutant(
         "time.time for schedules",
         "_engine/poller.py",
-        "now=now(), unix_now=time.time(), rand=rand()",
-        "now=time.time(), unix_now=time.time(), rand=rand()",
+        "                now=loop.time(),\n",
+        "                now=time.time(),\n",
         first="tests/contracts/test_model.py",
     ),
     # -- budget and outage ------------------------------------------------------------------------
