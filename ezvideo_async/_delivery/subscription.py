@@ -143,6 +143,7 @@ class Subscription:
         self._broadcaster.raise_fault()
 
     def deliver(self, tracked: TrackedTask, event: Event) -> None:
+        """Put an event into the mailbox, and wake the reader."""
         if self._progress or not isinstance(event, ProgressChanged):
             self._mailbox.put(tracked, event)
             if event.is_final:
@@ -151,6 +152,7 @@ class Subscription:
                 self.wake()
 
     def drop(self, tracked: TrackedTask) -> None:
+        """Forget an id and its unread event."""
         self._mailbox.drop(tracked)
         self._open.discard(tracked)
         self.wake()
