@@ -28,7 +28,7 @@ class Broadcaster:
     The readers and waiters of one watcher.
 
     Args:
-        scheduler: Knows the ids; learns whether any reader wants progress.
+        scheduler: Holds the ids.
         progress: Whether the watcher's own iteration wants it.
         ends: Returns True if the watch ends once all ids have ended.
         drops_unread: Whether an unread final event that somebody claimed is dropped at its
@@ -39,12 +39,7 @@ class Broadcaster:
     """
 
     def __init__(
-        self,
-        scheduler: Scheduler,
-        *,
-        progress: bool,
-        ends: Callable[[], bool],
-        drops_unread: bool,
+        self, scheduler: Scheduler, *, progress: bool, ends: Callable[[], bool], drops_unread: bool
     ) -> None:
         self._scheduler = scheduler
         self._ends = ends
@@ -67,7 +62,7 @@ class Broadcaster:
 
     @property
     def unread(self) -> int:
-        """How many events the watcher's own iteration has not read."""
+        """Number of events that the watcher's own iteration has not read."""
         return self._own.unread
 
     @property
@@ -98,17 +93,13 @@ class Broadcaster:
 
     def detach(self, subscription: Subscription) -> None:
         """Stop delivering."""
-        if subscription in self._to_all:
-            del self._to_all[subscription]
+        self._to_all.pop(subscription, None)
         for tracked in subscription.open_ids:
-            self._detach(subscription, tracked)
+            readers = self._by_id.get(tracked, {})
+            readers.pop(subscription, None)
+            if not readers:
+                self._by_id.pop(tracked, None)
         self._count_progress(subscription, -1)
-
-    def _detach(self, subscription: Subscription, tracked: TrackedTask) -> None:
-        readers = self._by_id.get(tracked, {})
-        readers.pop(subscription, None)
-        if not readers:
-            self._by_id.pop(tracked, None)
 
     def _count_progress(self, subscription: Subscription, change: int) -> None:
         if subscription.progress:
@@ -118,13 +109,7 @@ class Broadcaster:
     # -- waiting ----------------------------------------------------------------------------------
 
     async def final_event_of(self, tracked: TrackedTask, timeout: float | None) -> AnyFinalEvent:  # noqa: ASYNC109 -- its own error carries the task
-        """
-        Wait for the final event of one id.
-
-        Raises:
-            WaitTimeoutError: *timeout* seconds have passed.
-            BaseException: The error that ended the watch, or discarded this id.
-        """
+        """Wait for a final event; raise ``WaitTimeoutError``, or what ended watch or id."""
         tracked.claim()
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -174,7 +159,7 @@ class Broadcaster:
                 self.wake()
 
     def wake(self) -> None:
-        """Let every waiting reader check again whether the watch is over."""
+        """Let every waiting reader check whether the watch is over."""
         for subscription in self._to_all:
             subscription.wake()
         for readers in self._by_id.values():

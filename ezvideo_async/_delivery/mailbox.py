@@ -33,8 +33,7 @@ class Mailbox:
 
     def __init__(self, *, progress: bool) -> None:
         self._progress = progress
-        # An ordered dict pops its first item in constant time.  None stands for the state, as it
-        # is when it is read.
+        # An ordered dict pops its first item in constant time.  None: the state when it is read.
         self._unread: OrderedDict[TrackedTask, Event | None] = OrderedDict()
         self._last_read: dict[TrackedTask, int | None] = {}  # the progress of the last event
         self._seq = 0
@@ -62,11 +61,7 @@ class Mailbox:
             self._unread.pop(tracked, None)
 
     def put_state(self, tracked: TrackedTask) -> None:
-        """
-        Add the state of an id, as it will be when it is read.
-
-        A hundred thousand states at once cost no time or memory before they are read.
-        """
+        """Add the state that an id will have when it is read; costs no memory until then."""
         self._unread[tracked] = None
 
     def _since_last_read(
@@ -94,7 +89,6 @@ class Mailbox:
         return numbered(event, self._seq)
 
     def drop(self, tracked: TrackedTask) -> None:
-        """Forget an id and its unread event."""
         self._unread.pop(tracked, None)
         self._last_read.pop(tracked, None)
 

@@ -8,7 +8,7 @@ subscription holds nothing that needs closing, and a cancelled read loses no eve
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from ezvideo_async._delivery.mailbox import Mailbox
 from ezvideo_async._domain.events import ProgressChanged
@@ -16,32 +16,12 @@ from ezvideo_async._lifetime import LoopAffinity
 from ezvideo_async.errors import ClosedError, NotOpenError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
+    from ezvideo_async._delivery.broadcaster import Broadcaster
     from ezvideo_async._domain.events import Event
     from ezvideo_async._scheduling.tracked_task import TrackedTask
-
-
-class Publisher(Protocol):
-    """The side of a broadcaster that a subscription sees."""
-
-    @property
-    def is_over(self) -> bool:
-        """True when no event can come any more."""
-        ...
-
-    def attach(
-        self, subscription: Subscription, ids: Sequence[TrackedTask] | None
-    ) -> Iterable[TrackedTask]:
-        """Start delivering; return the known ones of *ids*, or of all ids."""
-        ...
-
-    def detach(self, subscription: Subscription) -> None:
-        """Stop delivering."""
-
-    def raise_fault(self) -> None:
-        """Raise the error that ended the watch, if one did."""
 
 
 class Subscription:
@@ -55,13 +35,13 @@ class Subscription:
 
     def __init__(
         self,
-        publisher: Publisher,
+        broadcaster: Broadcaster,
         ids: Sequence[TrackedTask] | None,
         *,
         progress: bool,
         replay: bool,
     ) -> None:
-        self._publisher = publisher
+        self._broadcaster = broadcaster
         self._ids = ids
         self._progress = progress
         self._replay = replay
@@ -86,7 +66,7 @@ class Subscription:
         traceback: TracebackType | None,
     ) -> None:
         self._is_left = True
-        self._publisher.detach(self)
+        self._broadcaster.detach(self)
         self.wake()
 
     def __aiter__(self) -> Self:
@@ -103,8 +83,9 @@ class Subscription:
             EzVideoError: The error that ended the whole watch.
         """
         if not self._is_entered:
-            message = "enter the subscription first: async with watcher.subscribe(...) as events"
-            raise NotOpenError(message)
+            raise NotOpenError(
+                "enter the subscription first: async with watcher.subscribe(...) as events"
+            )
         self._affinity.check()
         return await self.read()
 
@@ -126,31 +107,23 @@ class Subscription:
         return frozenset(self._open)
 
     def start(self) -> None:
-        """Attach to the publisher, and deliver the current states if they were asked for."""
+        """Attach to the broadcaster; put the current states into the mailbox for a replay."""
         self._is_entered = True
-        known = self._publisher.attach(self, self._ids)
+        known = self._broadcaster.attach(self, self._ids)
         if self._ids is not None:
             self._open = {tracked for tracked in known if tracked.is_open}
-        if self._replay:
-            for tracked in known:
-                self._deliver_state(tracked)
-
-    def _deliver_state(self, tracked: TrackedTask) -> None:
-        if tracked.final_event is not None:
-            self._mailbox.put(tracked, tracked.final_event)
-        elif tracked.status is not None:
-            self._mailbox.put_state(tracked)
+        if not self._replay:
+            return
+        for tracked in known:
+            if tracked.final_event is not None:
+                self._mailbox.put(tracked, tracked.final_event)
+            elif tracked.status is not None:
+                self._mailbox.put_state(tracked)
 
     async def read(self) -> Event:
-        """
-        Return the next event; unread ones come before any error.
-
-        Raises:
-            RuntimeError: Another task is reading at this moment.
-        """
+        """Return the next event; unread ones come before any error.  One task reads at a time."""
         if self._reading is not None:
-            message = "two tasks read the same events; give each its own subscribe()"
-            raise RuntimeError(message)
+            raise RuntimeError("two tasks read the same events; give each its own subscribe()")
         # A cancelled read has taken nothing: after taking, nothing is awaited.
         while (event := self._mailbox.take()) is None:
             self._raise_if_over()
@@ -162,12 +135,12 @@ class Subscription:
         return event
 
     def _raise_if_over(self) -> None:
-        has_ended = self._publisher.is_over if self._ids is None else not self._open
-        if has_ended:
+        is_over = self._broadcaster.is_over if self._ids is None else not self._open
+        if is_over:
             raise StopAsyncIteration
         if self._is_left:
             raise ClosedError("the subscription was left")
-        self._publisher.raise_fault()
+        self._broadcaster.raise_fault()
 
     def deliver(self, tracked: TrackedTask, event: Event) -> None:
         """Put an event into the mailbox, and wake the reader."""

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from attrs import evolve, field, fields, frozen
 
 from ezvideo_async._domain.task import TaskStatus, VideoTask
-
-if TYPE_CHECKING:
-    from ezvideo_async.errors import EzVideoError
+from ezvideo_async.errors import EzVideoError  # noqa: TC001 -- cattrs reads the annotations
 
 FinalKind = Literal["task_completed", "task_failed", "task_lost"]
 EventKind = Literal["status_changed", "progress_changed", "task_stalled"] | FinalKind
@@ -26,7 +24,6 @@ class EncodedTask(Protocol):
 
     def decode(self) -> VideoTask | None:
         """Return the task; None when no response ever showed one."""
-        ...
 
 
 def _decoded(state: VideoTask | EncodedTask | None) -> VideoTask | None:
@@ -78,19 +75,9 @@ class TaskEvent:
             (:meth:`VideoTask.to_dict` or None), ``tag`` when there is one, and the kind's own
             fields.  A tag is not converted.
         """
-        shape: dict[str, Any] = {
-            "event": self.kind,
-            "task_id": self.task_id,
-            "seq": self.seq,
-            "at": self.at,
-            "final": self.is_final,
-            "task": None if self.task is None else self.task.to_dict(),
-            **self._details(),
-        }
-        return shape if self.tag is None else shape | {"tag": self.tag}
+        from ezvideo_async._domain.serialization import plain_data  # noqa: PLC0415 -- loads cattrs
 
-    def _details(self) -> dict[str, Any]:
-        return {}
+        return plain_data(self)
 
 
 @frozen(kw_only=True, repr=False)
@@ -112,12 +99,6 @@ class StatusChanged(TaskEvent):
     def regressed(self) -> bool:
         """True when a task went from processing back to pending, as after being requeued."""
         return self.previous is TaskStatus.PROCESSING and self.current is TaskStatus.PENDING
-
-    def _details(self) -> dict[str, Any]:
-        return {
-            "previous": None if self.previous is None else str(self.previous),
-            "current": str(self.current),
-        }
 
 
 @frozen(kw_only=True, repr=False)
@@ -142,9 +123,6 @@ class ProgressChanged(TaskEvent):
             self.previous is not None and self.current is not None and self.current < self.previous
         )
 
-    def _details(self) -> dict[str, Any]:
-        return {"previous": self.previous, "current": self.current}
-
 
 @frozen(kw_only=True, repr=False)
 class TaskStalled(TaskEvent):
@@ -162,9 +140,6 @@ class TaskStalled(TaskEvent):
 
     since: float
 
-    def _details(self) -> dict[str, Any]:
-        return {"since": self.since}
-
 
 @frozen(kw_only=True, repr=False)
 class FinalEvent(TaskEvent):
@@ -181,9 +156,7 @@ class _FinishedEvent(FinalEvent):
     if TYPE_CHECKING:
 
         @property
-        def task(self) -> VideoTask:
-            """The final state."""
-            ...
+        def task(self) -> VideoTask: ...
 
 
 @frozen(kw_only=True, repr=False)
@@ -216,12 +189,6 @@ class TaskLost(FinalEvent):
 
     error: EzVideoError = field(eq=False)
     reason: LossReason
-
-    def _details(self) -> dict[str, Any]:
-        return {
-            "reason": self.reason,
-            "error": {"type": type(self.error).__name__, "message": str(self.error)},
-        }
 
 
 AnyFinalEvent = TaskCompleted | TaskFailed | TaskLost

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from attrs import Attribute
 
 _MAX_ATTEMPTS = 100
-
 _MAX_DOUBLINGS = 60
 """2 ** 60 seconds are more than every cap; larger exponents overflow a float."""
 
@@ -48,23 +47,22 @@ def _seconds_or_none(_instance: object, attribute: Attribute[float], value: floa
 
 def _boolean(_instance: object, attribute: Attribute[bool], value: object) -> None:
     if not isinstance(value, bool):
-        message = f"{attribute.name} must be True or False, got {describe_value(value)}"
-        raise ConfigError(message)
+        raise ConfigError(f"{attribute.name} must be True or False, got {describe_value(value)}")
 
 
 def _fraction(_instance: object, attribute: Attribute[float], value: float) -> None:
     if not is_number(value) or not 0 <= value < 1:
-        message = f"{attribute.name} must be 0 or more and below 1, got {describe_value(value)}"
-        raise ConfigError(message)
+        raise ConfigError(
+            f"{attribute.name} must be 0 or more and below 1, got {describe_value(value)}"
+        )
 
 
 def _attempts(_instance: object, attribute: Attribute[int], value: int) -> None:
     if not is_number(value) or not isinstance(value, int) or not 1 <= value <= _MAX_ATTEMPTS:
-        message = (
+        raise ConfigError(
             f"{attribute.name} must be a whole number from 1 to {_MAX_ATTEMPTS}, "
             f"got {describe_value(value)}"
         )
-        raise ConfigError(message)
 
 
 @frozen(kw_only=True)
@@ -100,11 +98,10 @@ class PollPolicy:
 
     def __attrs_post_init__(self) -> None:
         if self.interval < self.min_interval:
-            message = (
+            raise ConfigError(
                 f"interval ({self.interval:g} s) must not be below min_interval "
                 f"({self.min_interval:g} s); lower min_interval too if the server allows it"
             )
-            raise ConfigError(message)
 
     def delay(
         self,
@@ -126,12 +123,10 @@ class PollPolicy:
         Args:
             rand: A number in [0, 1).
             errors: Errors in a row for this task, 0 or more.
-            retry_after: The server's ``Retry-After`` with any status, seconds.
+            retry_after: The server's ``Retry-After`` in seconds; at most *retry_after_max* count.
             poll_after: The server's ``openai-poll-after-ms`` in seconds; at most 60 count.
             interval: Replaces the policy's *interval* where there are no errors, seconds.
 
-        Returns:
-            Seconds, finite, at least ``min_interval`` and at most the largest of the caps.
         """
         server_delay = 0.0 if retry_after is None else min(retry_after, self.retry_after_max)
         if errors:
@@ -174,7 +169,7 @@ class RetryPolicy:
         self, *, failures: int, rand: float, rate_limited: bool, retry_after: float | None
     ) -> float | None:
         """
-        Return the seconds to wait before the next attempt, or None to stop.
+        Return the seconds to wait before the next attempt; None if *attempts* are used up.
 
         After the n-th failure: ``rand * min(cap, base * 2 ** (n - 1))``, but not less than
         *retry_after*.  After a 429 without ``Retry-After``:
@@ -184,10 +179,7 @@ class RetryPolicy:
             failures: Attempts that failed so far, 1 or more.
             rand: A number in [0, 1).
             rate_limited: The last failure was a 429.
-            retry_after: The server's ``Retry-After``, seconds.
-
-        Returns:
-            None if *attempts* are used up or *retry_after* is more than *retry_after_max*.
+            retry_after: Seconds; None is returned above *retry_after_max*.
         """
         if failures >= self.attempts:
             return None

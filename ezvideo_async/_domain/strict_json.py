@@ -29,28 +29,17 @@ _BLANKS = " \t\n\r"
 
 
 def decode_json(body: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
-    """
-    Return the JSON value in *body*.
-
-    Args:
-        body: The text.
-        max_depth: Levels of nested arrays and objects at most.
-
-    Raises:
-        ValueError: *body* is not JSON by the rules above; nothing else.
-    """
+    """Return the JSON value in *body*; raise ValueError, nothing else, by the rules above."""
     text = body.removeprefix(_BYTE_ORDER_MARK).decode("utf-8").strip(_BLANKS)
-    value, end = None, len(text)
     try:
         value, end = _DECODER.raw_decode(text)  # faster than ``decode``
     except RecursionError:
-        is_too_deep = True
-    else:
-        # Most bodies have too few brackets to be nested too deeply.
-        is_too_deep = text.count("{") + text.count("[") > max_depth and _is_deeper(value, max_depth)
-    if is_too_deep or end != len(text):
-        message = "nested too deeply" if is_too_deep else "more than one value"
-        raise ValueError(message)
+        raise ValueError("nested too deeply") from None
+    if end != len(text):
+        raise ValueError("more than one value")
+    # Most bodies have too few brackets to be nested too deeply.
+    if text.count("{") + text.count("[") > max_depth and _is_deeper(value, max_depth):
+        raise ValueError("nested too deeply")
     return value
 
 
@@ -71,8 +60,7 @@ def _values(holder: Any) -> Iterable[Any]:
 def _object_of_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) != len(pairs):
-        message = "a key occurs twice in one object"
-        raise ValueError(message)
+        raise ValueError("a key occurs twice in one object")
     return unique
 
 
@@ -81,12 +69,8 @@ def _finite_or_none(text: str) -> float | None:
     return number if isfinite(number) else None
 
 
-def _no_constant(_text: str) -> None:
-    return None
-
-
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object_of_unique_keys,
     parse_float=_finite_or_none,
-    parse_constant=_no_constant,
+    parse_constant=lambda _text: None,
 )

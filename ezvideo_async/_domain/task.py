@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping  # noqa: TC003 -- cattrs reads the annotations
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import field, frozen
 
 from ezvideo_async._domain.redaction import redact_queries, redact_query
 from ezvideo_async._domain.strict_json import decode_json
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?\Z")
 _DIMENSIONS = re.compile(r"([0-9]{1,6})[x\u00d7*]([0-9]{1,6})\Z")
@@ -122,8 +120,8 @@ class VideoTask:
     error: ErrorInfo | None = None
     metadata: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
     request_id: str | None = field(default=None, eq=False)
-    _body: bytes = field(default=b"", eq=False, repr=False)
-    _base_url: str | None = field(default=None, eq=False, repr=False)
+    _body: bytes = field(alias="body", default=b"", eq=False, repr=False)
+    _base_url: str | None = field(alias="base_url", default=None, eq=False, repr=False)
 
     @property
     def is_terminal(self) -> bool:
@@ -172,24 +170,9 @@ class VideoTask:
             ``seconds``, ``size``, ``url``, ``error`` (``message``, ``code``) and ``metadata``
             only when known.  Times are Unix seconds, int.
         """
-        shape: dict[str, Any] = {
-            "id": self.id,
-            "object": "video",
-            "model": self.model,
-            "status": str(self.status),
-            "progress": self.progress,
-            "created_at": _unix_seconds(self.created_at),
-        }
-        optional = {
-            "completed_at": _unix_seconds(self.completed_at),
-            "expires_at": _unix_seconds(self.expires_at),
-            "seconds": self.seconds,
-            "size": self.size,
-            "url": self.url,
-            "error": self.error and {"message": self.error.message, "code": self.error.code},
-            "metadata": dict(self.metadata) or None,
-        }
-        return shape | {key: value for key, value in optional.items() if value is not None}
+        from ezvideo_async._domain.serialization import plain_data  # noqa: PLC0415 -- loads cattrs
+
+        return plain_data(self)
 
     @classmethod
     def from_dict(
@@ -210,7 +193,10 @@ class VideoTask:
         """
         from ezvideo_async._protocol.task_decoder import read_task  # noqa: PLC0415 -- a higher layer
 
-        body = _dump(data).encode()
+        try:
+            body = json.dumps(dict(data)).encode()
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
         return read_task(decode_json(body), body=body, task_id=task_id, base_url=base_url)
 
 
@@ -219,19 +205,6 @@ def source_of(task: VideoTask) -> tuple[bytes, str | None, str | None] | None:
     if not task._body:  # noqa: SLF001 -- the same module
         return None
     return task._body, task._base_url, task.request_id  # noqa: SLF001 -- the same module
-
-
-def _dump(data: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(dict(data))
-    except RecursionError:
-        pass
-    message = "nested too deeply"
-    raise ValueError(message)
-
-
-def _unix_seconds(at: datetime | None) -> int | None:
-    return None if at is None else int(at.timestamp())
 
 
 @lru_cache(maxsize=512)

@@ -24,8 +24,6 @@ class PollSucceeded:
     A request for a task's state returned a task.
 
     Attributes:
-        task_id: The task.
-        status: Its status.
         elapsed: Seconds from the start of the request to the decoded response, resends included.
     """
 
@@ -37,11 +35,9 @@ class PollSucceeded:
 @frozen(kw_only=True)
 class PollFailed:
     """
-    A request for a task's state returned no task.
+    A request for a task's state returned no task but an error.
 
     Attributes:
-        task_id: The task.
-        error: Why.
         elapsed: Seconds from the start of the request to the error, resends included.
     """
 
@@ -56,7 +52,6 @@ class RetryScheduled:
     The next request for a task is scheduled after a failure.
 
     Attributes:
-        task_id: The task.
         failures: The failure streak so far.
         delay: Seconds until the next request.
     """
@@ -96,13 +91,7 @@ class CircuitClosed:
 
 @frozen(kw_only=True)
 class TaskEnded:
-    """
-    A watched id had its final event.
-
-    Attributes:
-        task_id: The id.
-        kind: The ``kind`` of the event.
-    """
+    """A watched id had its final event, of this ``kind``."""
 
     task_id: str
     kind: Literal["task_completed", "task_failed", "task_lost"]

@@ -48,20 +48,13 @@ UNSET: Final = Unset.UNSET
 
 
 def validate_task_id(task_id: object) -> str:
-    """
-    Return a valid task id unchanged.
-
-    Raises:
-        InvalidTaskIdError: It is not a text, is empty or blank, ``.`` or ``..``, longer than 2,048
-            characters, or contains control characters or lone surrogates.
-    """
+    """Return a valid task id unchanged; raise InvalidTaskIdError for any other value."""
     if not isinstance(task_id, str):
-        message = f"expected a task id (a str) or a VideoTask, got {type(task_id).__name__}"
-        raise InvalidTaskIdError(message)
-    problem = _id_problem(task_id)
-    if problem:
-        message = f"{task_id[:80]!a} can't be a task id: it {problem}"
-        raise InvalidTaskIdError(message)
+        raise InvalidTaskIdError(
+            f"expected a task id (a str) or a VideoTask, got {type(task_id).__name__}"
+        )
+    if problem := _id_problem(task_id):
+        raise InvalidTaskIdError(f"{task_id[:80]!a} can't be a task id: it {problem}")
     return task_id
 
 
@@ -80,12 +73,7 @@ def _id_problem(task_id: str) -> str | None:
 
 
 def task_id_of(task: str | VideoTask) -> str:
-    """
-    Return the valid id that *task* is or has.
-
-    Raises:
-        InvalidTaskIdError: *task* is neither a valid id nor a ``VideoTask`` with one.
-    """
+    """Return the id that *task* is or has; raise InvalidTaskIdError if it is invalid."""
     return validate_task_id(task.id if isinstance(task, VideoTask) else task)
 
 
@@ -93,65 +81,46 @@ def validate_tasks(
     tasks: Iterable[str | VideoTask] | Mapping[str, Any], *, tag: Any = None
 ) -> dict[str, Any]:
     """
-    Return the valid ids of *tasks*, each with its tag, in their order.
-
-    Args:
-        tasks: Ids and ``VideoTask`` objects, or a mapping from id to tag.
-        tag: The tag of ids that are not in a mapping.
+    Return the ids of *tasks*, each with its own tag if *tasks* is a mapping, else with *tag*.
 
     Raises:
         InvalidTaskIdError: An id is invalid, or *tasks* is a single id or task.
     """
     if isinstance(tasks, str | bytes | VideoTask):
-        message = f"expected several tasks, got one {type(tasks).__name__}: put it in a list"
-        raise InvalidTaskIdError(message)
+        raise InvalidTaskIdError(
+            f"expected several tasks, got one {type(tasks).__name__}: put it in a list"
+        )
     if isinstance(tasks, Mapping):
         return {task_id_of(task): own_tag for task, own_tag in tasks.items()}
     return {task_id_of(task): tag for task in tasks}
 
 
 def validate_task(task: object) -> None:
-    """
-    Refuse what is not a state of a task.
-
-    Raises:
-        TypeError: It is not a ``VideoTask``, or its status is not a ``TaskStatus``.
-    """
+    """Raise TypeError unless *task* is a ``VideoTask`` whose status is a ``TaskStatus``."""
     if not isinstance(task, VideoTask):
-        name = type(task).__name__
-        message = f"expected a VideoTask, got {name}; VideoTask.from_dict() makes one"
-        raise TypeError(message)
+        raise TypeError(
+            f"expected a VideoTask, got {type(task).__name__}; VideoTask.from_dict() makes one"
+        )
     status: object = task.status
     if not isinstance(status, TaskStatus):
-        message = f"the status of a VideoTask must be a TaskStatus, got {type(status).__name__}"
-        raise TypeError(message)
+        raise TypeError(
+            f"the status of a VideoTask must be a TaskStatus, got {type(status).__name__}"
+        )
 
 
 # -- configuration ----------------------------------------------------------------------------
 
 
 def validate_instance(name: str, value: T | None, kind: type[T]) -> T | None:
-    """
-    Return the value of an argument that must be None or an instance of a class.
-
-    Raises:
-        ConfigError: *value* is neither.
-    """
+    """Return *value* if it is None or an instance of *kind*, else raise ConfigError."""
     if value is None or isinstance(value, kind):
         return value
     got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-    message = f"{name} must be a {kind.__name__}, got {got}"
-    raise ConfigError(message)
+    raise ConfigError(f"{name} must be a {kind.__name__}, got {got}")
 
 
 def validate_base_url(base_url: object) -> str:
-    """
-    Return a valid base url without its trailing slashes.
-
-    Raises:
-        ConfigError: It is not an ``http(s)`` url with a host, or contains a user, a query or a
-            fragment.
-    """
+    """Return a valid base url without its trailing slashes; raise ConfigError for another."""
     if not isinstance(base_url, str) or not base_url.strip():
         raise _bad_base_url("is empty")
     url = base_url.strip()
@@ -175,16 +144,10 @@ def validate_base_url(base_url: object) -> str:
 
 
 def _check_host(host: str) -> None:
-    """
-    Refuse a host to which aiohttp or the name resolution could not send a request.
-
-    Raises:
-        ValueError: It is a number but not a canonical address, or has a label of 0 or more than 63
-            characters.
-    """
+    """Raise ValueError for a host that aiohttp or the name resolution cannot use."""
     if host.replace(".", "").isdigit():
-        IPv4Address(host)
-    (host.rstrip(".") or host).encode("idna")
+        IPv4Address(host)  # a number that is no canonical address
+    (host.rstrip(".") or host).encode("idna")  # labels of 0 or more than 63 characters
 
 
 def _bad_base_url(problem: str) -> ConfigError:
@@ -200,22 +163,16 @@ def sends_in_clear(base_url: str) -> bool:
 
 
 def validate_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """
-    Return a copy of valid headers.
-
-    Raises:
-        ConfigError: A name or value cannot be sent, or the client sets this header itself.
-    """
+    """Return a copy of *headers*; raise ConfigError if one is invalid or the client sets it."""
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.match(name):
-            message = f"headers: {name!a} is not a header name"
-            raise ConfigError(message)
+            raise ConfigError(f"headers: {name!a} is not a header name")
         if name.lower() in _OWN_HEADERS:
-            message = f"headers: {name} is set by the client itself; pass the API key as api_key"
-            raise ConfigError(message)
+            raise ConfigError(
+                f"headers: {name} is set by the client itself; pass the API key as api_key"
+            )
         if not isinstance(value, str) or not _HEADER_VALUE.match(value):
-            message = f"headers: the value of {name} must be printable ASCII text"
-            raise ConfigError(message)
+            raise ConfigError(f"headers: the value of {name} must be printable ASCII text")
     return dict(headers)
 
 
@@ -234,34 +191,21 @@ def describe_value(value: object) -> str:
 
 
 def validate_seconds(name: str, value: float, *, low: float, high: float = _MAX_SECONDS) -> float:
-    """
-    Return a number of seconds as float.
-
-    Raises:
-        ConfigError: *value* is not a number, or not between *low* and *high*.
-    """
+    """Return *value* as float if it is a number from *low* to *high*, else raise ConfigError."""
     if not is_number(value):
-        message = f"{name} must be a number of seconds, got {describe_value(value)}"
-        raise ConfigError(message)
+        raise ConfigError(f"{name} must be a number of seconds, got {describe_value(value)}")
     if not low <= value <= high:  # NaN included
-        message = (
+        raise ConfigError(
             f"{name} must be between {low:g} and {high:g} seconds, got {describe_value(value)}"
         )
-        raise ConfigError(message)
     return float(value)
 
 
 def validate_timeout(name: str, value: float | None) -> float | None:
-    """
-    Return a timeout in seconds, or None for no limit.
-
-    Raises:
-        ConfigError: *value* is neither None nor a number of seconds above 0.
-    """
+    """Return a timeout of more than 0 seconds, or None for no limit; else raise ConfigError."""
     if value is None:
         return None
     seconds = validate_seconds(name, value, low=0.0)
     if seconds == 0.0:
-        message = f"{name} must be more than 0 seconds; None means no limit"
-        raise ConfigError(message)
+        raise ConfigError(f"{name} must be more than 0 seconds; None means no limit")
     return seconds

@@ -1,7 +1,6 @@
 """
 Admission queue of one client: which request is sent next within the rate limit.
 
-The rate limiter says when a request may start; the queue admits the waiting ones one by one.
 Single calls, polls of ``wait()`` and dispatchers of watchers are admitted in rotation, so that
 none starves another.  Clients that share a budget have a queue each, served in rotation, too.
 """
@@ -30,19 +29,9 @@ if TYPE_CHECKING:
 
 
 class AdmissionQueue:
-    """
-    Requests of one client that wait to be sent.
+    """Requests of one client that wait to be sent; *rand* is the only source of chance."""
 
-    Args:
-        limiter: Decides when a request may start; may be shared with other clients.
-        telemetry: Gets the events of cool-downs and of the circuit breaker.
-        rand: Returns numbers in [0, 1); the only source of chance.
-
-    Attributes:
-        loop: The event loop of the client; set by :meth:`open`.
-    """
-
-    loop: asyncio.AbstractEventLoop
+    loop: asyncio.AbstractEventLoop  # set by open()
 
     def __init__(
         self, limiter: RateLimiter, telemetry: TelemetryEmitter, rand: Callable[[], float]
@@ -74,8 +63,9 @@ class AdmissionQueue:
         """
         loop = asyncio.get_running_loop()
         if any(queue.loop is not loop for queue in self._limiter.queues):
-            message = "this RequestBudget is in use in another event loop; make one for each loop"
-            raise ClosedError(message)
+            raise ClosedError(
+                "this RequestBudget is in use in another event loop; make one for each loop"
+            )
         self.loop = loop
         self._limiter.add_queue(self)
 
@@ -111,11 +101,12 @@ class AdmissionQueue:
             async with asyncio.timeout_at(None if deadline == inf else deadline):
                 await self._admit_call(task_id, deadline, cool_down_max)
                 return
-        message = (
+        raise RequestTimeoutError(
             f"request not sent within {round(self.loop.time() - began, 1):g} s: "
-            "the request budget is exhausted; increase rate or max_in_flight"
+            "the request budget is exhausted; increase rate or max_in_flight",
+            task_id=task_id,
+            reason="budget",
         )
-        raise RequestTimeoutError(message, task_id=task_id, reason="budget")
 
     async def _admit_call(self, task_id: str, deadline: float, cool_down_max: float) -> None:
         is_admitted = False
@@ -123,9 +114,12 @@ class AdmissionQueue:
             now = self.loop.time()
             cool_down = self._limiter.cool_down_left(now)
             if cool_down > min(cool_down_max, deadline - now):
-                message = f"rate limited (429): no requests for another {cool_down:.0f} s"
                 raise RateLimitError(
-                    message, task_id=task_id, retryable=True, retry_after=cool_down, status=429
+                    f"rate limited (429): no requests for another {cool_down:.0f} s",
+                    task_id=task_id,
+                    retryable=True,
+                    retry_after=cool_down,
+                    status=429,
                 )
             is_admitted = await self._admit(_Waiter(self.loop), poll=False)
 
@@ -133,10 +127,8 @@ class AdmissionQueue:
         """
         Wait until a poll of ``wait()`` may be sent, and count it as started.
 
-        After a cool-down or an outage the polls are spread over some seconds.
-
-        Raises:
-            ClosedError: The client was closed.
+        After a cool-down or an outage the polls are spread over some seconds.  Raises
+        ``ClosedError`` when the client is closed.
         """
         while True:
             now = self.loop.time()
@@ -169,12 +161,7 @@ class AdmissionQueue:
         return waiter.started is not None
 
     async def sleep(self, seconds: float) -> None:
-        """
-        Sleep while the client is open.
-
-        Raises:
-            ClosedError: The client was closed, before or meanwhile.
-        """
+        """Sleep; raise ClosedError when the client is closed, before or meanwhile."""
         self._check_open()
         waiter = _Waiter(self.loop)
         timer = self.loop.call_later(seconds, waiter.wake)
@@ -188,8 +175,7 @@ class AdmissionQueue:
 
     def _check_open(self) -> None:
         if self._is_closed:
-            message = "the client was closed"
-            raise ClosedError(message)
+            raise ClosedError("the client was closed")
 
     # -- dispatchers ------------------------------------------------------------------------------
 
@@ -205,16 +191,14 @@ class AdmissionQueue:
         """
         Call *send_one* for each poll that may start, until it has no more.  Idempotent.
 
-        Args:
-            send_one: Called with the loop clock, and one poll counted as started.  Returns how
-                many polls were ready, including the one it sent; 0 when it has sent none.
+        It is called with the loop clock, and one poll counted as started.  It returns how many
+        polls were ready, including the one it sent; 0 when it has sent none.
         """
         if send_one not in self._dispatchers:
             self._dispatchers.append(send_one)
             self._limiter.serve()
 
     def cancel_polls(self, send_one: Callable[[float], int]) -> None:
-        """Undo ``request_polls``.  Idempotent."""
         if send_one in self._dispatchers:
             self._dispatchers.remove(send_one)
             self._cancel_idle_timer()
@@ -269,7 +253,6 @@ class AdmissionQueue:
 
     @property
     def has_waiters(self) -> bool:
-        """True while a request waits in this queue."""
         return bool(self._calls or self._polls or self._dispatchers)
 
     def serve(self, now: float | None = None) -> bool:
@@ -330,23 +313,15 @@ class AdmissionQueue:
 
 
 class _Waiter:
-    """
-    One request that waits for admission, or one caller that sleeps.
-
-    Attributes:
-        started: When the request was admitted, loop clock; None if it was not.
-        delay: Seconds after which a poll that was not admitted waits again.
-        future: Done when the waiter is to continue.
-    """
+    """One request that waits for admission, or one caller that sleeps."""
 
     __slots__ = ("delay", "future", "started")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.started: float | None = None
-        self.delay = 0.0
+        self.started: float | None = None  # loop clock; None if the request was not admitted
+        self.delay = 0.0  # seconds after which a poll that was not admitted waits again
         self.future: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> None:
-        """Let the waiting coroutine continue."""
         if not self.future.done():
             self.future.set_result(None)

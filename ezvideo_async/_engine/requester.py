@@ -64,7 +64,7 @@ class Requester:
         base_url: Valid, without a trailing slash.
         credentials: Provide the API key.
         transport: Sends.
-        admission: Is told how each request ended.
+        admission: Gets the outcome of each request.
         telemetry: Emits an event for each request.
     """
 

@@ -20,16 +20,11 @@ _log = logging.getLogger("ezvideo_async")
 
 
 class TelemetryEmitter:
-    """
-    Calls all observers of one client; false when there are none.
-
-    Attributes:
-        failures: How many calls of an observer have raised.
-    """
+    """Calls all observers of one client; false when there are none."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
-        self.failures = 0
+        self.failures = 0  # calls of an observer that raised
 
     def __bool__(self) -> bool:
         return bool(self._observers)
@@ -53,7 +48,6 @@ class LimitLog:
         self._warned_at = -inf
 
     def log(self, event: TelemetryEvent, now: float) -> None:
-        """Log one change of the rate limiter."""
         match event:
             case RateLimited(seconds=seconds, rate=rate):
                 level = logging.DEBUG
@@ -61,8 +55,7 @@ class LimitLog:
                     level, self._warned_at = logging.WARNING, now
                 message = "rate limited: no requests for %.1f s, then %.1f per second"
                 _log.log(level, message, seconds, rate)
-            case CircuitOpened(failures=failures):
-                message = "circuit open after %d failures; sending one probe at a time"
-                _log.warning(message, failures)
+            case CircuitOpened(failures=count):
+                _log.warning("circuit open after %d failures; sending one probe at a time", count)
             case CircuitClosed(outage=outage):
                 _log.info("circuit closed: the server responds again after %.1f s", outage)

@@ -14,17 +14,13 @@ class Timer:
     """
     Calls a function at a due time, once for each time it is set.
 
-    Args:
-        callback: Called with the loop clock, at least the due time: some loops call timers early.
-
-    Attributes:
-        at: The due time on the loop clock; inf while the timer is not set.
+    *callback* gets the loop clock, at least the due time: some loops call timers early.
     """
 
     def __init__(self, callback: Callable[[float], None]) -> None:
         self._callback = callback
         self._handle: asyncio.TimerHandle | None = None
-        self.at = inf
+        self.at = inf  # the due time, loop clock; inf while not set
 
     def set(self, at: float, loop: asyncio.AbstractEventLoop) -> None:
         """Replace the due time; inf cancels the timer."""

@@ -82,24 +82,25 @@ def rate_limiter_of(budget: RequestBudget) -> RateLimiter:
 
 def _validate_rate(rate: float) -> float:
     if not is_number(rate) or not 0 < rate <= _MAX_RATE:
-        message = (
+        raise ConfigError(
             f"rate must be above 0 and at most {_MAX_RATE:,.0f} requests per second, "
             f"got {describe_value(rate)}"
         )
-        raise ConfigError(message)
     return float(rate)
 
 
 def _validate_burst(burst: float) -> float:
     if not is_number(burst) or not 1 <= burst <= _MAX_RATE:
-        message = f"burst must be from 1 to {_MAX_RATE:,.0f} requests, got {describe_value(burst)}"
-        raise ConfigError(message)
+        raise ConfigError(
+            f"burst must be from 1 to {_MAX_RATE:,.0f} requests, got {describe_value(burst)}"
+        )
     return float(burst)
 
 
 def _validate_max_in_flight(count: int) -> int:
     if not is_number(count) or not isinstance(count, int) or not 1 <= count <= _MAX_IN_FLIGHT:
-        allowed = f"a whole number from 1 to {_MAX_IN_FLIGHT:,}"
-        message = f"max_in_flight must be {allowed}, got {describe_value(count)}"
-        raise ConfigError(message)
+        raise ConfigError(
+            f"max_in_flight must be a whole number from 1 to {_MAX_IN_FLIGHT:,}, "
+            f"got {describe_value(count)}"
+        )
     return count

@@ -1,8 +1,7 @@
 """
 Circuit breaker that paces polls during an outage; it ends no poll and no watch.
 
-Closed: polls pass.  Open: one poll at a time is sent as a probe, at growing intervals.  ``now``
-is the loop clock, in seconds.
+Closed: polls pass.  Open: one poll at a time is sent as a probe, at growing intervals.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from ezvideo_async._domain.telemetry import TelemetryEvent
 
 _NOT_IMPLEMENTED = 501  # concerns one route, not the server's health
-_LOCAL_REASONS = frozenset({"local_stall", "key", "resources"})
-"""A blocked event loop, the caller's key provider, the limit of open files."""
+_LOCAL_REASONS = frozenset({"local_stall", "key", "resources"})  # not the server's failures
 
 _WINDOW = 30  # seconds of outcomes that are counted
 _MIN_OUTCOMES = 20  # outcomes in the window for a share of failures to count
@@ -69,7 +67,6 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """True during an outage, while only probes are sent."""
         return self._opened_at is not None
 
     def next_poll_at(self) -> float:
@@ -92,13 +89,10 @@ class CircuitBreaker:
         self, error: EzVideoError | None, *, poll: bool, started: float, now: float, rand: float
     ) -> TelemetryEvent | None:
         """
-        Record how a request ended.
+        Record how a request ended; return whether that opened or closed the circuit.
 
         While the circuit is open, requests sent before it opened are ignored.  A single call
         that succeeds closes it, as a probe does; one that fails does not delay the next probe.
-
-        Returns:
-            ``CircuitOpened`` or ``CircuitClosed`` when that has happened, else None.
         """
         is_healthy = health_of(error)
         if is_healthy is None:

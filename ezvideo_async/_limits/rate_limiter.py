@@ -23,9 +23,7 @@ from ezvideo_async.errors import EzVideoError, RateLimitError
 if TYPE_CHECKING:
     from ezvideo_async._domain.telemetry import TelemetryEvent
 
-_BURST_SECONDS = 0.05
-"""The default burst is what the rate allows in this time."""
-
+_BURST_SECONDS = 0.05  # the default burst is what the rate allows in this time
 _CUT = 0.7  # CUBIC's beta, as botocore's adaptive mode uses it
 _CUT_INTERVAL = 1.0  # seconds between two cuts: requests in flight meet the same 429
 _REGROWTH = 60.0  # seconds
@@ -35,7 +33,6 @@ _COOL_DOWN_DOUBLINGS = 10  # keeps the power of two finite
 _RETRY_AFTER_MAX = 600.0  # seconds
 
 _MIN_RELEASE = 10.0  # seconds over which delayed polls are spread at least
-
 _METER_SECONDS = 5.0  # time constant of the measured rate
 
 
@@ -43,21 +40,14 @@ class SharingQueue(Protocol):
     """Admission queue of one of the clients that share a rate limiter."""
 
     @property
-    def loop(self) -> object:
-        """The event loop of the client."""
+    def loop(self) -> object: ...
 
     @property
-    def has_waiters(self) -> bool:
-        """True while a request waits in this queue."""
+    def has_waiters(self) -> bool: ...
 
-    def serve(self, now: float | None) -> bool:
-        """Admit the requests that may start now; return True if any was admitted."""
-
-    def handle(self, event: TelemetryEvent) -> None:
-        """Follow a change that concerns all requests."""
-
-    def recheck_calls(self) -> None:
-        """Compare the waiting calls' limits with a new cool-down."""
+    def serve(self, now: float | None) -> bool: ...
+    def handle(self, event: TelemetryEvent) -> None: ...
+    def recheck_calls(self) -> None: ...
 
 
 class RateLimiter:
@@ -65,7 +55,7 @@ class RateLimiter:
     Decides when the next request to one server may start.
 
     Args:
-        rate: Requests per second; :meth:`set_rate` changes it.
+        rate: Requests per second.
         burst: Requests that may start at once after an idle time; None for what the rate allows
             in 50 ms, at least 1.
         max_in_flight: Requests waiting for their response at the same time.
@@ -73,7 +63,6 @@ class RateLimiter:
     Attributes:
         in_flight: Requests that wait for their response now.
         pauses: How many cool-downs and outages have begun.
-        retry_quota: The quota for retries of single calls.
         queues: The admission queues that share this limiter, served least recently first.
     """
 
@@ -97,7 +86,6 @@ class RateLimiter:
 
     @property
     def is_circuit_open(self) -> bool:
-        """True during an outage, while only probes are sent."""
         return self._breaker.is_open
 
     def set_rate(self, rate: float) -> None:
@@ -146,11 +134,9 @@ class RateLimiter:
         return False
 
     def add_queue(self, queue: SharingQueue) -> None:
-        """Serve *queue* from now on."""
         self.queues = (*self.queues, queue)
 
     def remove_queue(self, queue: SharingQueue) -> None:
-        """Stop serving *queue*.  Idempotent."""
         self.queues = tuple(other for other in self.queues if other is not queue)
 
     def serve(self, now: float | None = None) -> None:
@@ -169,12 +155,8 @@ class RateLimiter:
         """
         Return when the next request may start.
 
-        Args:
-            now: The loop clock.
-            poll: False for a single call, which does not wait for the circuit breaker.
-
-        Returns:
-            An instant; *now* means at once, ``inf`` not before a request in flight has finished.
+        *now* means at once, ``inf`` not before a request in flight has finished.  Single calls
+        (not *poll*) do not wait for the circuit breaker.
         """
         if self.in_flight >= self.max_in_flight:
             return inf
@@ -209,19 +191,7 @@ class RateLimiter:
         rand: float,
         poll: bool = True,
     ) -> tuple[TelemetryEvent, ...]:
-        """
-        Record how one request ended.
-
-        Args:
-            error: The error that it ended with; None for a valid response.
-            started: When it was sent, loop clock.
-            now: The loop clock.
-            rand: A number in [0, 1); the only source of chance.
-            poll: As it was started.
-
-        Returns:
-            What changed for all requests: a cool-down, the circuit breaker; mostly nothing.
-        """
+        """Record how one request ended; return what that changed for all requests, if anything."""
         self.in_flight -= 1
         cool_down = None
         if isinstance(error, RateLimitError):

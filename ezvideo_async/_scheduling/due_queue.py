@@ -12,27 +12,17 @@ from bisect import bisect_left
 from heapq import heappop, heappush
 from math import inf
 from operator import attrgetter
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ezvideo_async._scheduling.tracked_task import TrackedTask
 
 # A heap costs 104 bytes an item in place of 16, and twice the time at 10,000 items.
 
-_BUCKETS_PER_SECOND = 100.0
-"""With 2,000 items a second, 10,000 ids at 5 s, a bucket holds 20."""
-
-_FAR = 1e12
-"""Seconds; later instants, and ``inf``, share one last bucket."""
-
+_BUCKETS_PER_SECOND = 100.0  # with 10,000 ids every 5 s, a bucket holds 20
+_FAR = 1e12  # seconds; later instants, and inf, share one last bucket
 _LAST_BUCKET = int(_FAR * _BUCKETS_PER_SECOND)
-
-_MOVED_MAX = 1000
-"""The most items that an insertion into the open bucket moves."""
-
-
-class _Due(Protocol):
-    due: float
-
-
-T = TypeVar("T", bound=_Due)
+_MOVED_MAX = 1000  # the most items that an insertion into the open bucket moves
 
 _due_of = attrgetter("due")
 
@@ -41,24 +31,18 @@ def _bucket_of(due: float) -> int:
     return int(due * _BUCKETS_PER_SECOND) if due < _FAR else _LAST_BUCKET
 
 
-class DueQueue(Generic[T]):
-    """
-    Items by the instant at which they are due; each is in the queue at most once.
-
-    An item has an attribute ``due``, in seconds, which the queue sets; items are compared by
-    identity.
-    """
+class DueQueue:
+    """Ids by ``due``, which the queue sets; each is in it at most once."""
 
     __slots__ = ("_buckets", "_numbers", "_open", "_open_number")
 
     def __init__(self) -> None:
-        self._buckets: dict[int, list[T]] = {}
+        self._buckets: dict[int, list[TrackedTask]] = {}
         self._numbers: list[int] = []  # of the buckets, as a heap
-        self._open: list[T] = []  # all items due before the first of the buckets; the last first
+        self._open: list[TrackedTask] = []  # all items due before the first bucket; the last first
         self._open_number = 0  # the latest bucket that has items in the open one
 
-    def push(self, item: T, due: float) -> None:
-        """Insert an item that is not in the queue."""
+    def push(self, item: TrackedTask, due: float) -> None:
         item.due = due
         number = _bucket_of(due)
         if self._open and number <= self._open_number:
@@ -71,7 +55,7 @@ class DueQueue(Generic[T]):
         else:
             bucket.append(item)
 
-    def remove(self, item: T) -> None:
+    def remove(self, item: TrackedTask) -> None:
         """Remove an item that is in the queue; O(size of its bucket)."""
         number = _bucket_of(item.due)
         is_open = self._open and number <= self._open_number
@@ -83,9 +67,9 @@ class DueQueue(Generic[T]):
             self._open_next()
         return self._open[-1].due if self._open else inf
 
-    def pop_due(self, now: float) -> list[T]:
+    def pop_due(self, now: float) -> list[TrackedTask]:
         """Remove and return all items due by *now*, in order."""
-        popped: list[T] = []
+        popped: list[TrackedTask] = []
         while True:
             bucket = self._open
             while bucket and bucket[-1].due <= now:
@@ -99,7 +83,7 @@ class DueQueue(Generic[T]):
         self._open = sorted(self._buckets.pop(self._open_number), key=_due_of)
         self._open.reverse()
 
-    def _insert(self, item: T) -> None:
+    def _insert(self, item: TrackedTask) -> None:
         """Insert an item into the open bucket, or close it first if that would move many."""
         place = bisect_left(self._open, -item.due, key=lambda other: -other.due)
         if len(self._open) - place <= _MOVED_MAX:

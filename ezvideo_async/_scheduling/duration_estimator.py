@@ -21,47 +21,23 @@ from attrs import define, field
 if TYPE_CHECKING:
     from ezvideo_async._domain.task import VideoTask
 
-_ONE_IN = 50
-"""The quiet time ends at the age that all but one in 50 tasks reach: the 2 % quantile."""
+_ONE_IN = 50  # the quiet time ends at the age that all but one in 50 tasks reach
+_WINDOW = 200  # durations kept per model: the fourth smallest is that age then
+_LEAST = 50  # durations from which on there is such an age
+_MEAN_MAX = 10.0  # with a mean of more such ages, the quiet time costs more requests than it saves
 
-_WINDOW = 200
-"""Durations kept per model: the quantile is the fourth smallest then."""
+_LAST, _HITS = 20, 18  # progress is trusted while 18 of the last 20 predictions were right
+_NEAR = 0.1  # a right prediction is off by at most this share of the age
+_PREDICTIVE = 20  # percent from which on a progress predicts the end
+_MOVES = 1.5  # percent by which a linear progress would have moved: then it must have moved
+_MOVES_SEEN = 3  # moves without which a right prediction proves nothing
 
-_LEAST = 50
-"""Durations from which on there is a quantile."""
-
-_MEAN_MAX = 10.0
-"""With a mean of this many quantiles, the quiet time costs more requests than it saves."""
-
-_LAST, _HITS = 20, 18
-"""Progress is trusted while 18 of the last 20 predictions were right."""
-
-_NEAR = 0.1
-"""A prediction is right when it is off by at most this share of the age."""
-
-_PREDICTIVE = 20
-"""Percent from which on a progress predicts the end."""
-
-_MOVES = 1.5
-"""Percent by which a linear progress would have moved: then it must have moved."""
-
-_MOVES_SEEN = 3
-"""Moves without which a right prediction proves nothing."""
-
-_YOUNG = 15.0
-"""Seconds: a task first seen at this age or younger was watched from its start."""
-
-_SKEW = 5.0
-"""Seconds by which the server's clock may be ahead of ours; beyond that, ages are unknown."""
-
-_KEPT_FOR = 21_600.0
-"""Seconds, six hours: by then the load of a server has changed."""
-
+_YOUNG = 15.0  # seconds: a task first seen at this age was watched from its start
+_SKEW = 5.0  # seconds by which the server's clock may be ahead; beyond that, ages are unknown
+_KEPT_FOR = 21_600.0  # seconds, six hours: by then the load of a server has changed
 _MODELS_MAX = 32
-_MODEL_NAME_MAX = 200
-"""Characters; a longer name is no model's."""
-
-_DONE = 100
+_MODEL_NAME_MAX = 200  # characters; a longer name is no model's
+_DONE = 100  # percent
 
 
 class Prediction(NamedTuple):
@@ -88,7 +64,6 @@ class RunObservation:
     What polls have shown of a running task.
 
     Attributes:
-        model: The model that makes the video.
         created: When the task was created, loop clock.
         is_young: Whether it was first seen soon after that.
         last_age: Its age when it was last seen running, seconds.
@@ -108,7 +83,7 @@ class RunObservation:
     stuck: int = field(init=False, default=0)
 
     def record(self, age: float, progress: int | None) -> None:
-        """Record that the task runs, at this age and with this progress."""
+        """Record that the task runs at this age, in seconds."""
         before = self.progress
         if (
             before
@@ -149,7 +124,6 @@ class _ModelRecords:
     is_progress_trusted: bool = False
 
     def record(self, observation: RunObservation, now: float) -> None:
-        """Record a finished task."""
         if observation.is_young:
             self.durations.append((now, observation.last_age))
         was_right = observation.was_right(now - observation.created)
@@ -158,7 +132,6 @@ class _ModelRecords:
         self._update()
 
     def drop_older(self, before: float) -> None:
-        """Drop records older than an instant."""
         is_less = False
         for ends in (self.durations, self.checks):
             while ends and ends[0][0] < before:
@@ -194,26 +167,19 @@ class DurationEstimator:
         self, observation: RunObservation | None, task: VideoTask, *, now: float, unix_now: float
     ) -> RunObservation | None:
         """
-        Record a task's state.
-
-        Args:
-            observation: What polls have shown of it before; None for nothing.
-            task: The state.
-            now: The loop clock.
-            unix_now: The wall clock.
+        Record a state of a task of which polls have shown *observation* before.
 
         Returns:
-            The observation, updated; None when its age is unknown or it has finished.
+            The observation, updated; None when the age is unknown or the task has finished.
         """
-        if not task.is_terminal:
-            if observation is None:
-                observation = _first_observation(task, now, unix_now)
+        if task.is_terminal:
             if observation is not None:
-                observation.record(now - observation.created, task.progress)
-            return observation
+                self._record_end(observation, now)
+            return None
+        observation = observation or _first_observation(task, now, unix_now)
         if observation is not None:
-            self._record_end(observation, now)
-        return None
+            observation.record(now - observation.created, task.progress)
+        return observation
 
     def _record_end(self, observation: RunObservation, now: float) -> None:
         records = self._models.pop(observation.model, None) or _ModelRecords()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ezvideo_async._domain.events import TaskLost
 from ezvideo_async._scheduling.verdicts import is_local_stall
 from ezvideo_async.errors import RateLimitError, TaskNotFoundError
 
@@ -19,12 +18,9 @@ if TYPE_CHECKING:
     from ezvideo_async._scheduling.tracked_task import TrackedTask
     from ezvideo_async.errors import EzVideoError
 
-_SPREAD_AFTER_429 = 2.0
-"""Intervals over which ids come back after a 429, so that not all are polled at once."""
-
-_LONGEST = 3.0
-"""Intervals: no predicted delay is longer, so that no end is detected later than this."""
-
+_SPREAD_AFTER_429 = 2.0  # intervals over which ids come back, so that there is no burst
+_LONGEST = 3.0  # intervals: no predicted delay is longer, and no end is detected later
+_CLOSEST = 0.6  # intervals near a predicted end: 3 s of 5 s, the API document's minimum
 _AFTER_QUIET_TIME = 0.96
 """
 Intervals between polls after the quiet time.
@@ -33,17 +29,9 @@ One task in 50 finishes in the quiet time and is detected later, by (3 - 1) / 2 
 average; the others are detected earlier by (1 - 0.96) / 2: together, no later.
 """
 
-_CLOSEST = 0.6
-"""Intervals between polls near a predicted end: 3 s of 5 s, the API document's minimum."""
-
 
 class Pacer:
-    """
-    The delays of one scheduler.
-
-    Attributes:
-        policy: The user's numbers.
-    """
+    """The delays of one scheduler, all in seconds."""
 
     def __init__(self, policy: PollPolicy) -> None:
         self.policy = policy
@@ -55,14 +43,13 @@ class Pacer:
     def after_response(
         self, tracked: TrackedTask, hint: PollHint, *, now: float, unix_now: float, rand: float
     ) -> float:
-        """Return the delay after a valid response, in seconds."""
         _ = tracked, now, unix_now  # for pacers that predict
         return self.policy.delay(
             rand=rand, retry_after=hint.retry_after, poll_after=hint.poll_after
         )
 
     def after_failure(self, tracked: TrackedTask, error: EzVideoError, *, rand: float) -> float:
-        """Count a failure and return the delay after it, in seconds."""
+        """Count a failure and return the delay after it."""
         retry_after = getattr(error, "retry_after", None)
         if isinstance(error, TaskNotFoundError) or is_local_stall(error):
             return self.policy.delay(rand=rand, retry_after=retry_after)
@@ -95,7 +82,6 @@ class AdaptivePacer(Pacer):
     def after_response(
         self, tracked: TrackedTask, hint: PollHint, *, now: float, unix_now: float, rand: float
     ) -> float:
-        """Return the delay after a valid response, in seconds, by what is predicted."""
         self.observe(tracked, now=now, unix_now=unix_now)
         predicted = self._estimator.predict(self._observations.get(tracked), now=now)
         return self.policy.delay(
@@ -106,7 +92,6 @@ class AdaptivePacer(Pacer):
         )
 
     def observe(self, tracked: TrackedTask, *, now: float, unix_now: float) -> None:
-        """Record the stored state of a running task."""
         observation = self._observations.get(tracked)
         if observation is not None:
             observation.record(now - observation.created, tracked.progress)
@@ -118,14 +103,11 @@ class AdaptivePacer(Pacer):
             self._observations[tracked] = observation
 
     def end(self, tracked: TrackedTask, *, now: float, unix_now: float) -> None:
-        """Record how long a finished task has run."""
-        observation = self._observations.pop(tracked, None)
-        final = tracked.final_event
-        if final is not None and final.task is not None and not isinstance(final, TaskLost):
-            self._estimator.observe(observation, final.task, now=now, unix_now=unix_now)
+        observation, task = self._observations.pop(tracked, None), tracked.task
+        if task is not None:
+            self._estimator.observe(observation, task, now=now, unix_now=unix_now)
 
     def forget(self, tracked: TrackedTask) -> None:
-        """Forget an id that was discarded."""
         self._observations.pop(tracked, None)
 
 

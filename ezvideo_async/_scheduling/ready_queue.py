@@ -24,8 +24,6 @@ class ReadyQueue:
         deadline: No id in the queue has an earlier deadline, loop clock; ``inf`` when empty.
     """
 
-    # With more ids than the rate serves nearly all are here: 8 bytes each in a deque.
-
     __slots__ = ("_first_due", "_queue", "_removed", "deadline")
 
     def __init__(self) -> None:
@@ -38,7 +36,6 @@ class ReadyQueue:
         return len(self._queue) - len(self._removed)
 
     def append(self, tracked: TrackedTask) -> None:
-        """Add an id that has come due."""
         if tracked.deadline < self.deadline:  # noqa: PLR1730 -- ``min`` costs more
             self.deadline = tracked.deadline
         self._queue.append(tracked)
@@ -58,7 +55,6 @@ class ReadyQueue:
         return tracked
 
     def remove(self, tracked: TrackedTask) -> None:
-        """Remove an id that is in the queue."""
         self._removed.add(tracked)
         self._drop_gaps()
 
@@ -67,9 +63,7 @@ class ReadyQueue:
         if now < self.deadline:
             return []
         present = self._present()
-        self._queue = deque(tracked for tracked in present if tracked.deadline > now)
-        self._removed.clear()
-        self.deadline = min((tracked.deadline for tracked in self._queue), default=inf)
+        self._replace([tracked for tracked in present if tracked.deadline > now])
         return [tracked for tracked in present if tracked.deadline <= now]
 
     def pop_to_spread(self, *, again: bool) -> list[TrackedTask]:
@@ -81,27 +75,27 @@ class ReadyQueue:
         """
         first_due = self._first_due
         popped: list[TrackedTask] = []
-        kept: deque[TrackedTask] = deque()
+        kept: list[TrackedTask] = []
         for tracked in self._present():
             (popped if again or tracked not in first_due else kept).append(tracked)
         for tracked in popped:
             first_due.setdefault(tracked, tracked.due)
-        self._queue = kept
-        self._removed.clear()
-        self.deadline = min((tracked.deadline for tracked in kept), default=inf)
+        self._replace(kept)
         return sorted(popped, key=first_due.__getitem__)
 
     def forget(self, tracked: TrackedTask) -> None:
-        """Forget when an id that has ended came due."""
+        """Forget the first due time of an id that has ended."""
         self._first_due.pop(tracked, None)
 
     def _drop_gaps(self) -> None:
         """Drop the gaps once they are more than half of the queue."""
         if 2 * len(self._removed) > len(self._queue):
-            self._queue = deque(self._present())
-            self._removed.clear()
-        if not self._queue:
-            self.deadline = inf
+            self._replace(self._present())
 
     def _present(self) -> list[TrackedTask]:
         return [tracked for tracked in self._queue if tracked not in self._removed]
+
+    def _replace(self, queue: list[TrackedTask]) -> None:
+        self._queue = deque(queue)
+        self._removed.clear()
+        self.deadline = min((tracked.deadline for tracked in queue), default=inf)

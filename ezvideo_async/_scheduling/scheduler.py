@@ -1,8 +1,7 @@
 """
 Scheduler that decides who is polled when, what changed, and when an id is lost.
 
-Time arrives as numbers: ``now`` is the loop clock in seconds, ``unix_now`` the wall clock,
-``rand`` a number in [0, 1).
+``now`` is the loop clock in seconds, ``unix_now`` the wall clock, ``rand`` a number in [0, 1).
 
 1. An id is waiting (in the due queue), ready (due, waiting for a slot), in flight, or ended.  It
    is never in flight twice, and two of its polls never start within ``min_interval``, also when
@@ -41,12 +40,8 @@ if TYPE_CHECKING:
 # A lookup of an enum's member costs more than one of a module's name.
 _WAITING, _READY, _EXPIRED, _IN_FLIGHT, _ENDED = Phase
 
-
-_STALL = 1.0
-"""Seconds by which a tick may be late."""
-
-_STALL_SPREAD = 10.0
-"""What came due in a stall is spread over this many times its length."""
+_STALL = 1.0  # seconds by which a tick may be late
+_STALL_SPREAD = 10.0  # what came due in a stall is spread over this many times its length
 
 
 class Tick(NamedTuple):
@@ -73,8 +68,7 @@ class Scheduler:
     The schedule of any number of ids.
 
     Args:
-        policy: The delays between polls.
-        estimator: What finished tasks taught; needed by an adaptive policy only.
+        estimator: Predicts the end of tasks; None for a policy that is not adaptive.
         not_found_grace: Seconds after ``add`` in which "not found" means "not yet".
         retain_ended: Seconds for which an ended id stays known.
         progress: Whether a change of progress alone is an event.
@@ -95,7 +89,7 @@ class Scheduler:
         self._retain_ended = retain_ended
         self._progress = progress
         self._tracked: dict[str, TrackedTask] = {}
-        self._due: DueQueue[TrackedTask] = DueQueue()
+        self._due = DueQueue()
         self._ready = ReadyQueue()
         self._poll_again: set[TrackedTask] = set()  # poll_now() came while a poll was in flight
         self._open = 0
@@ -109,12 +103,10 @@ class Scheduler:
         return iter(self._tracked.values())
 
     def get(self, task_id: str) -> TrackedTask | None:
-        """Return the record of an id; None when it is not known (any more)."""
         return self._tracked.get(task_id)
 
     @property
     def open_ids(self) -> tuple[str, ...]:
-        """The ids that have not ended, in the order they were added."""
         return tuple(tracked.task_id for tracked in self if tracked.is_open)
 
     def snapshot(self) -> Mapping[str, VideoTask | None]:
@@ -122,7 +114,6 @@ class Scheduler:
         return Snapshot({tracked.task_id: tracked.stored_state for tracked in self})
 
     def want_progress(self, wanted: bool) -> None:  # noqa: FBT001 -- a plain setter
-        """Set whether a change of progress alone is an event from now on."""
         self._progress = wanted
 
     # -- which ids are watched --------------------------------------------------------------------
@@ -140,13 +131,8 @@ class Scheduler:
         """
         Watch ids; a known one is left alone, unless it has ended and is to be restarted.
 
-        Args:
-            tags: Valid ids, each with the tag that comes back with its events.
-            now: The loop clock.
-            rand: A number in [0, 1), which shifts the first polls.
-            over: Seconds over which the first polls are spread evenly.
-            timeout: Seconds until an id is lost; None for never.
-            restart_ended: Whether an ended id that is still known is watched again.
+        The keys of *tags* are valid ids.  The first polls are spread evenly over *over* seconds,
+        shifted by *rand*.  An id is lost after *timeout* seconds; None means no limit.
 
         Returns:
             The new records.
@@ -238,16 +224,11 @@ class Scheduler:
         """
         Decide what is to be done now; the caller does it.
 
-        Args:
-            now: The loop clock.
-            unix_now: The wall clock.
-            rand: Gives a number in [0, 1); called only when ready ids are spread.
-            permit: Returns True if one more poll may start, and counts it; called once per id
-                that is polled, and once more when it returns False.
-            release: Returns the seconds over which so many ready ids come back after a pause,
-                0 to poll them now; called only when ids are ready.
-            stall: Seconds by which this tick is late: from 1 on, the process slept or the event
-                loop was blocked, and what came due meanwhile is spread.
+        *permit* returns True if one more poll may start, and counts it; it is called once per id
+        to poll, and once more when it returns False.  *release* returns the seconds over which
+        this number of ready ids comes back after a pause, 0 to poll them now; it is called only
+        when ids are ready, and *rand* only when they are spread.  What came due in a *stall*, the
+        seconds by which this tick is late, is spread if they are 1 or more.
         """
         expired, evicted = self._advance(now, unix_now)
         ready = len(self._ready)
@@ -279,8 +260,9 @@ class Scheduler:
         expired = self._ready.pop_expired(now)
         for tracked in due:
             if tracked.phase is _ENDED:
-                self._evict(tracked)
                 evicted.append(tracked)
+                if self._tracked.get(tracked.task_id) is tracked:
+                    del self._tracked[tracked.task_id]
             elif tracked.deadline <= now:
                 expired.append(tracked)
             else:
@@ -290,10 +272,6 @@ class Scheduler:
             tracked.phase = _EXPIRED
         lost = [(tracked, self._lose(tracked, "deadline", now, unix_now)) for tracked in expired]
         return lost, evicted
-
-    def _evict(self, tracked: TrackedTask) -> None:
-        if self._tracked.get(tracked.task_id) is tracked:
-            del self._tracked[tracked.task_id]
 
     def _spread(self, now: float, over: float, rand: float, *, again: bool) -> int:
         """Reschedule ready ids evenly over *over* seconds; return how many stay ready."""
@@ -323,16 +301,7 @@ class Scheduler:
         rand: float,
     ) -> Event | EzVideoError | None:
         """
-        Record the response to a poll and schedule the next one.
-
-        Args:
-            tracked: The id that was polled; it is in flight.
-            response: The response.
-            decode: Decodes a response that differs from the stored one.
-            alias: The server's own name of the task, for *decode*.
-            now: The loop clock.
-            unix_now: The wall clock.
-            rand: A number in [0, 1).
+        Record the response to the poll of an id in flight, and schedule the next one.
 
         Returns:
             What changed; None when nothing did; an error when the response shows no state of
@@ -354,19 +323,13 @@ class Scheduler:
             return found
         hint = poll_hint(response, unix_now=unix_now)
         due = now + self._pacer.after_response(tracked, hint, now=now, unix_now=unix_now, rand=rand)
-        if self._poll_again and self._is_polled_again(tracked) and hint.retry_after is None:
+        if self._poll_again and self._take_poll_again(tracked) and hint.retry_after is None:
             due = self._pacer.earliest(tracked, now)
         self._wait(tracked, due)
         return found
 
     def fail(
-        self,
-        tracked: TrackedTask,
-        error: EzVideoError,
-        *,
-        now: float,
-        unix_now: float,
-        rand: float,
+        self, tracked: TrackedTask, error: EzVideoError, *, now: float, unix_now: float, rand: float
     ) -> AnyFinalEvent | None:
         """
         Record a failed poll and schedule the next one.
@@ -385,7 +348,7 @@ class Scheduler:
             return self._lose(tracked, reason, now, unix_now)
         delay = self._pacer.after_failure(tracked, error, rand=rand)
         retry_after = getattr(error, "retry_after", None)
-        if self._is_polled_again(tracked) and retry_after is None:
+        if self._take_poll_again(tracked) and retry_after is None:
             delay = 0.0
         obeyed = min(retry_after or 0.0, self.policy.retry_after_max)
         if now + obeyed >= tracked.deadline:
@@ -393,7 +356,7 @@ class Scheduler:
         self._wait(tracked, self._pacer.earliest(tracked, now + delay))
         return None
 
-    def _is_polled_again(self, tracked: TrackedTask) -> bool:
+    def _take_poll_again(self, tracked: TrackedTask) -> bool:
         """Return True, once, if ``poll_now`` came while the poll was in flight."""
         is_wanted = tracked in self._poll_again
         self._poll_again.discard(tracked)

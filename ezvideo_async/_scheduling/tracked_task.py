@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ezvideo_async._protocol.messages import Response
     from ezvideo_async._protocol.stored_response import StoredState
 
+    # Takes the response, the task's id, and the server's own name of the task.
     Decode = Callable[[Response, str, str | None], VideoTask | EzVideoError]
-    """Takes the response, the task's id, and the server's own name of the task."""
 
 
 class Phase(Enum):
@@ -56,12 +56,10 @@ class TrackedTask(StoredResponse):
     The record of one watched id, from ``add`` until it is evicted.
 
     Attributes:
-        tag: Returned with every event.
         added: When it was added, loop clock.
         deadline: When it is lost, loop clock.
-        phase: Its place in the cycle.
         due: When it is polled next, while it waits; when it is evicted, once it has ended.
-        started: When the last request was sent.
+        started: When the last request was sent, loop clock.
         seen_at: When the last response came, Unix seconds.
         changed: When status or progress last changed, loop clock; ``inf`` once ``TaskStalled``
             was delivered since.
@@ -82,12 +80,10 @@ class TrackedTask(StoredResponse):
 
     @property
     def is_open(self) -> bool:
-        """True until the final event."""
         return self.phase is not _ENDED
 
     @property
     def final_event(self) -> AnyFinalEvent | None:
-        """The final event; None while there is none."""
         return self.content if isinstance(self.content, FinalEvent) else None
 
     @property
@@ -97,11 +93,9 @@ class TrackedTask(StoredResponse):
 
     @property
     def last_error(self) -> EzVideoError | None:
-        """The last failure since the last valid response."""
         return None if self.streak is None else self.streak.last_error
 
     def start_poll(self, now: float) -> None:
-        """Record that a request is sent now."""
         self.phase, self.started = _IN_FLIGHT, now
 
     def claim(self) -> None:
@@ -124,14 +118,8 @@ class TrackedTask(StoredResponse):
         """
         Compare a response with the stored one, decode and store what changed.
 
-        Args:
-            response: The response to a poll of this id.
-            decode: Decodes a response that differs.
-            alias: The server's own name of the task, for *decode*.
-            now: The loop clock.
-            unix_now: The wall clock.
-            progress: Whether a change of progress alone is an event.
-            stalled_after: Seconds without any change until ``TaskStalled``; None for never.
+        With *progress*, a change of progress alone is an event.  ``TaskStalled`` comes after
+        *stalled_after* seconds without any change; None means never.
 
         Returns:
             The event; None when nothing changed; an error when the response shows no state of
@@ -223,15 +211,13 @@ class TrackedTask(StoredResponse):
     # -- how it ends ------------------------------------------------------------------------------
 
     def failure_streak(self) -> FailureStreak:
-        """Return the streak of failures, a new one if the last poll succeeded."""
         if self.streak is None:
             self.streak = FailureStreak()
         return self.streak
 
     def end(self, event: AnyFinalEvent) -> None:
         """Store the final event in place of the last response."""
-        self.phase = _ENDED
-        self.content = event
+        self.phase, self.content = _ENDED, event
 
     def lost(self, reason: LossReason, *, now: float, unix_now: float) -> TaskLost:
         """Make the final event of an id that is no longer polled."""
@@ -248,7 +234,6 @@ class TrackedTask(StoredResponse):
         )
 
     def timeout_error(self, *, waited: float) -> WaitTimeoutError:
-        """Make the error of a task that did not finish within *waited* seconds."""
         cause = "" if self.last_error is None else f" (last error: {self.last_error})"
         return WaitTimeoutError(
             f"task {self.task_id!a} did not finish within {waited:.0f} s{cause}; it may still "

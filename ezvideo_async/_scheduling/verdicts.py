@@ -25,15 +25,9 @@ from ezvideo_async.errors import (
 if TYPE_CHECKING:
     from ezvideo_async._domain.events import LossReason
 
-_NOT_FOUND_AFTER_SEEN = 3
-"""Responses "not found" in a row that end an id that was seen: stale replicas answer so too."""
-
-_FIREWALL_PAGES = 5
-_FIREWALL_SECONDS = 60.0
-"""A firewall's page may be temporary; 5 in a row over a minute are permanent."""
-
-_GONE = 410
-_NOT_IMPLEMENTED = 501
+_NOT_FOUND_AFTER_SEEN = 3  # in a row: a stale replica may respond so, too
+_FIREWALL_PAGES, _FIREWALL_SECONDS = 5, 60.0  # 5 pages in a row over a minute are permanent
+_GONE, _NOT_IMPLEMENTED = 410, 501
 
 
 @define(eq=False, weakref_slot=False)
@@ -44,7 +38,6 @@ class FailureStreak:
     Attributes:
         errors: Failures in a row that count for the backoff.
         not_found: Responses "not found" in a row, after the task was seen.
-        last_error: The last failure.
     """
 
     errors: int = 0
@@ -89,13 +82,12 @@ class FirewallPages:
         self._since = 0.0
 
     def reset(self) -> None:
-        """Start again after a valid response."""
         self._count = 0
 
     def is_permanent(self, error: EzVideoError, now: float) -> bool:
         """Record an error; return True if the firewall refuses for too long to be temporary."""
         if not isinstance(error, PermissionDeniedError) or not error.retryable:
-            self._count = 0
+            self.reset()
             return False
         if self._count == 0:
             self._since = now

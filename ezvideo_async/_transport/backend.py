@@ -1,8 +1,7 @@
 """
 HTTP backend interface, and the checks that its two implementations share.
 
-The implementations are a connection pool of our own, and an aiohttp session.  Both raise the
-exceptions of aiohttp; the transport maps them to ours.
+Both raise the exceptions of aiohttp; the transport maps them to ours.
 """
 
 from __future__ import annotations
@@ -33,51 +32,28 @@ RawResponse = tuple[int, "Mapping[str, str]", bytes]
 
 
 class Connection(Protocol):
-    """
-    The connection that one request is sent on.
+    """The connection that one request is sent on."""
 
-    Attributes:
-        was_used: True if it has served a request before; the server may have closed it since.
-    """
+    was_used: bool  # by an earlier request; the server may have closed it since
 
-    was_used: bool
-
-    def close(self) -> None:
-        """Close the connection, so that no later request reads what is left in it."""
+    def close(self) -> None: ...
 
 
 class HttpBackend(Protocol):
-    """
-    Sends requests to one origin.
+    """Sends requests to one origin, on connections of its own or of a borrowed session."""
 
-    Attributes:
-        sends: Number of requests written.
-    """
+    sends: int  # requests written
 
-    sends: int
-
-    def take_idle(self) -> Any:
-        """Return a connection that was used before; None if there is none."""
-
-    async def connect(self) -> Any:
-        """Return a new connection."""
-
-    async def send(self, request: Request, api_key: ApiKey, connection: Any) -> RawResponse:
-        """Send a request on such a connection and read the response."""
-        ...
+    def take_idle(self) -> Any: ...
+    async def connect(self) -> Any: ...
+    async def send(self, request: Request, api_key: ApiKey, connection: Any) -> RawResponse: ...
+    async def aclose(self) -> None: ...
 
     @property
-    def is_closed_by_owner(self) -> bool:
-        """True if the owner of a borrowed session has closed it."""
-        ...
+    def is_closed_by_owner(self) -> bool: ...
 
     @property
-    def open_transports(self) -> Sequence[asyncio.Transport]:
-        """The transports to abort when they cannot be closed."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close the backend's own connections; requests in flight fail."""
+    def open_transports(self) -> Sequence[asyncio.Transport]: ...
 
 
 class ProxyLoginError(aiohttp.ClientError):
@@ -87,26 +63,15 @@ class ProxyLoginError(aiohttp.ClientError):
 
 
 def check_head(status: int, headers: Any) -> None:
-    """
-    Refuse a response that comes from a proxy or has an ambiguous length.
-
-    Raises:
-        ProxyLoginError: The status is 407, which only a proxy sends.
-        HttpProcessingError: There are two lengths; aiohttp's Python parser accepts the first.
-    """
-    if status == PROXY_LOGIN:
+    """Refuse a response that comes from a proxy or has an ambiguous length."""
+    if status == PROXY_LOGIN:  # only a proxy sends it
         raise ProxyLoginError("407 Proxy Authentication Required")
-    if len(headers.getall(hdrs.CONTENT_LENGTH, ())) > 1:
+    if len(headers.getall(hdrs.CONTENT_LENGTH, ())) > 1:  # aiohttp's Python parser takes the first
         raise HttpProcessingError(message="two lengths")
 
 
 async def read_body(stream: Any, request: Request, *, status: int) -> bytes:
-    """
-    Read a whole body.
-
-    Raises:
-        BadResponseError: It is larger than 1 MiB; the rest is not read.
-    """
+    """Read a whole body; raise BadResponseError, and read no further, if it exceeds 1 MiB."""
     if stream.is_eof() and stream.total_bytes <= MAX_BODY_BYTES:
         return bytes(stream.read_nowait(-1))
     parts: list[bytes] = []
@@ -114,9 +79,11 @@ async def read_body(stream: Any, request: Request, *, status: int) -> bytes:
     async for part in stream.iter_any():
         remaining -= len(part)
         if remaining < 0:
-            message = f"the response body is larger than {MAX_BODY_BYTES} bytes"
             raise BadResponseError(
-                message, task_id=request.task_id, reason="too_large", status=status
+                f"the response body is larger than {MAX_BODY_BYTES} bytes",
+                task_id=request.task_id,
+                reason="too_large",
+                status=status,
             )
         parts.append(part)
     return b"".join(parts)

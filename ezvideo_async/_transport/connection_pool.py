@@ -1,14 +1,13 @@
 """
 Connection pool for one origin, on aiohttp's connector and parser, without its session.
 
-aiohttp opens the connections (names, addresses, TLS) and parses the responses.  Its session,
-request and response objects, which take two thirds of a request's CPU time, are not used.  Some
-of what is used of aiohttp is not documented: ``IS_SUPPORTED`` is False where this aiohttp lacks
-it, and the transport then uses a session.  Rules:
+aiohttp opens the connections (names, addresses, TLS) and parses the responses; its session,
+request and response objects would take two thirds of a request's CPU time.  Some of what is used
+of aiohttp is not documented: where ``IS_SUPPORTED`` is False, the transport uses a session.
 
 1. A connection serves one request at a time.  An error or a cancellation closes it.
-2. An idle connection is kept for 15 s.  If data arrives while it is idle, it is closed, as the
-   data would be taken for the next response.
+2. An idle connection is kept for 15 s.  If data arrives while it is idle, it is closed: the data
+   would be read as the next response.
 3. No object here holds the API key.
 """
 
@@ -42,23 +41,20 @@ if TYPE_CHECKING:
     from ezvideo_async._protocol.messages import Request
     from ezvideo_async._transport.credentials import ApiKey
 
+# Bytes per read.  asyncio's 256 KiB exceed what malloc keeps for reuse: page faults.
 _RECEIVE_BYTES: Final = 1 << 16
-"""
-Bytes per read.  asyncio's 256 KiB exceed what malloc keeps for reuse: each read may then cost two
-page faults.
-"""
 
 
 def _is_supported() -> bool:
     used = ("read", "should_close", "is_connected", "abort")
-    options = {"read_until_eof", "auto_decompress"}
     try:
         signature(aiohttp.ClientRequest).bind("GET", URL(), loop=None)
+        options = signature(ResponseHandler.set_response_params).parameters
+        arguments = signature(aiohttp.BaseConnector.connect).parameters
         return (
             all(hasattr(ResponseHandler, name) for name in used)
-            and options <= signature(ResponseHandler.set_response_params).parameters.keys()
-            and {"req", "traces", "timeout"}
-            <= signature(aiohttp.BaseConnector.connect).parameters.keys()
+            and {"read_until_eof", "auto_decompress"} <= options.keys()
+            and {"req", "traces", "timeout"} <= arguments.keys()
         )
     except (AttributeError, TypeError, ValueError):
         return False
@@ -68,13 +64,7 @@ IS_SUPPORTED: Final = _is_supported()
 
 
 class PooledConnection:
-    """
-    One connection of the pool.
-
-    Attributes:
-        was_used: True if it has served a request before; the server may have closed it since.
-        kept_until: When it has been idle for too long, loop clock.
-    """
+    """One connection of the pool; while idle, it is kept until *kept_until* (loop clock)."""
 
     __slots__ = ("__weakref__", "_connection", "_open", "kept_until", "protocol", "was_used")
 
@@ -87,7 +77,6 @@ class PooledConnection:
         self.kept_until = 0.0
 
     def close(self) -> None:
-        """Close the connection, so that no later request reads what is left in it."""
         self._open.discard(self)
         with suppress(RuntimeError):  # its event loop is closed
             self.protocol.abort()  # asyncio waits up to 30 s for the peer to end TLS
@@ -95,7 +84,7 @@ class PooledConnection:
 
     @property
     def is_reusable(self) -> bool:
-        """True if it is open and no unsolicited data has arrived."""
+        # The second is True after unsolicited data, too.
         return self.protocol.is_connected() and not self.protocol.should_close
 
 
@@ -106,14 +95,17 @@ class PoolBackend:
     Args:
         base_url: Any url of the origin.
         headers: Sent with every request, besides ``Host`` and ``Authorization``.
-
-    Attributes:
-        sends: Number of requests written.
     """
+
+    is_closed_by_owner = False
 
     def __init__(self, *, base_url: str, headers: CIMultiDict[str]) -> None:
         self._url = URL(base_url)
-        self._head = _head(self._url, headers)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        # Everything between the path and the API key, in the order of aiohttp.
+        self._head = (
+            f" HTTP/1.1\r\nHost: {self._url.host_port_subcomponent}\r\n{lines}Authorization: "
+        )
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
         self._connector: aiohttp.TCPConnector | None = None
         # Weak, as is the timer's reference to the pool: the connections of a client that was not
@@ -136,14 +128,13 @@ class PoolBackend:
             message, stream = await connection.protocol.read()
             while _is_interim(message.code):
                 message, stream = await connection.protocol.read()
-            status, headers = message.code, message.headers
-            check_head(status, headers)
-            body = await read_body(stream, request, status=status)
+            check_head(message.code, message.headers)
+            body = await read_body(stream, request, status=message.code)
         except BaseException:
             connection.close()
             raise
         self._release(connection)
-        return status, headers, body
+        return message.code, message.headers, body
 
     def _write(self, request: Request, api_key: ApiKey, connection: PooledConnection) -> None:
         # No local variable holds the API key.
@@ -156,37 +147,28 @@ class PoolBackend:
 
     def take_idle(self) -> PooledConnection | None:
         """Return the connection that was used last; None if there is none."""
-        if not self._idle:
-            return None
-        now = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_reusable and now < connection.kept_until:
+            if connection.is_reusable and asyncio.get_running_loop().time() < connection.kept_until:
                 return connection
             connection.close()
         return None
 
     async def connect(self) -> PooledConnection:
-        """Return a new connection."""
-        async with asyncio.timeout(CONNECT_TIMEOUT):  # includes the DNS lookup
-            return await self._connect()
-
-    async def _connect(self) -> PooledConnection:
+        """Open a connection."""
         if self._connector is None:
             self._connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE)
         # Names the host to the connector; it is never sent.
-        loop = asyncio.get_running_loop()
-        destination = aiohttp.ClientRequest("GET", self._url, loop=loop)
-        connection = PooledConnection(
-            await self._connector.connect(destination, [], self._timeout), self._open
-        )
+        destination = aiohttp.ClientRequest("GET", self._url, loop=asyncio.get_running_loop())
+        async with asyncio.timeout(CONNECT_TIMEOUT):  # includes the DNS lookup
+            opened = await self._connector.connect(destination, [], self._timeout)
+        connection = PooledConnection(opened, self._open)
         # Not public; where it is missing, as with TLS, the reads are small already.
         if hasattr(connection.protocol.transport, "max_size"):
             connection.protocol.transport.max_size = _RECEIVE_BYTES
         return connection
 
     def _release(self, connection: PooledConnection) -> None:
-        """Keep a connection for the next request if it is reusable, else close it."""
         if self._is_closed or not connection.is_reusable:
             connection.close()
             return
@@ -213,13 +195,8 @@ class PoolBackend:
             self._set_timer(self._idle[0].kept_until)
 
     @property
-    def is_closed_by_owner(self) -> bool:
-        """False: these connections are the pool's own."""
-        return False
-
-    @property
     def open_transports(self) -> list[asyncio.Transport]:
-        """The transports of the open connections."""
+        """The transports to abort when closing takes too long."""
         return [each.protocol.transport for each in self._open if each.protocol.transport]
 
     async def aclose(self) -> None:
@@ -239,12 +216,6 @@ class PoolBackend:
 def _close_expired(pool: Callable[[], PoolBackend | None], due: float) -> None:
     if (alive := pool()) is not None:
         alive.close_expired(due)
-
-
-def _head(url: URL, headers: CIMultiDict[str]) -> str:
-    """Build everything between the path and the API key, in the order of aiohttp."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f" HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{lines}Authorization: "
 
 
 def _is_interim(status: int) -> bool:

@@ -1,8 +1,4 @@
-"""
-API key: validation, masking where a server echoes it, and renewal after a 401.
-
-No network I/O here; the caller's async callable may do its own.
-"""
+"""API key: validation, masking where a server echoes it, and renewal after a 401."""
 
 from __future__ import annotations
 
@@ -24,11 +20,10 @@ Concurrent requests share one call; its exceptions reach them unchanged.
 """
 
 _MASK = "***"
-_SHORTEST_MASKED = 8
-"""Characters.  A local server's "x" or "test" is not secret; masking it would garble responses."""
+_SHORTEST_MASKED = 8  # characters; to mask a local server's "x" or "test" would garble responses
 
+# One character of a key as JSON or percent-encoding may escape it.
 _ESCAPED = re.compile(r'\\(?:u00([2-7][0-9A-Fa-f])|(["\\/]))|%([2-7][0-9A-Fa-f])')
-"""One character of a key as JSON or percent-encoding may escape it."""
 
 
 class ApiKey:
@@ -55,19 +50,14 @@ class ApiKey:
         return hash(self._key)
 
     def __reduce__(self) -> NoReturn:
-        message = "an API key is not pickled or copied"
-        raise TypeError(message)
+        raise TypeError("an API key is not pickled or copied")
 
     def authorization(self) -> str:
         """Return the value of the ``Authorization`` header; keep it in no local variable."""
         return f"Bearer {self._key}"
 
     def mask(self, text: str) -> str:
-        r"""
-        Mask the key in a text, verbatim or with any of its characters escaped once.
-
-        Escapes are those of JSON (such as ``\u0041`` and ``\/``) and of urls (``%41``).
-        """
+        r"""Mask the key, verbatim or with characters escaped as in JSON (``\u0041``) or urls."""
         if len(self._key) < _SHORTEST_MASKED:
             return text
         if ("\\" in text or "%" in text) and self._key in _ESCAPED.sub(_unescape, text):
@@ -80,16 +70,13 @@ class ApiKey:
         """
         Mask the key in a body, unless the task's id contains the key.
 
-        Such an id is not secret: it is in the url, the errors and the logs.  With the id masked,
-        the response would seem to be about another task.
+        With such an id masked, the response would seem to be about another task.
         """
         if body.find(self._encoded) < 0 and body.find(b"\\") < 0 and body.find(b"%") < 0:
             return body
         text = body.decode("latin-1")
         masked = self.mask(text)
-        if masked == text or self.mask(task_id) != task_id:
-            return body
-        return masked.encode("latin-1")
+        return masked.encode("latin-1") if self.mask(task_id) == task_id else body
 
     def mask_torn(self, text: str) -> str:
         """Mask the key also where *text* was cut within it; a piece of 8 characters counts."""
@@ -105,22 +92,16 @@ def _unescape(found: re.Match[str]) -> str:
 
 
 def _escaped_pattern(key: str) -> re.Pattern[str]:
-    r"""
-    Match a key with any of its characters escaped, or else an escaped backslash.
-
-    A backslash that is escaped itself starts no escape: ``\\u0041`` is no "A" in JSON.  The
-    groups are atomic, so that a search takes linear time.
-    """
+    # An escaped backslash starts no escape: ``\\u0041`` is no "A" in JSON, so it is matched, too.
+    # The groups are atomic, so that a search takes linear time.
     characters = (f"(?>{'|'.join(_forms(character))})" for character in key)
     return re.compile(rf"{''.join(characters)}|(?P<backslash>\\\\)")
 
 
 def _forms(character: str) -> list[str]:
     code, itself = f"(?i:{ord(character):02x})", re.escape(character)
-    escaped = [rf"\\u00{code}", f"%{code}"]
-    if character in '"\\/':
-        escaped.append(rf"\\{itself}")
-    return [*escaped, itself]
+    escaped = [rf"\\{itself}"] if character in '"\\/' else []
+    return [rf"\\u00{code}", f"%{code}", *escaped, itself]
 
 
 def _problem_with_key(key: object) -> str | None:
@@ -143,9 +124,6 @@ class Credentials:
     Args:
         source: A text, validated at once, or an async callable, called at the first request.
         timeout: Seconds that a request waits for the callable.
-
-    Raises:
-        ConfigError: There is no usable API key.
     """
 
     def __init__(self, source: KeySource | None, *, timeout: float) -> None:
@@ -186,12 +164,7 @@ class Credentials:
 
     @asynccontextmanager
     async def _exclusive(self) -> AsyncIterator[None]:
-        """
-        Let one request at a time call the callable, each within the timeout.
-
-        Raises:
-            RequestTimeoutError: The callable, or waiting for it, took longer than the timeout.
-        """
+        """Let one request at a time call the callable; the timeout includes waiting for it."""
         timeout = asyncio.timeout(self._timeout)
         try:
             async with timeout, self._lock:
@@ -199,24 +172,21 @@ class Credentials:
         except TimeoutError:
             if not timeout.expired():
                 raise
-        if not timeout.expired():
-            return
-        message = (
-            f"the api_key callable returned no key within {self._timeout:g} s; "
-            "make it faster or increase request_timeout"
-        )
-        raise RequestTimeoutError(message, reason="key")
+        if timeout.expired():
+            raise RequestTimeoutError(
+                f"the api_key callable returned no key within {self._timeout:g} s; "
+                "make it faster or increase request_timeout",
+                reason="key",
+            )
 
     async def _call_provider(self) -> ApiKey:
         """Call the callable; its exceptions propagate unchanged, except ``StopAsyncIteration``."""
         assert self._provider is not None
         result: object = self._provider()
         if not isawaitable(result):
-            message = "the api_key callable must be async: async def api_key(): ..."
-            raise ConfigError(message)
+            raise ConfigError("the api_key callable must be async: async def api_key(): ...")
         try:
             return ApiKey(await result)
         except StopAsyncIteration:
             pass  # it would silently end the caller's ``async for``
-        message = "the api_key callable raised StopAsyncIteration; raise another exception"
-        raise ConfigError(message)
+        raise ConfigError("the api_key callable raised StopAsyncIteration; raise another exception")

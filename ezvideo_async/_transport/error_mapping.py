@@ -47,13 +47,13 @@ def map_error(
     timeout: float,
 ) -> TransportError:
     """
-    Make the error to raise for an attempt that failed.
+    Make the error for an attempt that failed with one of ``LIBRARY_ERRORS``; it references none.
 
     Args:
-        failure: One of ``LIBRARY_ERRORS``; the new error does not reference it.
+        failure: What was raised; the key is masked where it is quoted.
         task_id: The task that the request was about.
         host: Shown in the message.
-        api_key: Masked where *failure* quotes it.
+        api_key: The key that was sent.
         elapsed: Seconds since the attempt started.
         timeout: Seconds after which it should have ended.
     """
@@ -65,9 +65,7 @@ def map_error(
         fact = "connection refused"
     detail = _detail(failure, reason, api_key)
     error = kind(
-        f"{fact.format(elapsed=elapsed)} ({host}){detail}; {advice}",
-        task_id=task_id,
-        reason=reason,
+        f"{fact.format(elapsed=elapsed)} ({host}){detail}; {advice}", task_id=task_id, reason=reason
     )
     if getattr(failure, "status", None) == PROXY_LOGIN:
         error.retryable = False
@@ -79,10 +77,10 @@ def _classify(failure: BaseException) -> tuple[type[TransportError], TransportRe
         return TransportError, "resources"
     if isinstance(getattr(failure, "os_error", None), _CUT_HANDSHAKES):
         return TransportError, "connect"
-    return next(
-        ((kind, reason) for raised, kind, reason in _KINDS if isinstance(failure, raised)),
-        (TransportError, "protocol"),
-    )
+    for raised, kind, reason in _KINDS:
+        if isinstance(failure, raised):
+            return kind, reason
+    return TransportError, "protocol"
 
 
 def _detail(failure: BaseException, reason: str, api_key: ApiKey) -> str:
@@ -94,6 +92,7 @@ def _detail(failure: BaseException, reason: str, api_key: ApiKey) -> str:
     return f": {ascii(quoted[:_MAX_DETAIL])[1:-1]}" if quoted else ""
 
 
+# For each reason what happened, and what to do.
 _MESSAGES: Final[dict[TransportReason, tuple[str, str]]] = {
     "dns": ("host name not found", "check base_url and this machine's DNS"),
     "connect": ("connection failed", "check base_url and whether the server is up"),
@@ -115,10 +114,9 @@ _MESSAGES: Final[dict[TransportReason, tuple[str, str]]] = {
     ),
     "tls": ("TLS failed", "check the scheme of base_url and the server's certificate"),
 }
-"""For each reason what happened, and what to do."""
 
+# A TLS handshake that was cut, not refused: an outage, which passes.
 _CUT_HANDSHAKES: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-"""A TLS handshake that was cut, not refused: an outage, which passes."""
 
 _PROXY_ERRORS: Final = (
     aiohttp.ClientHttpProxyError,
@@ -129,7 +127,6 @@ _PROXY_ERRORS: Final = (
 _KINDS: Final[tuple[tuple[Any, type[TransportError], TransportReason], ...]] = (
     # the first row that matches counts
     (aiohttp.ServerFingerprintMismatch, TLSError, "tls"),
-    (aiohttp.ClientConnectorCertificateError, TLSError, "tls"),
     (aiohttp.ClientSSLError, TLSError, "tls"),
     (TimeoutError, RequestTimeoutError, "timeout"),
     (aiohttp.ClientConnectorDNSError, TransportError, "dns"),
@@ -140,5 +137,5 @@ _KINDS: Final[tuple[tuple[Any, type[TransportError], TransportReason], ...]] = (
     ((aiohttp.ClientConnectionError, DisconnectedError, OSError), TransportError, "disconnected"),
 )
 
+# This process or machine cannot open a connection: not the server's failure.
 _RESOURCE_ERRNOS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-"""This process or machine cannot open a connection: not the server's failure."""

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from ezvideo_async._protocol.messages import Request
     from ezvideo_async._transport.credentials import ApiKey
 
-
 _TIMEOUT_WITHOUT_POOL: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
 _TIMEOUT: Final = aiohttp.ClientTimeout(
     total=None, connect=CONNECT_TIMEOUT, sock_connect=CONNECT_TIMEOUT
@@ -63,7 +62,6 @@ class SessionConnection:
         self.was_used = False
 
     def close(self) -> None:
-        """Close the connection, so that no later request reads what is left in it."""
         if self.protocol is not None:
             self.protocol.close()
 
@@ -76,9 +74,6 @@ class SessionBackend:
         base_url: Any url of the origin, the only one that gets the API key.
         headers: Sent with every request.
         session: A borrowed session, never closed here.  None makes one at the first request.
-
-    Attributes:
-        sends: Number of requests written.
     """
 
     def __init__(
@@ -107,8 +102,6 @@ class SessionBackend:
     async def send(
         self, request: Request, api_key: ApiKey, connection: SessionConnection
     ) -> RawResponse:
-        """Send a request and read the response."""
-
         async def send_once(
             outgoing: aiohttp.ClientRequest, handler: ClientHandlerType
         ) -> aiohttp.ClientResponse:
@@ -156,12 +149,8 @@ class SessionBackend:
         return response.status, response.headers, body
 
     def _timeout(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientTimeout:
-        """
-        Limit the connect, DNS lookup included.
-
-        aiohttp counts waiting for the pool as connecting.  So when a borrowed pool has fewer
-        connections than there are requests in flight, only the attempt's own timeout counts.
-        """
+        # aiohttp counts waiting for the pool as connecting.  So when a borrowed pool has fewer
+        # connections than there are requests in flight, only the attempt's own timeout counts.
         limits = (connector.limit, connector.limit_per_host) if connector is not None else ()
         has_connection = self._in_flight <= min(filter(None, limits), default=self._in_flight)
         return _TIMEOUT if has_connection else _TIMEOUT_WITHOUT_POOL
@@ -169,7 +158,7 @@ class SessionBackend:
     def _record_connection(
         self, outgoing: aiohttp.ClientRequest, connection: SessionConnection
     ) -> None:
-        """Note which connection aiohttp gives to the request, and whether it was used before."""
+        """Store the connection that aiohttp gives to the request; refuse a used one if need be."""
         send = outgoing.send
 
         async def recording_send(given: Any) -> aiohttp.ClientResponse:
@@ -201,16 +190,13 @@ class SessionBackend:
 
     @property
     def is_closed_by_owner(self) -> bool:
-        """True if the owner of a borrowed session has closed it."""
         return self._session is not None and self._session.closed
 
     @property
     def open_transports(self) -> list[asyncio.Transport]:
-        """The transports of a session of our own."""
         used = self._used if self._owns_session else ()
         return [protocol.transport for protocol in used if protocol.transport]
 
     async def aclose(self) -> None:
-        """Close a session of our own."""
         if self._session is not None and self._owns_session:
             await self._session.close()

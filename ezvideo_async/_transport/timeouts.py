@@ -16,32 +16,20 @@ if TYPE_CHECKING:
 
 
 class SharedTimeout:
-    """
-    Gives each attempt the same timeout: ``with shared_timeout.new(): ...``.
-
-    Belongs to the event loop in which its first timeout is entered.
-
-    Args:
-        seconds: Seconds for each attempt.
-    """
+    """Timer and running timeouts of one event loop, that in which the first one is entered."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._running: dict[Timeout, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def new(self) -> Timeout:
-        """Make the timeout of one attempt; it starts when it is entered."""
-        return Timeout(self)
-
     def start(self, timeout: Timeout) -> None:
-        """Watch a timeout, whose deadline is the latest of all."""
+        """Watch a timeout; its deadline is the latest of all."""
         self._running[timeout] = None
         if self._timer is None:
             self._set_timer(timeout.deadline)
 
     def stop(self, timeout: Timeout) -> None:
-        """Stop watching a timeout."""
         self._running.pop(timeout, None)
         if not self._running and self._timer is not None:
             self._timer.cancel()
@@ -69,10 +57,7 @@ class SharedTimeout:
 
 class Timeout:
     """
-    The timeout of one ``with`` block, as ``asyncio.timeout``.
-
-    Raises:
-        TimeoutError: It expired; raised on leaving the block.
+    The timeout of one ``with`` block, which raises ``TimeoutError`` as ``asyncio.timeout`` does.
 
     Attributes:
         started: When the block was entered, loop clock.

@@ -3,10 +3,8 @@ HTTP transport to one origin: one attempt per send, and errors of our own.
 
 Promises:
 
-1. The server sees exactly the requests counted in ``sends``.  A request is resent once, at once
-   and on a fresh connection, if the server had closed the kept-alive connection it was sent on.
-2. ``send`` returns a ``Response`` or raises an error of ours, outside the ``except`` block: the
-   error references no aiohttp object, and holds no API key.
+1. The server sees exactly the requests counted in ``sends``.
+2. An error references no aiohttp object and holds no API key; it is raised outside ``except``.
 3. A body is at most 1 MiB, decompressed.  Cookies are not kept, redirects not followed, proxies
    and netrc of the environment not used.
 """
@@ -28,7 +26,7 @@ from ezvideo_async._transport import connection_pool
 from ezvideo_async._transport.backend import CONNECT_TIMEOUT
 from ezvideo_async._transport.error_mapping import LIBRARY_ERRORS, map_error
 from ezvideo_async._transport.session_backend import SessionBackend
-from ezvideo_async._transport.timeouts import SharedTimeout
+from ezvideo_async._transport.timeouts import SharedTimeout, Timeout
 from ezvideo_async._version import __version__
 from ezvideo_async.errors import ClosedError, EzVideoError, TransportError
 
@@ -77,7 +75,6 @@ class Transport:
 
     @property
     def sends(self) -> int:
-        """Number of requests sent."""
         return self._backend.sends
 
     async def send(
@@ -85,6 +82,9 @@ class Transport:
     ) -> tuple[Response, Connection]:
         """
         Send one request and read the response, whatever its status.
+
+        It is resent once, at once and on a fresh connection, if the server had closed the
+        kept-alive connection that it was sent on.
 
         Args:
             request: What to send.
@@ -111,7 +111,7 @@ class Transport:
         """
         End running attempts and close the connections that we opened.  Idempotent.
 
-        If cancelled, it finishes closing first; what is not closed within 2 s is aborted.
+        If cancelled, finish closing first; abort what is not closed within 2 s.
         """
         if self._is_closed:
             return
@@ -134,7 +134,7 @@ class Transport:
         if self._is_closed:
             return ClosedError("the client was closed", task_id=request.task_id), None
         connection: Connection | None = None
-        timeout = self._timeouts.new()
+        timeout = Timeout(self._timeouts)
         try:
             with timeout:
                 connection = None if fresh else self._backend.take_idle()
@@ -144,14 +144,7 @@ class Transport:
         except EzVideoError as error:
             return error.with_traceback(None), connection
         except LIBRARY_ERRORS as error:
-            seconds = self._timeouts.seconds
-            return self._mapped(
-                error,
-                request,
-                api_key,
-                started=timeout.started,
-                timeout=min(CONNECT_TIMEOUT, seconds) if connection is None else seconds,
-            ), connection
+            return self._mapped(error, request, api_key, timeout, connection), connection
         return Response(
             status=status,
             headers=_Headers(headers, api_key),
@@ -163,30 +156,26 @@ class Transport:
         failure: BaseException,
         request: Request,
         api_key: ApiKey,
-        *,
-        started: float,
-        timeout: float,
+        timeout: Timeout,
+        connection: Connection | None,
     ) -> TransportError | ClosedError:
         if self._is_closed:
             return ClosedError("the client was closed during the request", task_id=request.task_id)
         if self._backend.is_closed_by_owner:
             return ClosedError("the borrowed session was closed", task_id=request.task_id)
+        seconds = self._timeouts.seconds
         return map_error(
             failure,
             task_id=request.task_id,
             host=self._host,
             api_key=api_key,
-            elapsed=asyncio.get_running_loop().time() - started,
-            timeout=timeout,
+            elapsed=asyncio.get_running_loop().time() - timeout.started,
+            timeout=min(CONNECT_TIMEOUT, seconds) if connection is None else seconds,
         )
 
 
 class _Headers(Mapping[str, str]):
-    """
-    Headers of one response, by names in lower case, read on access.
-
-    The values of a header that was sent twice are joined; the API key is masked.
-    """
+    """Headers by names in lower case, read on access: repeated ones joined, the key masked."""
 
     __slots__ = ("_api_key", "_headers")
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from ezvideo_async import RequestBudget, VideoTask
+from ezvideo_async._domain.task import source_of
 from ezvideo_async._protocol.messages import Response
 from tests.long.bench.harness import KEY
 from tests.long.bench.responder import body_of
@@ -31,6 +32,13 @@ def tasks() -> list[VideoTask]:
     """Decode one running task at each progress."""
     bodies = [body_of(b"task_%032d" % progress, progress) for progress in PROGRESSES]
     return [VideoTask.from_dict(json.loads(body)) for body in bodies]
+
+
+def state_bytes(task: VideoTask) -> bytes:
+    """Return the bytes that a task was decoded from."""
+    source = source_of(task)
+    assert source is not None
+    return source[0]
 
 
 class _Line:

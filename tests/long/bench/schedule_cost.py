@@ -48,7 +48,7 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
     from ezvideo_async._delivery.broadcaster import Broadcaster
     from ezvideo_async._protocol.messages import Response
     from ezvideo_async._scheduling.scheduler import Scheduler
-    from tests.long.bench.mock import tasks
+    from tests.long.bench.mock import UNSEEN, state_bytes, tasks
 
     scheduler = Scheduler(PollPolicy(interval=INTERVAL), progress=True)
     broadcaster = Broadcaster(scheduler, progress=True, ends=lambda: False, drops_unread=False)
@@ -57,6 +57,8 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
     scheduler.add(asked, now=0.0, rand=0.5, over=INTERVAL)
     added = cpu_seconds() - began
     states, rand = tasks(), Random(ids).random
+    repeats = [Response(200, {}, state_bytes(state)) for state in states]
+    decoders = [lambda *_response, state=state: state for state in states]
     now, unix_now, in_flight = 0.0, 1.8e9, []
 
     async def polled(least: int) -> int:
@@ -67,13 +69,13 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
             wakes_at = now + _STEP
             age = int(now / _SHORTEST)
             for tracked in in_flight:
-                state = states[(age + hash(tracked.task_id)) // lasting % len(states)]
-                is_repeat = tracked.progress == state.progress
-                response = Response(status=200, body=tracked.content if is_repeat else b"{}")
+                place = (age + hash(tracked.task_id)) // lasting % len(states)
+                is_repeat = tracked.progress == states[place].progress
                 event = scheduler.observe(
                     tracked,
-                    response,
-                    lambda *_response, state=state: state,
+                    repeats[place] if is_repeat else UNSEEN,
+                    decoders[place],
+                    None,
                     now=now,
                     unix_now=unix_now + now,
                     rand=rand(),

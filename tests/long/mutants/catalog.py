@@ -207,8 +207,8 @@ MUTANTS = (
     Mutant(
         "time.time for schedules",
         "_engine/poller.py",
-        "                now=loop.time(),\n                unix_now=time.time(),\n",
-        "                now=time.time(),\n                unix_now=time.time(),\n",
+        "                now=loop.time(),\n",
+        "                now=time.time(),\n",
         first="tests/contracts/test_model.py",
     ),
     # -- budget and outage ------------------------------------------------------------------------

@@ -64,6 +64,7 @@ class Known:
     tracked: TrackedTask
     deadline: float
     started: float = -inf
+    first_due: float | None = None  # since it was spread
     in_flight: bool = False
     state: tuple[TaskStatus, int | None] | None = None
     ended_at: float | None = None
@@ -329,16 +330,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert [known.tracked.due for known in polled] == before[: len(polled)]
         for known in polled:
             assert self.now - known.started >= MIN_INTERVAL - 1e-9
-            known.in_flight, known.started = True, self.now
+            known.in_flight, known.started, known.first_due = True, self.now, None
 
     def _check_spread(self, ready, before, over, rand):
         """The ids are due evenly, longest due first, but at their deadlines at the latest."""
         evenly = [self.now + over * (place + rand) / len(ready) for place in range(len(ready))]
         due = [known.tracked.due for known in ready]
         assert all(k.tracked.due in (*evenly, k.deadline) for k in ready)
+        for known, old in zip(ready, before, strict=True):
+            known.first_due = old if known.first_due is None else known.first_due
         changed = [
-            (old, new)
-            for old, new, known in zip(before, due, ready, strict=True)
+            (known.first_due, new)
+            for known, new in zip(ready, due, strict=True)
             if new < known.deadline
         ]
         assert len({new for _, new in changed}) == len(changed)
