@@ -182,6 +182,10 @@ def test_queue_that_admitted_a_request_is_served_last_next_time():
     limiter.serve()
 
     assert log == [1, 2, 3, 2, 3, 1]
+    only = limiter_of()
+    only.add_queue(Queue(4, log, admitted=1))
+    only.serve()
+    assert log[6:] == [4]
 
 
 # -- cool-down ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from attrs import asdict, evolve
 from hypothesis import given, strategies as st
 
 from ezvideo_async._domain.events import TaskCompleted
-from ezvideo_async._domain.task import VideoTask
+from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._protocol.stored_response import Snapshot, StoredResponse
 from tests.support.response_bodies import ASKED, outcome_of, response_of, task_of
 from tests.support.strategies import hostile_objects
@@ -81,9 +81,10 @@ def test_state_without_a_response_is_stored_itself():
     """A state built by the user has no bytes; the final event has its task."""
     record = StoredResponse("vid_x")
     assert (record.task, record.status, record.progress) == (None, None, None)
-    task = evolve(task_of(RUNNING % 1), progress=50)
+    task = VideoTask(id="vid_x", status=TaskStatus.PROCESSING, progress=50)
 
     record.store(task)
+    record.compact()
     assert record.task is task
     record.content = TaskCompleted(task_id="vid_x", task=task)
     assert record.task is task

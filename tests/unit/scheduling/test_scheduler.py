@@ -48,7 +48,7 @@ class Driver:
         """Add ids without a tag."""
         return self.scheduler.add(dict.fromkeys(task_ids), now=now, rand=0.5, **options)
 
-    def tick(self, now, *, permits=100, over=0.0):
+    def tick(self, now, *, permits=100, over=0.0, stall=0.0):
         """Tick with that many permits, and spread ready ids over *over* seconds."""
         left = permits
 
@@ -64,6 +64,7 @@ class Driver:
             rand=lambda: self.calls.append("rand") or 0.5,
             permit=permit,
             release=lambda ready: self.calls.append(f"release {ready}") or over,
+            stall=stall,
         )
         self.polled |= {tracked.task_id: tracked for tracked in tick.to_poll}
         return tick
@@ -248,6 +249,15 @@ def test_ready_ids_are_spread_on_demand():
     assert driver.due(7.0) == ["later", "c", "a"]
 
 
+def test_polls_missed_in_a_stall_are_spread():
+    """Over ten times the stall, at most one interval; a shorter delay is none."""
+    driver = Driver("a", "b", policy=PollPolicy(jitter=0.0))
+
+    assert driver.tick(1.0, stall=1.0).next_at == 2.25
+    assert [tracked.due for tracked in driver.scheduler] == [2.25, 4.75]
+    assert driver.due(5.0, stall=0.9) == ["a", "b"]
+
+
 def test_spread_id_is_due_at_its_deadline_at_the_latest():
     """It is lost then, and was not polled."""
     driver = Driver("a", timeout=3.0)
@@ -352,6 +362,7 @@ def test_final_state_ends_an_id(status, kind):
     assert isinstance(event, kind)
     tracked = driver.scheduler.get("a")
     assert (tracked.final_event, tracked.is_open, len(driver.scheduler)) == (event, False, 0)
+    assert not driver.scheduler.poll_now("a", now=1.0)
     assert driver.fail(NOT_FOUND, now=1.0) is None
     assert driver.apply(FAILED, now=1.0) == (None, None)
     assert driver.tick(100.0)[:4] == ((), (), [], 0)
@@ -457,6 +468,7 @@ def test_ready_id_is_lost_at_its_deadline():
     driver.add("b", "c")
     driver.add("d", timeout=20.0)
     assert driver.tick(0.0, permits=0).next_at == 10.0
+    assert driver.scheduler.poll_now("d", now=0.0)
 
     tick = driver.tick(10.0, permits=0)
 
