@@ -41,7 +41,7 @@ CONTRACTS = {contract["id"]: contract for contract in PROJECT["tool"]["importlin
 PARALLEL = ("--numprocesses=auto", "--maxprocesses=4")
 BOUNDED = ("python", str(Path("tests/support/bounded_run.py").absolute()))
 HOURS = 360  # minutes for the sessions that take long
-WIRE_FUZZERS = [f"tests/long/fuzz/test_{what}.py" for what in ("headers", "streams", "task_ids")]
+WIRE_FUZZERS = [f"tests/long/fuzz/test_{what}.py" for what in ("headers", "streams")]
 SANS_IO = ",".join(
     f"{name.replace('.', '/')}{end}"
     for name in CONTRACTS["sans-io"]["source_modules"]

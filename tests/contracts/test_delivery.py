@@ -14,7 +14,6 @@ from ezvideo_async import (
     AuthenticationError,
     ClosedError,
     PollPolicy,
-    RequestBudget,
     TaskCompleted,
     TaskStatus,
     VideoTask,
@@ -86,45 +85,6 @@ def test_events_are_the_changes_that_the_server_showed(script, progress):
 
 
 # -- 2: exactly one final event -------------------------------------------------------------------
-
-
-@given(st.lists(scripts, min_size=1, max_size=5), st.sampled_from([1, 2, 16]))
-def test_each_id_has_exactly_one_final_event(scripts, max_in_flight):
-    """It is the last event of the id, at any concurrency."""
-
-    async def main():
-        server = FakeTransport()
-        budget = RequestBudget(max_in_flight=max_in_flight)
-        async with fake_client(server, budget=budget) as client:
-            ids, playing = play_all(server, scripts)
-            async with client.watch(ids, policy=STEADY) as watcher:
-                events = await read_all(watcher)
-            await playing
-            return ids, events
-
-    ids, events = run(main)
-    last = {event.task_id: event.is_final for event in events}
-
-    assert Counter(event.task_id for event in events if event.is_final) == Counter(ids)
-    assert last == dict.fromkeys(ids, True)
-
-
-@pytest.mark.fault("C6")
-@pytest.mark.parametrize("restart_ended", [False, True])
-async def test_ended_id_added_again_is_left_alone_unless_restarted(restart_ended):
-    """Only with ``restart_ended=True`` it is polled again and ends again, with the new tag."""
-    server = FakeTransport(vid_0="failed")
-    async with fake_client(server) as client, client.watch(policy=STEADY) as watcher:
-        watcher.add("vid_0", tag="first")
-        await asyncio.sleep(1)
-        watcher.add("vid_0", tag="second", restart_ended=restart_ended)
-        watcher.finish_adding()
-        events = await read_all(watcher)
-
-        tags = ["first", "second"] if restart_ended else ["first"]
-        assert [(event.kind, event.tag) for event in events] == [("task_failed", t) for t in tags]
-        assert [event.seq for event in events] == [1, 2][: len(tags)]
-        assert client.requests_sent == len(tags)
 
 
 # -- 3: slow readers ------------------------------------------------------------------------------
@@ -215,36 +175,6 @@ async def test_subscription_ends_with_its_ids(options, kinds):
                 assert [event.kind async for event in events] == kinds
             assert watcher.open_ids == ("vid_1",)
         await playing
-
-
-async def test_subscription_to_all_gets_later_ids_and_ends_with_the_watcher():
-    """Without ids a subscription covers what is added later."""
-    server = FakeTransport(vid_0="completed", vid_1="failed")
-    async with fake_client(server) as client, client.watch() as watcher:
-        async with watcher.subscribe() as events:
-            watcher.add("vid_0")
-            first = await anext(events)
-            watcher.add("vid_1")
-            watcher.finish_adding()
-            rest = await read_all(events)
-
-    assert first.task_id == "vid_0"
-    assert [event.kind for event in rest] == ["task_failed"]
-
-
-async def test_ended_id_is_known_for_retain_ended_seconds():
-    """Until then ``wait`` returns without a request; after it the id is polled again."""
-    server = FakeTransport(vid_0="completed")
-    async with fake_client(server) as client:
-        async with client.watch(["vid_0"], retain_ended=60.0, keep_open=True) as watcher:
-            await asyncio.sleep(59)
-            assert (await watcher.wait("vid_0")).succeeded
-            assert client.requests_sent == 1
-            await asyncio.sleep(2)
-            assert dict(watcher.snapshot()) == {}
-            assert watcher.get("vid_0") is None
-            await watcher.wait("vid_0")
-            assert client.requests_sent == 2
 
 
 async def test_hub_that_nobody_iterates_does_not_grow():
@@ -472,20 +402,6 @@ async def test_state_applied_by_an_observer_comes_after_the_response_of_its_poll
 
 
 # -- concurrent and repeated reads ----------------------------------------------------------------
-
-
-@pytest.mark.fault("C13")
-async def test_concurrent_reads_are_refused():
-    """The second one is an error of the caller; the first one continues."""
-    server = FakeTransport()
-    server.tasks["vid_0"] = FakeTask(status="completed", latency=1.0)
-    async with fake_client(server) as client, client.watch(["vid_0"]) as watcher:
-        first = asyncio.ensure_future(anext(watcher))
-        await asyncio.sleep(0)
-        with pytest.raises(RuntimeError, match="two tasks read the same events"):
-            await anext(watcher)
-
-        assert (await first).kind == "task_completed"
 
 
 @pytest.mark.fault("C13")

@@ -101,31 +101,6 @@ async def test_first_polls_are_spread(monkeypatch, blocked):
     assert max(firsts) <= 5.0 + blocked
 
 
-async def test_single_added_id_is_polled_at_once():
-    """Its first poll does not wait for an interval."""
-    server = server_of(2)
-    async with fake_client(server) as client, client.watch(ids(1), policy=STEADY) as watcher:
-        await asyncio.sleep(2.5)
-        watcher.add(ids(2)[1])
-        await asyncio.sleep(1)
-
-    assert server.request_times("vid_00001") == [2.5]
-
-
-async def test_poll_now_polls_as_soon_as_min_interval_allows():
-    """The next poll comes 1 s after the last start, also of one that is in flight."""
-    server = server_of(1, latency=0.4)
-    async with fake_client(server) as client, client.watch(ids(1), policy=STEADY) as watcher:
-        await asyncio.sleep(0.2)
-        assert watcher.poll_now("vid_00000")  # in flight
-        await asyncio.sleep(3.0)
-        assert watcher.poll_now("vid_00000")  # waiting, long enough
-        assert not watcher.poll_now("vid_00009")
-        await asyncio.sleep(0.1)
-
-    assert server.request_times() == [0.0, 1.0, 3.2]
-
-
 async def test_min_interval_counts_from_the_send():
     """A poll that a blocked loop sends late delays the next one."""
     server = server_of(1)
@@ -207,19 +182,6 @@ async def test_failed_poll_is_due_later_and_a_valid_response_resets_the_backoff(
             await asyncio.sleep(seconds)
 
     assert server.request_times() == [0.0, 5.0, 12.5, 25.0, 30.0, 37.5]
-
-
-@pytest.mark.fault("H16")
-async def test_retry_after_beyond_the_deadline_ends_the_id_at_once():
-    """It is lost without waiting for an instant that comes too late."""
-    server = server_of(1)
-    server.tasks["vid_00000"].fault = "503"  # Retry-After: 7
-    async with fake_client(server) as client:
-        async with client.watch(ids(1), timeout=6.0) as watcher:
-            (event,) = [event async for event in watcher]
-
-        assert now() < 1.0
-    assert event.reason == "deadline"
 
 
 # -- 5: one budget for all ------------------------------------------------------------------------

@@ -129,15 +129,6 @@ async def test_never_task_runs_forever(server: FakeVideoServer) -> None:
     assert (state.phase, state.progress, state.finished_at) == ("running", 99, None)
 
 
-async def test_duration_zero_finishes_at_once(server: FakeVideoServer) -> None:
-    """A task with duration 0 is created finished."""
-    completed = server.state(server.add_task(duration=0.0))
-    failed = server.state(server.add_task(duration=0.0, outcome="failed"))
-
-    assert (completed.phase, completed.progress, completed.finished_at) == ("completed", 100, EPOCH)
-    assert (failed.phase, failed.progress) == ("failed", 99)
-
-
 @pytest.mark.parametrize(
     ("progress", "expected"),
     [
@@ -480,15 +471,6 @@ async def test_wrong_id_fault_changes_the_id(server: FakeVideoServer, send: Send
     ids = [response.json["id"] for response in responses]
     assert ids == ["vid_foreign1", "vid_foreign2", "theirs"]
     assert responses[0].json["status"] == "pending"
-
-
-async def test_wrong_id_fault_keeps_not_found(server: FakeVideoServer, send: Send) -> None:
-    """A ``wrong-id`` fault does not change the response for an unknown or lost task."""
-    server.fault("wrong-id")
-    server.add_task("lost", duration=0.0, outcome="lost")
-    statuses = [(await send(server, f"/videos/{task_id}")).status for task_id in ("nope", "lost")]
-
-    assert statuses == [404, 404]
 
 
 @pytest.mark.parametrize(

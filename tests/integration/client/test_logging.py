@@ -27,15 +27,6 @@ async def test_each_request_is_logged_at_debug(caplog: pytest.LogCaptureFixture)
     assert KEY not in succeeded + failed
 
 
-async def test_success_is_not_logged_above_debug(caplog: pytest.LogCaptureFixture) -> None:
-    """There is no record at INFO or above without a failure."""
-    caplog.set_level(logging.INFO, "ezvideo_async")
-    async with FakeVideoServer() as server, client_of(server) as client:
-        await client.wait(server.add_task())
-
-    assert caplog.records == []
-
-
 @pytest.mark.fault("X7")
 async def test_api_key_sent_unencrypted_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     """When the client is bound; entering it again warns no more."""

@@ -72,14 +72,6 @@ async def test_transient_failure_is_retried_twice(kind: str) -> None:
         assert client.requests_sent == 3
 
 
-@pytest.mark.parametrize("kind", TRANSIENT)
-async def test_retry_that_succeeds_returns_the_task(kind: str) -> None:
-    """The failure before it is not raised."""
-    async with RawServer([*TRANSIENT[kind], CLOSE], DONE) as server, client_of(server) as client:
-        assert (await client.retrieve("t")).succeeded
-        assert server.times == [0.0, 0.25]
-
-
 @pytest.mark.parametrize(
     "reply",
     [
@@ -151,22 +143,6 @@ async def test_longer_retry_after_is_raised_to_all_calls_of_the_cool_down() -> N
         assert server.times == [0.0, 61.0]
 
 
-async def test_call_does_not_wait_for_a_cool_down_beyond_its_deadline() -> None:
-    """It fails at once, without a request; a call that has the time waits."""
-    script = replying(error("429 Many", "Retry-After: 30"), done)
-    async with RawServer(script) as server, client_of(server) as waiting:
-        retry = RetryPolicy(deadline=10.0)
-        async with client_of(server, budget=waiting.budget, retry=retry) as hasty:
-            first = asyncio.create_task(waiting.retrieve("t"))
-            await asyncio.sleep(5.0)
-            raised = await failed(hasty)
-            assert (type(raised), raised.retry_after) == (RateLimitError, 25.0)
-            assert now() == 5.0
-            assert (await first).succeeded
-
-        assert server.times == [0.0, 30.0]
-
-
 async def test_429_without_retry_after_is_delayed_by_the_cool_down() -> None:
     """By the longer of the call's delay and the cool-down of all."""
     async with RawServer(replying(*[error("429 Many")] * 3)) as server, client_of(server) as client:
@@ -184,16 +160,6 @@ async def test_delay_beyond_the_deadline_is_not_begun() -> None:
 
 
 # -- attempts and the retry quota -----------------------------------------------------------------
-
-
-async def test_outage_is_not_amplified() -> None:
-    """The quota pays for seven retries; then each call sends one request."""
-    async with RawServer(replying(*[error("503 Busy")] * 99)) as server:
-        async with client_of(server) as client:
-            for _call in range(10):
-                await failed(client)
-
-            assert client.requests_sent == len(server.requests) == 10 + 7
 
 
 @pytest.mark.fault("H19")

@@ -12,22 +12,16 @@ import pytest
 from ezvideo_async import PollPolicy, RequestBudget
 from ezvideo_async._limits.budget import rate_limiter_of
 from ezvideo_async.errors import (
-    AuthenticationError,
-    BadRequestError,
-    ConfigError,
     ServerError,
     TaskFailedError,
-    TaskNotFoundError,
     WaitTimeoutError,
 )
 from ezvideo_async.testing import FakeVideoServer
 from tests.support.raw_server import (
-    DONE,
     READ,
     STALL,
     RawServer,
     client_of,
-    done,
     now,
     replying,
     response,
@@ -53,24 +47,6 @@ async def test_finished_task_needs_one_request_and_no_delay(dialect: str) -> Non
 
         assert (found.id, found.succeeded) == (task_id, True)
         assert times(server) == [120.0]
-
-
-@pytest.mark.parametrize(
-    ("policy", "polls"),
-    [
-        (None, [0.0, 5.0, 10.0, 15.0]),
-        (PollPolicy(interval=4.0, jitter=0.0), [0.0, 4.0, 8.0, 12.0]),
-    ],
-)
-async def test_running_task_is_polled_by_the_policy(
-    policy: PollPolicy | None, polls: list[float]
-) -> None:
-    """Every 5 s by default, until its final state."""
-    async with FakeVideoServer() as server, client_of(server) as client:
-        found = await client.wait(server.add_task(duration=12.0), policy=policy)
-
-        assert found.succeeded
-        assert times(server) == polls
 
 
 async def test_failed_task_is_raised_or_returned() -> None:
@@ -156,24 +132,6 @@ async def test_message_of_a_timeout_has_the_last_error() -> None:
     )
 
 
-async def test_wait_without_a_timeout_lasts_as_long_as_the_task() -> None:
-    """``timeout=None`` means no limit."""
-    async with FakeVideoServer() as server, client_of(server) as client:
-        task_id = server.add_task(duration=5_000.0)
-        assert (await client.wait(task_id, timeout=None)).succeeded
-        assert now() == 5_000.0
-
-
-@pytest.mark.parametrize("option", [{"timeout": 0.0}, {"not_found_grace": -1.0}, {"policy": 5.0}])
-async def test_invalid_option_is_refused_before_anything_is_sent(option: Any) -> None:
-    """The error names it."""
-    async with RawServer(DONE) as server, client_of(server) as client:
-        with pytest.raises(ConfigError, match=f"^{next(iter(option))} must be"):
-            await client.wait("t", **option)
-
-        assert server.connections == 0
-
-
 # -- failures -------------------------------------------------------------------------------------
 
 
@@ -185,40 +143,6 @@ async def test_minutes_of_failures_do_not_end_a_wait(kind: str) -> None:
         task_id = server.add_task(duration=60.0)
         assert (await client.wait(task_id)).succeeded
         assert 300.0 <= now() < 370.0
-
-
-@pytest.mark.parametrize(
-    ("grace", "exists_from", "polls"),
-    [(10.0, 7.0, [0.0, 5.0, 10.0]), (10.0, 11.0, [0.0, 5.0, 10.0]), (0.0, 7.0, [0.0])],
-)
-async def test_not_found_means_not_yet_within_the_grace(
-    grace: float, exists_from: float, polls: list[float]
-) -> None:
-    """A new task may not be known everywhere; after the grace the error is raised."""
-    async with FakeVideoServer() as server, client_of(server) as client:
-        wait = asyncio.create_task(client.wait("late", not_found_grace=grace))
-        await asyncio.sleep(exists_from)
-        server.add_task("late", duration=0.0)
-        if exists_from < grace:
-            assert (await wait).succeeded
-        else:
-            with pytest.raises(TaskNotFoundError):
-                await wait
-
-        assert times(server) == polls
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"), [("401 No", AuthenticationError), ("400 Bad", BadRequestError)]
-)
-async def test_permanent_failure_ends_a_wait_at_once(status: str, kind: type[Exception]) -> None:
-    """After one request."""
-    async with RawServer(replying(response(b"{}", status=status), done)) as server:
-        async with client_of(server) as client:
-            with pytest.raises(kind):
-                await client.wait("t")
-
-            assert server.times == [0.0]
 
 
 # -- many at once ---------------------------------------------------------------------------------

@@ -30,15 +30,6 @@ async def read_all(reader):
 # -- adding ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.fault("C1", "C4")
-@pytest.mark.parametrize("tasks", ["vid_1", b"bytes", [""], ["a", "."], [None]], ids=ascii)
-async def test_invalid_ids_are_refused_at_once(tasks):
-    """So is a single id in place of several."""
-    async with fake_client(FakeTransport()) as client:
-        with pytest.raises(InvalidTaskIdError):
-            client.watch(tasks)
-
-
 @pytest.mark.fault("C24")
 @pytest.mark.parametrize(
     "option", [{"timeout": 0}, {"policy": 5.0}, {"not_found_grace": -1}, {"retain_ended": "60"}]

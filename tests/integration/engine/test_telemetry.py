@@ -14,12 +14,10 @@ from ezvideo_async._domain.telemetry import (
     PollSucceeded,
     RateLimited,
     RetryScheduled,
-    TaskEnded,
     TelemetryEvent,
 )
 from ezvideo_async._engine.telemetry import LimitLog, TelemetryEmitter
 from ezvideo_async.errors import APIStatusError, ServerError, TaskNotFoundError
-from ezvideo_async.testing import FakeVideoServer
 from tests.support.raw_server import READ, RawServer, client_of, done, replying, response
 
 BUSY = response(b"{}", status="503 Busy")
@@ -76,17 +74,6 @@ async def test_observers_get_cool_downs_and_outages() -> None:
     assert opened == CircuitOpened(failures=10)
     assert isinstance(closed, CircuitClosed)
     assert closed.outage == server.times[-1] - server.times[10]
-
-
-async def test_observers_get_the_end_of_each_watched_task() -> None:
-    """With the kind of its final event."""
-    events: list[TelemetryEvent] = []
-    async with FakeVideoServer() as server, client_of(server, observers=[events.append]) as client:
-        task_id = server.add_task(duration=0.0)
-        async with client.watch([task_id]) as watcher:
-            assert [event.kind async for event in watcher] == ["task_completed"]
-
-    assert TaskEnded(task_id=task_id, kind="task_completed") in events
 
 
 @pytest.mark.fault("C22")

@@ -126,22 +126,6 @@ async def test_connections_of_an_unclosed_client_are_closed_when_it_is_freed() -
     assert messages == ["Unclosed connection"] * 3
 
 
-async def test_headers_of_the_caller_replace_ours() -> None:
-    """Each name is sent once, whatever its case."""
-    async with (
-        RawServer(DONE) as server,
-        client_of(server, headers={"accept": "text/json", "X-Team": "a"}) as client,
-    ):
-        await client.retrieve("t")
-
-        (seen,) = server.requests
-        assert [line for line in seen.lines if line.lower().startswith("accept:")] == [
-            "accept: text/json"
-        ]
-        assert seen.headers["x-team"] == "a"
-        assert seen.headers["host"] == f"127.0.0.1:{server.port}"
-
-
 @pytest.mark.parametrize("path", ["/v1", "", "/a/b%20c"])
 async def test_path_of_the_base_url_is_sent_unchanged(path: str) -> None:
     """It comes before ``/videos``."""

@@ -7,8 +7,6 @@ requests in flight, and more polls due than can be sent.
 
 from __future__ import annotations
 
-import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
 from tests.long.bench.harness import (
@@ -26,7 +24,7 @@ from tests.long.bench.harness import (
     task_ids,
 )
 from tests.long.bench.memory import resident_bytes
-from tests.long.bench.responder import responder
+from tests.long.bench.responder import coroutine_per_id, responder
 
 if TYPE_CHECKING:
     from ezvideo_async import AsyncVideoClient
@@ -81,33 +79,24 @@ async def _watched(client: AsyncVideoClient, ids: int, count: int) -> Sample:
     return {"us": 1e6 * meter.cpu / polls, "kib": taken / ids / _KIB}
 
 
-async def coroutine_per_id(ids: int, count: int) -> Sample:
+async def by_coroutines(ids: int, count: int) -> Sample:
     """Run a loop with a sleep per id, on one aiohttp session with as many requests in flight."""
     import aiohttp
 
-    asked, polls = task_ids(ids), 0
+    asked = task_ids(ids)
     with responder(is_moving=True) as server:
         connector = aiohttp.TCPConnector(limit=WIDTH)
         async with aiohttp.ClientSession(connector=connector) as session:
-
-            async def watch(task_id: str) -> None:
-                nonlocal polls
-                while True:
-                    async with session.get(f"{server.base_url}/videos/{task_id}") as answer:
-                        json.loads(await answer.read())
-                    polls += 1
-                    await asyncio.sleep(ids / _CROWD)
-
-            async with session.get(f"{server.base_url}/videos/{asked[0]}") as answer:
-                await answer.read()
+            async with session.get(f"{server.base_url}/videos/{asked[0]}") as response:
+                await response.read()
             before = resident_bytes()
-            async with meanwhile(asyncio.gather(*map(watch, asked))):
-                await reached(lambda: polls, max(ids, count // 4))
+            async with coroutine_per_id(session, server, asked, ids / _CROWD) as polls:
+                await reached(polls, max(ids, count // 4))
                 taken = resident_bytes() - before
-                start = polls
+                start = polls()
                 with Meter() as meter:
-                    await reached(lambda: polls, start + count)
-                    done = polls - start
+                    await reached(polls, start + count)
+                    done = polls() - start
     return {"us": 1e6 * meter.cpu / done, "kib": taken / ids / _KIB}
 
 
@@ -120,7 +109,7 @@ def run(options: Options) -> dict[str, Any]:
     real = (100, 1_000, 3_000) if options.quick else (100, 1_000, 10_000, 20_000)
     count = 3_000 if options.quick else 12_000
     sizes = {MOCK: mock, SOCKETS: real, COROUTINES: real}
-    subjects = {MOCK: without_network, SOCKETS: over_sockets, COROUTINES: coroutine_per_id}
+    subjects = {MOCK: without_network, SOCKETS: over_sockets, COROUTINES: by_coroutines}
     # Enough polls that a rare full garbage collection is not most of their cost.
     cases = [
         Case(f"{kind}, {ids}", subject, {"ids": ids, "count": max(count, ids // 5)}, _rounds(ids))

@@ -8,7 +8,6 @@ the same load on plain aiohttp show how much.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import defaultdict
 from itertools import pairwise
 from statistics import fmean, median
@@ -31,7 +30,7 @@ from tests.long.bench.harness import (
     spread,
     task_ids,
 )
-from tests.long.bench.responder import responder
+from tests.long.bench.responder import coroutine_per_id, responder
 
 if TYPE_CHECKING:
     from ezvideo_async import AsyncVideoClient, TaskWatcher
@@ -105,26 +104,16 @@ async def aiohttp_paced(rate: float, seconds: float) -> Sample:
     """Run one coroutine per id at the same rate, on a default aiohttp session."""
     import aiohttp
 
-    polls, interval = 0, _IDS / rate
     with responder(is_moving=True) as server:
-        async with aiohttp.ClientSession() as session:
-
-            async def watch(place: int, task_id: str) -> None:
-                nonlocal polls
-                await asyncio.sleep(interval * place / _IDS)
-                while True:
-                    async with session.get(f"{server.base_url}/videos/{task_id}") as answer:
-                        json.loads(await answer.read())
-                    polls += 1
-                    await asyncio.sleep(interval)
-
-            watches = [watch(place, task_id) for place, task_id in enumerate(task_ids(_IDS))]
-            async with meanwhile(asyncio.gather(*watches)):
-                await reached(lambda: polls, 2 * _IDS)
-                start = polls
-                with Meter() as meter:
-                    late = await _stalls(seconds)
-                done = polls - start
+        async with (
+            aiohttp.ClientSession() as session,
+            coroutine_per_id(session, server, task_ids(_IDS), _IDS / rate) as polls,
+        ):
+            await reached(polls, 2 * _IDS)
+            start = polls()
+            with Meter() as meter:
+                late = await _stalls(seconds)
+            done = polls() - start
     return {
         "stall": 1e3 * percentile(late, 99),
         "a second": done / meter.wall,

@@ -2,15 +2,13 @@
 Benchmark of the memory of a watched id, before and after its first response, and of adding ids.
 
 The whole watcher runs on a transport that responds without a network.  The id strings are made
-before and do not count.  Resident memory and ``tracemalloc`` are measured in separate processes:
-tracing is slow and needs memory itself.
+before and do not count.
 """
 
 from __future__ import annotations
 
 import gc
 import resource
-import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,7 @@ _IDLE = 2_500.0  # polls per second of all ids together, after their first respo
 _BUCKET = 0.1  # seconds
 _NO_BURST = 2.0  # times the average: what a busy machine catches up
 _ADDED_RATE = 10_000.0  # requests per second; first polls get half of it
-_OFTEN = 100_000  # ids: more are measured once, because tracing a million takes minutes
+_OFTEN = 100_000  # ids: more are measured once
 SIZES = (10_000, 100_000, 1_000_000)
 
 
@@ -46,34 +44,25 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def traced_bytes() -> int:
-    """Return the memory that Python has allocated since tracing began."""
-    gc.collect()
-    return tracemalloc.get_traced_memory()[0]
-
-
-async def idle_ids(ids: int, *, is_traced: bool) -> Sample:
+async def idle_ids(ids: int) -> Sample:
     """Add ids to a running watcher; poll each once and read its event."""
     from ezvideo_async import PollPolicy
     from tests.long.bench.mock import MockTransport, mock_client
 
     asked = task_ids(ids)
     policy = PollPolicy(interval=max(5.0, ids / _IDLE))
-    if is_traced:
-        tracemalloc.start()
-    measured = traced_bytes if is_traced else resident_bytes
     async with (
         mock_client(MockTransport(), rate=2 * _FIRST_LOOKS) as client,
         client.watch(["first"], policy=policy) as watcher,
         meanwhile(drained(watcher)),
     ):
         await reached(lambda: watcher.stats.polls, 1)
-        before = measured()
+        before = resident_bytes()
         watcher.add(*asked)
-        added = measured()
+        added = resident_bytes()
         await reached(lambda: watcher.stats.polls, ids + 1)
         await reached(lambda: -watcher.stats.unread, 0)
-        seen = measured()
+        seen = resident_bytes()
     return {"new": (added - before) / ids / _KIB, "seen": (seen - before) / ids / _KIB}
 
 
@@ -106,9 +95,7 @@ def run(options: Options) -> dict[str, Any]:
     cases = []
     for ids in sizes:
         rounds = 1 if ids > _OFTEN or options.quick else 2
-        for how, is_traced in (("RSS", False), ("tracemalloc", True)):
-            arguments = {"ids": ids, "is_traced": is_traced}
-            cases.append(Case(f"{how}, {ids}", idle_ids, arguments, rounds))
+        cases.append(Case(f"{ids}", idle_ids, {"ids": ids}, rounds))
     adding = 10_000 if options.quick else 100_000
     cases.append(Case("adding", added_at_once, {"ids": adding}, 3))
     return {"samples": interleaved(cases, options), "sizes": sizes, "adding": adding}
@@ -118,13 +105,10 @@ def tables(found: dict[str, Any]) -> str:
     """Return memory by number of ids as a table, and the cost of adding."""
     samples, sizes = found["samples"], found["sizes"]
     rows = [
-        [f"{what}, {how}",
-         *(f"{spread(samples, f'{how}, {ids}', name).median:.2f}"
-           if f"{how}, {ids}" in samples else "" for ids in sizes)]
+        [what, *(f"{spread(samples, f'{ids}', name).median:.2f}" for ids in sizes)]
         for name, what in (("new", "not yet seen"), ("seen", "seen"))
-        for how in ("RSS", "tracemalloc")
-    ]  # fmt: skip
-    table = markdown(["memory per watched id, KiB", *(f"{ids:,} ids" for ids in sizes)], rows)
+    ]
+    table = markdown(["memory per watched id, KiB (RSS)", *(f"{ids:,} ids" for ids in sizes)], rows)
     return (
         f"{table}\n\nAdding {found['adding']:,} ids in one call takes "
         f"{spread(samples, 'adding', 'cpu').shown()} seconds of CPU time; their first polls are "
@@ -137,12 +121,10 @@ def goals(found: dict[str, Any]) -> list[Goal]:
     """Compare the figures with the targets."""
     samples = found["samples"]
     size = [
-        Goal("e", f"an idle id, {what}, {how}, {ids:,} ids",
-             spread(samples, f"{how}, {ids}", name), 0.75, stretch=0.4, unit="KiB")
+        Goal("e", f"an idle id, {what}, {ids:,} ids", spread(samples, f"{ids}", name), 0.75,
+             stretch=0.4, unit="KiB")
         for name, what in (("new", "not yet seen"), ("seen", "seen"))
-        for how in ("RSS", "tracemalloc")
         for ids in found["sizes"]
-        if f"{how}, {ids}" in samples
     ]  # fmt: skip
     adding, share = found["adding"], found["adding"] / 100_000
     return [

@@ -1,8 +1,8 @@
 """
 Benchmark of the CPU time of one poll, compared with a plain aiohttp loop and openai's client.
 
-All have 64 requests in flight, or poll 10,000 ids every 5 seconds; the responses are the same for
-all.  Our rows include all that the library does: checks, decoding, schedule, events.
+All have 64 requests in flight and get the same responses.  Our rows include all that the library
+does: checks, decoding, schedule, events.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from tests.long.bench.responder import Responder
 
 WIDTH = 64  # requests in flight
-IDS = 10_000
-INTERVAL = 5.0
 CROWD = 20_000.0  # polls per second that are due: more than the watcher can send
 AMPLE = 1e6  # requests per second: the budget must not limit
 _SELDOM = 0.1  # seconds: requesting the count of the responder is not free
@@ -151,8 +149,6 @@ async def watcher(
     ids: int,
     count: int,
     *,
-    interval: float,
-    rate: float,
     is_moving: bool = False,
     progress: bool = False,
     reads_tasks: bool = False,
@@ -160,8 +156,8 @@ async def watcher(
     """``TaskWatcher``, with a loop that reads every event, and its task if *reads_tasks*."""
     from ezvideo_async import AsyncVideoClient, PollPolicy, RequestBudget
 
-    policy = PollPolicy(interval=interval, min_interval=0.001)
-    budget = RequestBudget(rate=rate, max_in_flight=WIDTH)
+    policy = PollPolicy(interval=ids / CROWD, min_interval=0.001)
+    budget = RequestBudget(rate=AMPLE, max_in_flight=WIDTH)
     with responder(is_moving=is_moving) as server:
         async with (
             AsyncVideoClient(KEY, base_url=server.base_url, budget=budget) as client,
@@ -170,32 +166,6 @@ async def watcher(
         ):
             await reached(lambda: watched.stats.polls, ids)
             return await _counted(server, lambda: watched.stats.polls, count)
-
-
-async def coroutine_per_id(ids: int, count: int, interval: float) -> Sample:
-    """A loop with a sleep per id, on one default aiohttp session."""
-    import aiohttp
-
-    polls = 0
-    with responder(is_moving=True) as server:
-        async with aiohttp.ClientSession() as session:
-
-            async def watch(task_id: str, first: float) -> None:
-                nonlocal polls
-                await asyncio.sleep(first)
-                while True:
-                    async with session.get(f"{server.base_url}/videos/{task_id}") as answer:
-                        json.loads(await answer.read())
-                    polls += 1
-                    await asyncio.sleep(interval)
-
-            watches = [
-                watch(task_id, interval * place / ids)
-                for place, task_id in enumerate(task_ids(ids))
-            ]
-            async with meanwhile(asyncio.gather(*watches)):
-                await reached(lambda: polls, ids)
-                return await _counted(server, lambda: polls, count)
 
 
 # -- tables --------------------------------------------------------------------------------------
@@ -211,18 +181,14 @@ ROWS = {
     "retrieve": "`AsyncVideoClient.retrieve()`",
     "openai retrieve": "openai `videos.retrieve`",
     "openai poll": "openai `gather(videos.poll(...), ...)`, {openai_ids:,} ids",
-    "paced, coroutines": "plain aiohttp, one coroutine per id",
-    "paced, watcher": "`TaskWatcher`",
 }
 
 
 def run(options: Options) -> dict[str, Any]:
     """Measure all cases alternately."""
-    ids, interval = (3_000, 2.0) if options.quick else (IDS, INTERVAL)
-    count, ours, paced = (3_000, 5_000, 3_000) if options.quick else (12_000, 20_000, 8_000)
+    ids, count, ours = (3_000, 3_000, 5_000) if options.quick else (10_000, 12_000, 20_000)
     few, openai_ids = (400, 200) if options.quick else (1_200, 1_000)
-    crowd = {"ids": ids, "interval": ids / CROWD, "rate": AMPLE, "count": ours}
-    pace = {"ids": ids, "interval": interval, "count": paced}
+    crowd = {"ids": ids, "count": ours}
     cases = [
         Case("bare", bare_loop, {"count": count}),
         Case("watcher", watcher, crowd),
@@ -234,66 +200,50 @@ def run(options: Options) -> dict[str, Any]:
         Case("retrieve", our_retrieve, {"count": ours}),
         Case("openai retrieve", openai_retrieve, {"count": few}),
         Case("openai poll", openai_poll, {"ids": openai_ids, "count": few}, 3),
-        Case("paced, coroutines", coroutine_per_id, pace, 5),
-        Case("paced, watcher", watcher,
-             {**pace, "rate": 2.0 * ids / interval, "is_moving": True, "progress": True}, 5),
     ]  # fmt: skip
     samples = interleaved(cases, options)
-    return {"samples": samples, "ids": ids, "interval": interval, "openai_ids": openai_ids}
+    return {"samples": samples, "ids": ids, "openai_ids": openai_ids}
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Return the cost of all clients as tables, at the highest and at a fixed rate."""
+    """Return the cost of all clients as a table."""
     samples = found["samples"]
     heads = ["client", "CPU per poll, µs", "ratio to plain loop", "polls per second", "server busy"]
 
-    def row(case: str, reference: str) -> list[str]:
-        return [
-            ROWS[case].format_map(found),
+    rows = []
+    for case, client in ROWS.items():
+        reference = "bare, moving" if "moving" in case else "bare"
+        rows.append([
+            client.format_map(found),
             spread(samples, case, "us").shown(0),
             ratio(samples, case, reference, "us").shown(),
             f"{spread(samples, case, 'a second').median:,.0f}",
             f"{spread(samples, case, 'server busy').median:.0%}",
-        ]
-
-    crowded = [row(case, "bare, moving" if "moving" in case else "bare")
-               for case in ROWS if not case.startswith("paced")]  # fmt: skip
-    paced = [row(case, "paced, coroutines") for case in ROWS if case.startswith("paced")]
-    return (
-        f"{WIDTH} requests in flight, at the highest rate:\n\n{markdown(heads, crowded)}\n\n"
-        f"{found['ids']:,} ids, each every {found['interval']:g} seconds, progress changing; the "
-        f"loop sleeps between polls, which costs CPU time in both cases:\n\n"
-        f"{markdown([heads[0], heads[1], 'ratio to coroutines', *heads[3:]], paced)}"
-    )
+        ])  # fmt: skip
+    return f"{WIDTH} requests in flight, at the highest rate:\n\n{markdown(heads, rows)}"
 
 
 def goals(found: dict[str, Any]) -> list[Goal]:
     """Compare the figures with the targets."""
     samples = found["samples"]
-    watcher_cost = ratio(samples, "watcher", "bare", "us")
-    moving_cost = ratio(samples, "watcher, moving", "bare, moving", "us")
-    told_cost = ratio(samples, "watcher, moving, told", "bare, moving", "us")
+    watchers = {
+        "watcher": "nothing new",
+        "watcher, moving": "progress changing",
+        "watcher, moving, told": "every poll an event",
+        "watcher, moving, read": "each event's whole task read",
+    }
+    goals = []
+    for case, what in watchers.items():
+        loop = "bare, moving" if "moving" in case else "bare"
+        goals += [
+            Goal("a", f"watcher / plain loop, {what}", ratio(samples, case, loop, "us"), 0.85,
+                 stretch=0.5, unit="x"),
+            Goal("b", f"openai `videos.retrieve` / watcher, {what}",
+                 ratio(samples, "openai retrieve", case, "us"), 10, at_least=True, unit="x",
+                 digits=1),
+        ]  # fmt: skip
     return [
-        Goal("a", "watcher / plain loop, nothing new", watcher_cost, 0.85,
-             stretch=0.5, unit="x"),
-        Goal("a", "the same, progress changing", moving_cost, 0.85, stretch=0.5, unit="x"),
-        Goal("a", "the same, every poll an event", told_cost, 0.85, stretch=0.5,
-             unit="x"),
-        Goal("a", "the same, and each event's whole task read",
-             ratio(samples, "watcher, moving, read", "bare, moving", "us"), 0.85, stretch=0.5,
-             unit="x"),
-        Goal("b", "openai `videos.retrieve` / watcher, nothing new",
-             ratio(samples, "openai retrieve", "watcher", "us"), 10, at_least=True,
-             unit="x", digits=1),
-        Goal("b", "the same, progress changing",
-             ratio(samples, "openai retrieve", "watcher, moving", "us"), 10, at_least=True,
-             unit="x", digits=1),
-        Goal("b", "the same, every poll an event",
-             ratio(samples, "openai retrieve", "watcher, moving, told", "us"), 10, at_least=True,
-             unit="x", digits=1),
-        Goal("b", "the same, and each event's whole task read",
-             ratio(samples, "openai retrieve", "watcher, moving, read", "us"), 10, at_least=True,
-             unit="x", digits=1),
+        *goals,
         Goal("b", "openai `videos.retrieve` / `retrieve()`",
              ratio(samples, "openai retrieve", "retrieve", "us"), 10, at_least=True, unit="x",
              digits=1),

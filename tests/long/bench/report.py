@@ -23,10 +23,8 @@ PLOT = PAGE.with_suffix(".png")
 Results = dict[str, Any]
 """The results that ``harness.kept`` has written, by the name of the benchmark."""
 
-_DEFAULT_INTERVAL, _DEFAULT_RATE = (
-    5.0,
-    100.0,
-)  # of PollPolicy, seconds; of RequestBudget, per second
+_DEFAULT_INTERVAL = 5.0  # of PollPolicy, seconds
+_DEFAULT_RATE = 100.0  # of RequestBudget, per second
 
 HEAD = """\
 # Performance
@@ -216,7 +214,7 @@ def _summary(results: Results) -> str:
         )
     if "memory" in results:
         found = results["memory"]["found"]
-        size = spread(found["samples"], f"RSS, {found['sizes'][-1]}", "seen").median
+        size = spread(found["samples"], f"{found['sizes'][-1]}", "seen").median
         memory = f"{size:.2f} KiB with a response of 330 bytes"
     tune = "../how-to/tune-polling.md#allow-more-requests-or-fewer"
     limit = (

@@ -9,19 +9,22 @@ its port and serves until its standard input closes.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from tests.long.bench.harness import CLIENT_CORE, ROOT, SERVER_CORE, pin
+from tests.long.bench.harness import CLIENT_CORE, ROOT, SERVER_CORE, meanwhile, pin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from aiohttp import ClientSession
 
 _MOVES = 89  # a prime: for any number of ids, the progress of each one changes
 _LEAST = 10  # percent; a progress of two digits, so that all bodies are of one length
@@ -131,6 +134,27 @@ def responder(*, is_moving: bool = False) -> Iterator[Responder]:
         yield Responder(port=int(process.stdout.readline()), process=process.pid)
         process.stdin.close()
         process.terminate()
+
+
+@asynccontextmanager
+async def coroutine_per_id(
+    session: ClientSession, server: Responder, task_ids: list[str], interval: float
+) -> AsyncIterator[Callable[[], int]]:
+    """Poll each id in a loop of its own on plain aiohttp; yield a counter of the polls."""
+    polls = 0
+
+    async def watch(task_id: str, first: float) -> None:
+        nonlocal polls
+        await asyncio.sleep(first)
+        while True:
+            async with session.get(f"{server.base_url}/videos/{task_id}") as response:
+                json.loads(await response.read())
+            polls += 1
+            await asyncio.sleep(interval)
+
+    firsts = (interval * place / len(task_ids) for place in range(len(task_ids)))
+    async with meanwhile(asyncio.gather(*map(watch, task_ids, firsts))):
+        yield lambda: polls
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ also includes workers, admission and budget, which is more than the target cover
 
 from __future__ import annotations
 
-import asyncio
 from math import log
 from random import Random
 from typing import Any
@@ -34,13 +33,11 @@ INTERVAL = 5.0
 _STEP = 0.01  # seconds of virtual time in which due ids are collected; responses come a step later
 _CROWD = 50_000.0  # polls per second that are due: more than the watcher can send
 _AMPLE = 1e6
-_PACE = 20_000.0  # polls per second of the sleeping tasks
 SIZES = (10_000, 100_000, 1_000_000)
 _SHORTEST = (
     0.9 * INTERVAL
 )  # seconds between two polls of an id, so that the next one shows another state
 EVERY, SOME, NONE, WHOLE = "every poll an event", "some events", "no news", "whole watcher"
-ASLEEP = "a task per id"
 STATES_LAST = {EVERY: 1, SOME: 8, NONE: 1_000_000}
 """Polls for which a state lasts, by case."""
 
@@ -106,26 +103,6 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
     return {"us": 1e6 * meter.cpu / polls, "us to add": 1e6 * added / ids}
 
 
-async def coroutine_per_id(ids: int, count: int) -> Sample:
-    """What people write: each id has a task that sleeps; 20,000 wake a second, for nothing."""
-    polls = 0
-
-    async def watch(first: float) -> None:
-        nonlocal polls
-        await asyncio.sleep(first)
-        while True:
-            polls += 1
-            await asyncio.sleep(ids / _PACE)
-
-    async with meanwhile(asyncio.gather(*(watch(place / _PACE) for place in range(ids)))):
-        await reached(lambda: polls, ids)
-        start = polls
-        with Meter() as meter:
-            await reached(lambda: polls, start + count)
-            done = polls - start
-        return {"us": 1e6 * meter.cpu / done}
-
-
 async def whole_watcher(ids: int, count: int) -> Sample:
     """Run a watcher on a requester that responds at once."""
     from ezvideo_async import PollPolicy
@@ -158,7 +135,6 @@ def run(options: Options) -> dict[str, Any]:
         if not seldom:
             arguments = {"ids": ids, "count": count // 4}
             cases.append(Case(f"{WHOLE}, {ids}", whole_watcher, arguments))
-            cases.append(Case(f"{ASLEEP}, {ids}", coroutine_per_id, arguments))
     return {"samples": interleaved(cases, options), "sizes": sizes}
 
 
@@ -170,7 +146,6 @@ def tables(found: dict[str, Any]) -> str:
         SOME: "the same, one poll in seven an event that is read",
         EVERY: "the same, every poll an event that is read",
         WHOLE: "the whole watcher with workers and admission, every poll an event",
-        ASLEEP: "for comparison: a sleeping asyncio task per id, without schedule and events",
     }
     rows = [
         [

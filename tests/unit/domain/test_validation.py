@@ -88,6 +88,7 @@ def test_every_task_has_a_tag(tasks, tags):
     assert list(validate_tasks(tasks, tag="tag").items()) == list(tags.items())
 
 
+@pytest.mark.fault("C4")
 @pytest.mark.parametrize("tasks", ["vid_1", b"vid_1", TASK], ids=type)
 def test_single_task_in_place_of_several_is_refused(tasks):
     """A text is iterable, but its characters are not ids."""

@@ -417,18 +417,6 @@ def test_no_other_field_invalidates_a_task(fields):
         assert at is None or (at.tzinfo is UTC and at.microsecond == 0 and at.year < 5139)
 
 
-@pytest.mark.fault("J8")
-@given(strategies.hostile_values | st.just(ASKED))
-def test_id_is_the_asked_one_or_foreign(value):
-    """Another text is the id of another task; other values are ignored."""
-    outcome = outcome_of({"id": value, "status": "completed"})
-
-    if isinstance(value, str) and value.strip() and value != ASKED:
-        assert (outcome.reason, outcome.received_id) == ("id_mismatch", value)
-    else:
-        assert (outcome.id, outcome.succeeded) == (ASKED, True)
-
-
 @pytest.mark.fault("J12")
 @given(task=strategies.canonical_tasks(), extra=strategies.hostile_values)
 def test_unknown_keys_have_no_effect(task, extra):
@@ -452,16 +440,3 @@ def test_order_of_keys_has_no_effect(fields, data):
         assert first == second
     else:
         assert (first.code, first.message) == (second.code, second.message)
-
-
-@given(task=strategies.canonical_tasks())
-def test_envelopes_have_no_effect(task):
-    """A task is the same with up to three around it."""
-    shape = task.to_dict()
-
-    for body in (
-        {"code": "success", "message": "", "data": shape},
-        {"task": {"video_task": shape}},
-        {"data": {"data": {"data": shape}}, "request_id": "trace"},
-    ):
-        assert VideoTask.from_dict(body) == task

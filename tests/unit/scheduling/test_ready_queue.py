@@ -73,6 +73,16 @@ def test_queue_of_gaps_alone_is_empty():
     assert (len(ready._queue), len(ready._removed), ready.deadline) == (0, 0, inf)
 
 
+def test_removed_id_is_skipped():
+    """The next one is first then."""
+    ready, ids = ReadyQueue(), [due_id(number) for number in range(3)]
+    for tracked in ids:
+        ready.append(tracked)
+    ready.remove(ids[0])
+
+    assert ready.popleft() is ids[1]
+
+
 def test_removed_ids_are_forgotten():
     """Also when all of them are removed, the last ones first."""
     ready, ids = ReadyQueue(), [due_id(number) for number in range(1000)]
