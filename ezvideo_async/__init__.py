@@ -37,13 +37,13 @@ if TYPE_CHECKING:
         VideoTask as VideoTask,
     )
     from ezvideo_async._domain.validation import UNSET as UNSET
-    from ezvideo_async._limits.budget import RequestBudget as RequestBudget
-    from ezvideo_async._transport.credentials import KeySource as KeySource
-    from ezvideo_async._watcher import (
-        TaskWatcher as TaskWatcher,
+    from ezvideo_async._domain.watcher_reports import (
         WatchedTask as WatchedTask,
         WatcherStats as WatcherStats,
     )
+    from ezvideo_async._limits.budget import RequestBudget as RequestBudget
+    from ezvideo_async._transport.credentials import KeySource as KeySource
+    from ezvideo_async._watcher import TaskWatcher as TaskWatcher
 
 _MODULES = {
     "_client": "AsyncVideoClient",
@@ -53,9 +53,10 @@ _MODULES = {
     "_domain.policies": "PollPolicy RetryPolicy",
     "_domain.task": "ErrorInfo TaskStatus VideoTask",
     "_domain.validation": "UNSET",
+    "_domain.watcher_reports": "WatchedTask WatcherStats",
     "_limits.budget": "RequestBudget",
     "_transport.credentials": "KeySource",
-    "_watcher": "TaskWatcher WatchedTask WatcherStats",
+    "_watcher": "TaskWatcher",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -1,8 +1,7 @@
 """
 ``AsyncVideoClient``: status requests to one server, for single tasks and for watchers.
 
-The client owns the key, the connections and the budget.  When a request is sent is decided by the
-scheduler and the policies.
+The client owns the API key, the connections and the budget.
 """
 
 from __future__ import annotations
@@ -62,9 +61,8 @@ class AsyncVideoClient:
         request_timeout: Seconds for one request, from connecting to the last byte.
         retry: How often ``retrieve()`` tries; watchers have their own policy.
         budget: Limits what is sent to the server; share one among the clients of one server.
-        session: An aiohttp session to borrow, for the sake of its connector; it is never closed,
-            and its middlewares are not used.  None opens connections of our own on demand,
-            which costs half the CPU time.
+        session: An aiohttp session whose connector is used; it is never closed, and its
+            middlewares are not used.  None opens connections of its own, at half the CPU time.
         headers: Sent with every request; ``Authorization`` is not allowed.
         observers: Called with every telemetry event.
 
@@ -72,7 +70,7 @@ class AsyncVideoClient:
         ConfigError: There is no API key, or an argument is not valid.
     """
 
-    _base_url = ""  # for the ``repr`` of a client whose arguments were refused
+    _base_url = ""  # for the repr of a client whose arguments were refused
 
     def __init__(
         self,
@@ -130,7 +128,7 @@ class AsyncVideoClient:
 
     @property
     def requests_sent(self) -> int:
-        """How many requests were put on the wire: exactly those that the server was sent."""
+        """Requests put on the wire: exactly those that the server was sent."""
         return self._engine.requests_sent
 
     # -- lifetime ---------------------------------------------------------------------------------
@@ -164,9 +162,6 @@ class AsyncVideoClient:
 
         Delays have full jitter; ``Retry-After`` is obeyed up to ``retry.retry_after_max``.  In
         an outage the client's retry quota runs out, and calls fail after one request.
-
-        Args:
-            task: The task, or its id.
 
         Raises:
             InvalidTaskIdError: Before anything is sent.
@@ -237,7 +232,6 @@ class AsyncVideoClient:
         Poll immediately, then at intervals, until the task finishes.
 
         A failed poll never ends the wait; the timeout does, and cancels the request in flight.
-        Waiting again with the same id costs nothing but requests.
 
         Args:
             task: The task, or its id.
@@ -246,17 +240,13 @@ class AsyncVideoClient:
             raise_on_failure: False returns a failed task instead of raising.
             not_found_grace: Seconds in which "not found" means "not yet".
 
-        Returns:
-            The task, completed; or failed with ``raise_on_failure=False``.
-
         Raises:
             TaskFailedError: The task finished without a video; ``.task`` says why.
             WaitTimeoutError: It did not finish in time; carries the last task and the last error.
             TaskNotFoundError: The server does not know the task (any more).
-            AuthenticationError: The API key was refused; PermissionDeniedError, ConfigError and
-                TLSError likewise: errors that waiting does not repair.
-            BadRequestError: The server refuses requests about this task; ServerError when it does
-                so with a 501.
+            AuthenticationError: The API key was refused; likewise PermissionDeniedError,
+                ConfigError and TLSError, which waiting does not repair.
+            BadRequestError: The server refuses requests about this task; ServerError for a 501.
             InvalidTaskIdError: Before anything is sent.
             ClosedError: The client was closed, or belongs to another event loop.
         """
@@ -305,8 +295,7 @@ class AsyncVideoClient:
             ConfigError: An option is out of its range.
             InvalidTaskIdError: An id is not valid.
         """
-        # The watcher is a layer above the client.
-        from ezvideo_async._watcher import TaskWatcher  # noqa: PLC0415 -- see the line above
+        from ezvideo_async._watcher import TaskWatcher  # noqa: PLC0415 -- it is a layer above
 
         return TaskWatcher(
             self._engine,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, Final
+from typing import Any
 
 from ezvideo_async.errors import ClosedError
 
-_STOPPING_MAX: Final = 2.0  # seconds
+_STOPPING_MAX = 2.0  # seconds
 
 
 class LoopAffinity:
@@ -26,16 +26,15 @@ class LoopAffinity:
 
     def check(self) -> None:
         """Raise ClosedError unless called from the owning event loop and process."""
-        if running_loop() is self._loop and os.getpid() == self._process:
-            return
         if os.getpid() != self._process:
-            message = f"this {self._owner} belongs to the parent process; make one after the fork"
-            raise ClosedError(message)
-        message = (
-            f"this {self._owner} belongs to another event loop; make one per loop, or call it "
-            "by that loop's call_soon_threadsafe()"
-        )
-        raise ClosedError(message)
+            raise ClosedError(
+                f"this {self._owner} belongs to the parent process; make one after the fork"
+            )
+        if running_loop() is not self._loop:
+            raise ClosedError(
+                f"this {self._owner} belongs to another event loop; make one per loop, or call it "
+                "by that loop's call_soon_threadsafe()"
+            )
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

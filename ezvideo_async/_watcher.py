@@ -1,10 +1,9 @@
 """
 ``TaskWatcher``: thousands of tasks watched in one event loop.
 
-1. The scheduler decides, the dispatcher polls, the broadcaster delivers; here is their public
-   side: which ids are watched, and what ends the watch.
-2. Adding, discarding and applying are plain calls in the watcher's own event loop.
-3. What ends the watch, other than the end of all ids, is an exception with the open ids on it.
+1. The scheduler decides, the dispatcher polls, the broadcaster delivers; the watcher is their
+   public side.
+2. What ends the watch, other than the end of all ids, is an exception with the open ids on it.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ import logging
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
-
-from attrs import frozen
 
 from ezvideo_async._delivery.broadcaster import Broadcaster
 from ezvideo_async._delivery.subscription import Subscription
@@ -32,6 +29,7 @@ from ezvideo_async._domain.validation import (
     validate_tasks,
     validate_timeout,
 )
+from ezvideo_async._domain.watcher_reports import WatchedTask, WatcherStats
 from ezvideo_async._engine.dispatcher import Dispatcher
 from ezvideo_async._engine.poller import outcome_of
 from ezvideo_async._lifetime import LoopAffinity
@@ -42,61 +40,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-    from ezvideo_async._domain.events import AnyFinalEvent, Event
+    from ezvideo_async._domain.events import Event
     from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._engine.engine import Engine
     from ezvideo_async._scheduling.tracked_task import TrackedTask
-    from ezvideo_async.errors import EzVideoError
 
 _log = logging.getLogger("ezvideo_async")
 
-_FIRST_POLLS_SHARE = 0.5
-"""The share of the rate that the first polls of many ids take."""
-
-
-@frozen(kw_only=True)
-class WatcherStats:
-    """
-    Counts of one watcher.
-
-    Attributes:
-        open: Ids that have not ended.
-        completed: Ids that completed.
-        failed: Ids that failed.
-        lost: Ids that are no longer polled without a final state.
-        unread: Events that the watcher's own iteration has not read.
-        polls: Polls that have ended, well or not.
-        in_flight: Polls that wait for their response.
-    """
-
-    open: int
-    completed: int
-    failed: int
-    lost: int
-    unread: int
-    polls: int
-    in_flight: int
-
-
-@frozen(kw_only=True)
-class WatchedTask:
-    """
-    What a watcher knows of one id.
-
-    Attributes:
-        task: The last state; None before the first response.
-        final_event: The final event, with the reason of a lost id; None while the id is open.
-        last_error: The last failure since the last valid response; None if the last poll
-            succeeded.
-        added_at: When it was added, Unix seconds.
-        tag: The value given to ``add(..., tag=...)``.
-    """
-
-    task: VideoTask | None
-    final_event: AnyFinalEvent | None
-    last_error: EzVideoError | None
-    added_at: float
-    tag: Any
+_FIRST_POLLS_SHARE = 0.5  # of the rate, for the first polls of many ids
 
 
 class TaskWatcher:
@@ -238,8 +189,7 @@ class TaskWatcher:
     def _known(self, task_id: str) -> TrackedTask:
         tracked = self._scheduler.get(task_id)
         if tracked is None:
-            message = f"task {task_id!a} is not watched; add() it first"
-            raise ConfigError(message, task_id=task_id)
+            raise ConfigError(f"task {task_id!a} is not watched; add() it first", task_id=task_id)
         return tracked
 
     async def wait(
@@ -303,8 +253,8 @@ class TaskWatcher:
         """
         Return the last state of every known id; None before the first response.
 
-        It does not change later.  A state is decoded from the server's response each time it is
-        read, so that thousands of watched tasks stay small: keep it when you need it twice.
+        It does not change later.  A state is decoded each time it is read: keep it when you need
+        it twice.
         """
         return self._scheduler.snapshot()
 
@@ -389,9 +339,7 @@ class TaskWatcher:
 
     def discard(self, task: str | VideoTask) -> bool:
         """
-        Stop watching an id; the remote task is not cancelled.
-
-        After the call no event of this id is delivered to anybody.
+        Stop watching an id and delivering its events; the remote task is not cancelled.
 
         Returns:
             False when the id is not watched.
@@ -408,7 +356,7 @@ class TaskWatcher:
         """
         Poll as soon as ``min_interval`` allows, even before a ``Retry-After`` of this id is over.
 
-        For when a webhook came: what it says is worth a request.
+        Call it when a webhook came.
 
         Returns:
             False when the id is not watched.
@@ -444,8 +392,7 @@ class TaskWatcher:
 
     def _check_entered(self) -> None:
         if self._affinity is None:
-            message = "enter the watcher first: async with client.watch(...) as watcher"
-            raise NotOpenError(message)
+            raise NotOpenError("enter the watcher first: async with client.watch(...) as watcher")
         self._affinity.check()
 
     def _now(self) -> float:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ezvideo_async._engine.timer import Timer
 from ezvideo_async._lifetime import wait_finished
 from ezvideo_async.errors import ClosedError, EzVideoError
 
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ezvideo_async")
 
-_LATE = 1.0
-"""Seconds by which the timer may be late before that is logged."""
+_LATE = 1.0  # seconds by which the timer may be late before that is logged
 
 
 class Dispatcher:
@@ -43,8 +43,6 @@ class Dispatcher:
     Sends the polls that are due, as soon as they are admitted.
 
     Args:
-        scheduler: Decides.
-        engine: Sends.
         publish: Called with every event.
         evict: Called with every ended id that is no longer retained.
         fail: Called once with the error that ends the watch.
@@ -74,8 +72,8 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._runner: asyncio.Task[None] | None = None
         self._is_stopped = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = inf
+        self._timer = Timer(self._timer_fired)
+        self._timer_due = inf
         self._pauses_seen = engine.limiter.pauses
         self._assigned: deque[TrackedTask] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
@@ -99,7 +97,7 @@ class Dispatcher:
             return
         self._is_stopped = True
         self._admission.cancel_polls(self._poll_admitted)
-        self._cancel_timer()
+        self._timer.cancel()
         while self._assigned:
             self._admission.abandon(started=self._assigned.popleft().started, poll=True)
         if self._runner is not None:
@@ -130,17 +128,11 @@ class Dispatcher:
     # -- driving ----------------------------------------------------------------------------------
 
     def dispatch(self, *, since: float | None = None) -> None:
-        """
-        Do what is due now, and set the timer.
-
-        Args:
-            since: The instant at which adding many ids began, loop clock: what came due
-                meanwhile is spread like after any stall.
-        """
+        """Do what is due now; spread what came due during an ``add()`` that began at *since*."""
         now = self._loop.time()
         self._dispatch_at(now, stall=0.0 if since is None else now - since)
 
-    def _dispatch_at(self, now: float, *, stall: float = 0.0) -> None:
+    def _dispatch_at(self, now: float, *, stall: float) -> None:
         if self._is_stopped:
             return
         permit = partial(self._admission.try_admit, now)
@@ -154,7 +146,7 @@ class Dispatcher:
             unix_now=time.time(),
             rand=self._rand,
             permit=permit,
-            release=partial(self._release_over, now) if self._has_paused(now) else _poll_now,
+            release=partial(self._release_over, now) if self._has_paused(now) else lambda _: 0.0,
             stall=stall,
         )
         for tracked, event in tick.expired:
@@ -185,30 +177,19 @@ class Dispatcher:
 
     def _set_timer(self, at: float) -> None:
         """Set the timer, unless it is set for an earlier instant."""
-        if at >= self._timer_at or self._is_stopped:
-            return
-        at = max(at, self._loop.time())
-        if at < self._timer_at:
-            self._cancel_timer()
-            self._timer_at = at
-            self._timer = self._loop.call_at(at, self._timer_fired)
+        at = max(at, self._loop.time())  # a deadline that passed in flight is not late
+        if at < self._timer.at and not self._is_stopped:
+            self._timer_due = at
+            self._timer.set(at, self._loop)
 
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._timer_at = None, inf
-
-    def _timer_fired(self) -> None:
-        now, due = self._loop.time(), self._timer_at
-        self._timer, self._timer_at = None, inf
-        stall = now - due
+    def _timer_fired(self, now: float) -> None:
+        stall = now - self._timer_due
         try:
             if stall >= _LATE:
                 _log.info(
                     "polls are %.1f s late: the event loop was blocked or the machine slept", stall
                 )
-            # Some loops round timers down: what was set for now is due now.
-            self._dispatch_at(max(now, due), stall=stall)
+            self._dispatch_at(now, stall=stall)
         except Exception as error:  # noqa: BLE001 -- a callback's error would end in a log
             self._fail(error)
 
@@ -260,17 +241,12 @@ class Dispatcher:
         finally:
             self.in_flight -= 1
             self.polls += 1
-        if tracked.due < self._timer_at:
+        if tracked.due < self._timer.at:
             self.arm()
 
     def _publish_polled(self, tracked: TrackedTask, event: Event) -> None:
         if not self._is_stopped:
             self._publish(tracked, event)
-
-
-def _poll_now(_ready: int) -> float:
-    """Spread nothing: no pause has ended."""
-    return 0.0
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

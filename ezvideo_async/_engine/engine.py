@@ -37,14 +37,8 @@ class Engine:
 
     Args:
         base_url: Valid, without a trailing slash.
-        credentials: Provide the API key.
-        transport: Sends.
         budget: Limits what is sent; may be shared with other clients.
-        observers: Called with every telemetry event.
         rand: Gives numbers in [0, 1); the only source of randomness.
-
-    Attributes:
-        is_closed: Whether :meth:`aclose` was called.
     """
 
     def __init__(
@@ -84,7 +78,6 @@ class Engine:
 
     @cached_property
     def estimator(self) -> DurationEstimator:
-        """What finished tasks taught adaptive policies about this server."""
         from ezvideo_async._scheduling.duration_estimator import (  # noqa: PLC0415 -- as above
             DurationEstimator,
         )
@@ -93,12 +86,10 @@ class Engine:
 
     @property
     def requests_sent(self) -> int:
-        """How many requests were put on the wire."""
         return self._transport.sends
 
     @property
     def is_bound(self) -> bool:
-        """True once it belongs to an event loop."""
         return self._affinity is not None
 
     def bind(self) -> None:
@@ -115,19 +106,19 @@ class Engine:
             self._affinity.check()
             return
         if running_loop() is None:
-            message = "no asyncio event loop is running; trio is not supported, as aiohttp is not"
-            raise ConfigError(message)
+            raise ConfigError(
+                "no asyncio event loop is running; trio is not supported, as aiohttp is not"
+            )
         self.admission.open()
         self._affinity = LoopAffinity("client")
         if sends_in_clear(self.base_url):
             _log.warning("the API key is sent unencrypted to %s; use https", self.base_url)
 
     def on_close(self, callback: Callable[[], None]) -> None:
-        """Call *callback* when the client is closed."""
         self._closing[callback] = None
 
     def off_close(self, callback: Callable[[], None]) -> None:
-        """Do not call *callback* any more.  Idempotent."""
+        """Undo ``on_close``.  Idempotent."""
         self._closing.pop(callback, None)
 
     async def aclose(self) -> None:

@@ -32,17 +32,11 @@ if TYPE_CHECKING:
 
     Publish = Callable[[TrackedTask, Event], None]
 
-_CAUSE_MAX = 200
-"""Characters of a failed task's own error in our message."""
+_CAUSE_MAX = 200  # characters of a failed task's own error in our message
 
 
 class Poller:
-    """
-    Polls ids for any number of schedulers of one client.
-
-    Args:
-        engine: The client's engine.
-    """
+    """Polls ids for any number of schedulers of one client."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -57,20 +51,14 @@ class Poller:
         Raises:
             EzVideoError: An error that concerns every task; the id stays as it is.
         """
-        engine, loop = self._engine, asyncio.get_running_loop()
-        decode = engine.requester.decode
+        engine, now = self._engine, asyncio.get_running_loop().time
+        decode, rand = engine.requester.decode, engine.rand
 
         def read(response: Response, alias: str | None) -> TrackedTask | VideoTask | EzVideoError:
             if not tracked.is_open:  # discarded, or ended by apply()
                 return decode(response, tracked.task_id, alias)
             found = scheduler.observe(
-                tracked,
-                response,
-                decode,
-                alias,
-                now=loop.time(),
-                unix_now=time.time(),
-                rand=engine.rand(),
+                tracked, response, decode, alias, now=now(), unix_now=time.time(), rand=rand()
             )
             if isinstance(found, EzVideoError):
                 return found
@@ -81,7 +69,7 @@ class Poller:
         request = retrieve_request(engine.base_url, tracked.task_id)
         found = await engine.requester.request(request, read, poll=True)
         if isinstance(found, EzVideoError):
-            self._fail(scheduler, tracked, found, publish, loop.time())
+            self._fail(scheduler, tracked, found, publish, now())
         else:
             self._firewall.reset()
 
@@ -141,7 +129,6 @@ class Poller:
         return outcome_of(tracked.final_event, raise_on_failure=raise_on_failure)
 
     async def _poll_next(self, scheduler: Scheduler) -> None:
-        """Sleep until the one id is due, and poll it."""
         engine, loop = self._engine, asyncio.get_running_loop()
         due = scheduler.next_at()
         await engine.admission.sleep(due - loop.time())
@@ -154,11 +141,7 @@ class Poller:
             release=lambda _ready: 0.0,
         )
         for tracked in tick.to_poll:
-            await self.poll(scheduler, tracked, _ignore)
-
-
-def _ignore(_tracked: TrackedTask, _event: Event) -> None:
-    """Publish to nobody: ``wait()`` reads the final event from the record."""
+            await self.poll(scheduler, tracked, lambda *_: None)  # wait() reads the record
 
 
 def outcome_of(final: AnyFinalEvent, *, raise_on_failure: bool) -> VideoTask:
@@ -174,12 +157,8 @@ def outcome_of(final: AnyFinalEvent, *, raise_on_failure: bool) -> VideoTask:
     task = final.task
     assert task is not None, "a final state was seen"
     if isinstance(final, TaskFailed) and raise_on_failure:
-        raise _task_failed(task)
+        error = task.error or ErrorInfo()
+        cause = redact_queries(": ".join(part for part in (error.code, error.message) if part))
+        why = f": {cause[:_CAUSE_MAX]!a}" if cause else "; the server gives no reason"
+        raise TaskFailedError(f"task {task.id!a} failed{why}", task_id=task.id, task=task)
     return task
-
-
-def _task_failed(task: VideoTask) -> TaskFailedError:
-    error = task.error or ErrorInfo()
-    cause = redact_queries(": ".join(part for part in (error.code, error.message) if part))
-    why = f": {cause[:_CAUSE_MAX]!a}" if cause else "; the server gives no reason"
-    return TaskFailedError(f"task {task.id!a} failed{why}", task_id=task.id, task=task)

@@ -10,18 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._domain.telemetry import PollFailed, PollSucceeded
 from ezvideo_async._protocol.fields import is_known_status
 from ezvideo_async._protocol.responses import decode_task
-from ezvideo_async.errors import (
-    AuthenticationError,
-    BadResponseError,
-    ConfigError,
-    EzVideoError,
-)
+from ezvideo_async.errors import AuthenticationError, BadResponseError, ConfigError, EzVideoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,44 +24,25 @@ if TYPE_CHECKING:
     from ezvideo_async._engine.admission import AdmissionQueue
     from ezvideo_async._engine.telemetry import TelemetryEmitter
     from ezvideo_async._protocol.messages import Request, Response
+    from ezvideo_async._scheduling.tracked_task import TrackedTask
     from ezvideo_async._transport.backend import Connection
     from ezvideo_async._transport.credentials import ApiKey, Credentials
     from ezvideo_async._transport.transport import Transport
+
+    T = TypeVar("T", bound=VideoTask | TrackedTask)
+    Read = Callable[[Response, str | None], T | EzVideoError]
+    _Attempt = tuple[T | EzVideoError, Response | None, Connection | None]
 
 _log = logging.getLogger("ezvideo_async")
 
 _HTTP_STATUSES = range(200, 600)
 _MISDIRECTED = 421
 
-_LOGGED_MAX = 1000
-"""Unknown status values that are logged, once each; a server may send any number."""
-
-
-class HasStatus(Protocol):
-    """What a response shows: anything with the status of the task."""
-
-    @property
-    def status(self) -> TaskStatus | None: ...
-
-
-T = TypeVar("T", bound=HasStatus)
-
-if TYPE_CHECKING:
-    Read = Callable[[Response, str | None], T | EzVideoError]
-    _Attempt = tuple[T | EzVideoError, Response | None, Connection | None]
+_LOGGED_MAX = 1000  # unknown status values logged, once each; a server may send any number
 
 
 class Requester:
-    """
-    Sends requests to one server and has their responses read.
-
-    Args:
-        base_url: Valid, without a trailing slash.
-        credentials: Provide the API key.
-        transport: Sends.
-        admission: Gets the outcome of each request.
-        telemetry: Emits an event for each request.
-    """
+    """Sends requests to one server and has their responses read."""
 
     def __init__(
         self,
@@ -86,22 +62,13 @@ class Requester:
         self._logged: set[str] = set()
         self._aliases: dict[str, str] = {}
 
-    async def request(
-        self,
-        request: Request,
-        read: Read[T],
-        *,
-        poll: bool,
-    ) -> T | EzVideoError:
+    async def request(self, request: Request, read: Read[T], *, poll: bool) -> T | EzVideoError:
         """
         Send a request that was admitted, and repeat it at once where its response asks for that.
 
-        Args:
-            request: What to send.
-            read: Called with each response, and with the server's own name of the task if it has
-                one; returns what the response shows.  A refused key and a foreign id are errors
-                that lead to a second send.
-            poll: As it was admitted.
+        *read* is called with each response, and with the server's own name of the task if it has
+        one; it returns what the response shows.  A refused key and a foreign id are errors that
+        lead to a second send.
 
         Returns:
             What was read, or the error.  Raises nothing but a cancellation and what the
@@ -144,12 +111,7 @@ class Requester:
         return found
 
     async def _attempt(
-        self,
-        request: Request,
-        read: Read[T],
-        api_key: ApiKey,
-        *,
-        fresh: bool = False,
+        self, request: Request, read: Read[T], api_key: ApiKey, *, fresh: bool = False
     ) -> _Attempt[T]:
         """Send once; return what was read, the response unless none came, and its connection."""
         try:
@@ -161,10 +123,7 @@ class Requester:
         return read(response, self._aliases.get(request.task_id)), response, connection
 
     async def _attempt_after_foreign_id(
-        self,
-        request: Request,
-        read: Read[T],
-        foreign: str,
+        self, request: Request, read: Read[T], foreign: str
     ) -> T | EzVideoError:
         """
         Send again on a fresh connection, where no stray response can be waiting.
@@ -196,26 +155,19 @@ class Requester:
     ) -> VideoTask | EzVideoError:
         """Decode the response to a status request, and log an unknown status value once."""
         task = decode_task(
-            response,
-            task_id=task_id,
-            base_url=self._base_url,
-            unix_now=time.time(),
-            alias=alias,
+            response, task_id=task_id, base_url=self._base_url, unix_now=time.time(), alias=alias
         )
         if isinstance(task, VideoTask) and task.status is TaskStatus.PROCESSING:
-            self._log_unknown_status(task)
+            value = task.raw_status
+            if value is not None and not is_known_status(value) and self._is_first_time(value):
+                _log.warning(
+                    "unknown status %.200a for task %.200a; treating it as processing",
+                    value,
+                    task_id,
+                )
         return task
 
-    def _log_unknown_status(self, task: VideoTask) -> None:
-        value = task.raw_status
-        if value is None or value in self._logged or is_known_status(value):
-            return
-        if self._is_first_time(value):
-            _log.warning(
-                "unknown status %.200a for task %.200a; treating it as processing", value, task.id
-            )
-
-    def _note(self, task_id: str, found: HasStatus | EzVideoError) -> None:
+    def _note(self, task_id: str, found: VideoTask | TrackedTask | EzVideoError) -> None:
         if isinstance(found, ConfigError):
             if found.reason == "route":
                 # A server that has responded has the route: it is being deployed, not misspelt.
@@ -234,7 +186,9 @@ class Requester:
         self._logged.add(what)
         return True
 
-    def _report(self, task_id: str, found: HasStatus | EzVideoError, started: float) -> None:
+    def _report(
+        self, task_id: str, found: VideoTask | TrackedTask | EzVideoError, started: float
+    ) -> None:
         """Log a request that has ended, and emit its telemetry event."""
         is_logged = _log.isEnabledFor(logging.DEBUG)
         if not is_logged and not self._telemetry:

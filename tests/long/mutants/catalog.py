@@ -82,7 +82,7 @@ MUTANTS = (
         "final event merged away",
         "_delivery/mailbox.py",
         "        case _:\n            return event",
-        "        case _:\n            return waiting",
+        "        case _:\n            return unread",
         first="tests/contracts/test_model.py",
     ),
     Mutant(
@@ -207,8 +207,8 @@ MUTANTS = (
     Mutant(
         "time.time for schedules",
         "_engine/poller.py",
-        "                now=loop.time(),\n",
-        "                now=time.time(),\n",
+        "now=now(), unix_now=time.time(), rand=rand()",
+        "now=time.time(), unix_now=time.time(), rand=rand()",
         first="tests/contracts/test_model.py",
     ),
     # -- budget and outage ------------------------------------------------------------------------

@@ -1,0 +1,57 @@
+"""Values that a watcher reports: its counts, and what it knows of one id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from ezvideo_async._domain.events import AnyFinalEvent
+    from ezvideo_async._domain.task import VideoTask
+    from ezvideo_async.errors import EzVideoError
+
+
+@frozen(kw_only=True)
+class WatcherStats:
+    """
+    Counts of one watcher.
+
+    Attributes:
+        open: Ids that have not ended.
+        completed: Ids that completed.
+        failed: Ids that failed.
+        lost: Ids that are no longer polled without a final state.
+        unread: Events that the watcher's own iteration has not read.
+        polls: Polls that have ended, well or not.
+        in_flight: Polls that wait for their response.
+    """
+
+    open: int
+    completed: int
+    failed: int
+    lost: int
+    unread: int
+    polls: int
+    in_flight: int
+
+
+@frozen(kw_only=True)
+class WatchedTask:
+    """
+    What a watcher knows of one id.
+
+    Attributes:
+        task: The last state; None before the first response.
+        final_event: The final event, with the reason of a lost id; None while the id is open.
+        last_error: The last failure since the last valid response; None if the last poll
+            succeeded.
+        added_at: When it was added, Unix seconds.
+        tag: The value given to ``add(..., tag=...)``.
+    """
+
+    task: VideoTask | None
+    final_event: AnyFinalEvent | None
+    last_error: EzVideoError | None
+    added_at: float
+    tag: Any
