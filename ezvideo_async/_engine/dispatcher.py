@@ -177,8 +177,10 @@ class Dispatcher:
 
     def _set_timer(self, at: float) -> None:
         """Set the timer, unless it is set for an earlier instant."""
+        if at >= self._timer.at or self._is_stopped:
+            return
         at = max(at, self._loop.time())  # a deadline that passed in flight is not late
-        if at < self._timer.at and not self._is_stopped:
+        if at < self._timer.at:
             self._timer_due = at
             self._timer.set(at, self._loop)
 
