@@ -80,8 +80,8 @@ class Dispatcher:
         self._workers = 0
         self._workers_to_start = 0
         self._is_worker_wanted = asyncio.Event()
-        self.polls = 0
-        self.in_flight = 0
+        self.polls: int = 0
+        self.in_flight: int = 0
 
     # -- lifetime ---------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ezvideo_async._domain.telemetry import Observer
     from ezvideo_async._engine.poller import Poller
     from ezvideo_async._limits.budget import RequestBudget
+    from ezvideo_async._limits.rate_limiter import RateLimiter
     from ezvideo_async._scheduling.duration_estimator import DurationEstimator
     from ezvideo_async._transport.credentials import Credentials
     from ezvideo_async._transport.transport import Transport
@@ -53,11 +54,11 @@ class Engine:
     ) -> None:
         self.base_url = base_url
         self.budget = budget
-        self.limiter = rate_limiter_of(budget)
+        self.limiter: RateLimiter = rate_limiter_of(budget)
         self.rand = rand
-        self.telemetry = TelemetryEmitter(observers)
-        self.admission = AdmissionQueue(self.limiter, self.telemetry, rand)
-        self.requester = Requester(
+        self.telemetry: TelemetryEmitter = TelemetryEmitter(observers)
+        self.admission: AdmissionQueue = AdmissionQueue(self.limiter, self.telemetry, rand)
+        self.requester: Requester = Requester(
             base_url=base_url,
             credentials=credentials,
             transport=transport,
@@ -67,7 +68,7 @@ class Engine:
         self._transport = transport
         self._affinity: LoopAffinity | None = None
         self._closing: dict[Callable[[], None], None] = {}
-        self.is_closed = False
+        self.is_closed: bool = False
 
     @cached_property
     def poller(self) -> Poller:

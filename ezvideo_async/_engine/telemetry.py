@@ -24,7 +24,7 @@ class TelemetryEmitter:
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
-        self.failures = 0  # calls of an observer that raised
+        self.failures: int = 0  # calls of an observer that raised
 
     def __bool__(self) -> bool:
         return bool(self._observers)

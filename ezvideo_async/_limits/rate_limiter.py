@@ -69,11 +69,12 @@ class RateLimiter:
     def __init__(self, rate: float, *, burst: float | None, max_in_flight: int) -> None:
         self.queues: tuple[SharingQueue, ...] = ()
         self._given_burst = burst
+        self.burst: float
         self.set_rate(rate)
         self.max_in_flight = max_in_flight
-        self.in_flight = 0
-        self.pauses = 0
-        self.retry_quota = RetryQuota()
+        self.in_flight: int = 0
+        self.pauses: int = 0
+        self.retry_quota: RetryQuota = RetryQuota()
         self._arrival = -inf  # theoretical arrival time of the next request (GCRA),
         self._arrival_rate = rate  # calculated at this rate
         self._meter = RateMeter()

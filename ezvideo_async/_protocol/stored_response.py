@@ -93,6 +93,10 @@ class StoredResponse:
         """Store a decoded state, whatever it was read from."""
         self.content, self.status, self.progress = task, task.status, task.progress
 
+    def store_final(self, event: AnyFinalEvent) -> None:
+        """Store the final event in place of the response."""
+        self.content = event
+
     def compact(self) -> None:
         """Replace a stored task by the bytes of the response that it was read from."""
         if isinstance(self.content, VideoTask) and (source := source_of(self.content)) is not None:

@@ -217,7 +217,8 @@ class TrackedTask(StoredResponse):
 
     def end(self, event: AnyFinalEvent) -> None:
         """Store the final event in place of the last response."""
-        self.phase, self.content = _ENDED, event
+        self.phase = _ENDED
+        self.store_final(event)
 
     def lost(self, reason: LossReason, *, now: float, unix_now: float) -> TaskLost:
         """Make the final event of an id that is no longer polled."""

@@ -84,7 +84,7 @@ class LiveView:
         self._client = client
         self._summary = summary
         self._line_output = line_output
-        self.wants_progress = not as_json or bool(line_output and line_output.wants_progress)
+        self.wants_progress: bool = not as_json or bool(line_output and line_output.wants_progress)
         self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
         self._glyph = "━" if self._console.encoding.startswith("utf") else "#"
         self._live = Live(

@@ -40,8 +40,8 @@ class Summary:
 
     def __init__(self, task_ids: Iterable[str]) -> None:
         self._states = dict.fromkeys(task_ids, NO_STATUS)
-        self.total = len(self._states)
-        self.counts = Counter({NO_STATUS: self.total})
+        self.total: int = len(self._states)
+        self.counts: Counter[str] = Counter({NO_STATUS: self.total})
         self._reasons: dict[str, Counter[str]] = {"failed": Counter(), "lost": Counter()}
         self._timed_out: set[str] = set()
 

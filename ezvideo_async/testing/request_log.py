@@ -45,7 +45,7 @@ class OpenRequest:
     """A request in flight, with its record so far."""
 
     def __init__(self, record: RequestRecord) -> None:
-        self.record = record
+        self.record: RequestRecord = record
 
     def update(self, *, status: int | None = None, fault: str | None = None) -> None:
         """Set fields of the record; None changes nothing."""
@@ -66,8 +66,8 @@ class RequestLog:
 
     def __init__(self, *, size: int) -> None:
         self._entries: deque[OpenRequest] = deque(maxlen=size)
-        self.in_flight = 0
-        self.peak_in_flight = 0
+        self.in_flight: int = 0
+        self.peak_in_flight: int = 0
 
     def __iter__(self) -> Iterator[RequestRecord]:
         return (entry.record for entry in self._entries)

@@ -243,7 +243,13 @@ def test_cancelled_at_every_suspension(use, loop, record_property):
         points = runner.run(sweep(USES[use], second, first=first, step=1 if IS_FULL else SHARE))
         gc.collect()
     record_property("points", (loop, points))
-    assert unhandled == []
+    # The stream of the scripted server may be collected in a cycle before its protocol, which
+    # would have retrieved that writing to a client that left has failed.
+    assert [
+        context
+        for context in unhandled
+        if not isinstance(context.get("exception"), BrokenPipeError)
+    ] == []
 
 
 # -- scopes ---------------------------------------------------------------------------------------

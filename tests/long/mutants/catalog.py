@@ -300,13 +300,9 @@ MUTANTS = (
     ),
     Mutant(
         "error raised with aiohttp's as its context",
-        "_transport/transport.py",
-        "        outcome, connection = await self._attempt(request, api_key, fresh=fresh)\n"
-        "        if connection is not None",
-        "        outcome, connection = await self._attempt(request, api_key, fresh=fresh)\n"
-        "        if isinstance(outcome, EzVideoError):\n"
-        "            outcome.__context__ = OSError()\n"
-        "        if connection is not None",
-        first="tests/integration",
+        "_transport/error_mapping.py",
+        "    return error\n\n\ndef _classify",
+        "    error.__context__ = failure\n    return error\n\n\ndef _classify",
+        first="tests/integration/transport/test_error_mapping.py",
     ),
 )
