@@ -146,7 +146,7 @@ class Dispatcher:
             unix_now=time.time(),
             rand=self._rand,
             permit=permit,
-            release=partial(self._release_over, now) if self._has_paused(now) else lambda _: 0.0,
+            release=partial(self._release_over, now) if self._has_paused(now) else _poll_now,
             stall=stall,
         )
         for tracked, event in tick.expired:
@@ -249,6 +249,10 @@ class Dispatcher:
     def _publish_polled(self, tracked: TrackedTask, event: Event) -> None:
         if not self._is_stopped:
             self._publish(tracked, event)
+
+
+def _poll_now(_ready: int) -> float:  # a lambda would be made at each tick
+    return 0.0
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
