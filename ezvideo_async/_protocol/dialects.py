@@ -180,9 +180,8 @@ FAILURE_REASON_FIELDS: Final = (
     "task_status_msg",  # Kling
 )
 
-MISPLACED_REASON_PLACES: Final = (
-    ("metadata", "url"),  # new-api's Hailuo channel: the failure message in place of the url
-)
+MISPLACED_REASON_PLACES: Final = (("metadata", "url"),)
+"""In new-api's Hailuo channel, the failure message stands in place of the url."""
 
 NOT_FOUND_CODES: Final = frozenset(
     {"task_not_found", "task_not_exist", "video_not_found", "not_found", "resource_not_found"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
@@ -15,23 +15,25 @@ if TYPE_CHECKING:
     from ezvideo_async._protocol.fields import JSONObject
 
 _MAX_CHARACTERS = 200
-"""Characters of a code or message in a line for people."""
+"""Characters of a code or message in an error line."""
 
 
 @frozen
 class ErrorBody:
     """
-    The error in a response body; queries of urls are redacted, because signed urls are keys.
+    The error in a response body, None where it has no such text.
 
-    Attributes:
-        code: The code as text; None when there is none.
-        message: The message; None when there is none.
-        error_type: The type; None when there is none.
+    Queries of urls are redacted, because signed urls are keys.
     """
 
     code: str | None = None
     message: str | None = None
     error_type: str | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The arguments of an exception."""
+        return {"code": self.code, "server_message": self.message, "error_type": self.error_type}
 
 
 def parse_error_body(body: bytes) -> ErrorBody:
@@ -56,20 +58,16 @@ def _has_success_code(error: ErrorBody) -> bool:
 
 def _error_at(level: JSONObject) -> ErrorBody:
     nested = read_error(level)
+    message = nested.message or text_or_none(level.get("message")) or text_or_none(level.get("msg"))
     return ErrorBody(
         code=_redacted(nested.code or scalar_text(level.get("code"))),
-        message=_redacted(nested.message or _flat_message(level)),
+        message=_redacted(message or _fastapi_detail(level.get("detail"))),
         error_type=_redacted(_error_type(level)),
     )
 
 
 def _redacted(text: str | None) -> str | None:
     return None if text is None else redact_queries(text)
-
-
-def _flat_message(level: JSONObject) -> str | None:
-    flat = text_or_none(level.get("message")) or text_or_none(level.get("msg"))
-    return flat or _fastapi_detail(level.get("detail"))
 
 
 def _fastapi_detail(detail: object) -> str | None:

@@ -75,11 +75,7 @@ Places = tuple[tuple[str, tuple[str | None, ...]], ...]
 
 
 def group_places(places: Iterable[tuple[str, ...]]) -> Places:
-    """
-    Group places of one or two keys by their first key, in the same order.
-
-    Most responses have one or two of the first keys, so that the other places cost nothing.
-    """
+    """Group places of one or two keys by their first key, of which most responses have few."""
     return tuple(
         (key, tuple(place[1] if len(place) > 1 else None for place in group))
         for key, group in groupby(places, key=itemgetter(0))
@@ -202,9 +198,8 @@ def read_url(value: object, *, base_url: str | None) -> str | None:
     """
     Return the url in a value: in the first item of a list, in the ``url`` of an object.
 
-    Returns:
-        An ``http(s)`` url with a host and without blanks, a ``data:video/`` url, or a path that
-        begins with one slash, resolved against the origin of *base_url*; None for other values.
+    It is an ``http(s)`` url with a host and without blanks, a ``data:video/`` url, or a path that
+    begins with one slash, resolved against the origin of *base_url*; None for other values.
     """
     if isinstance(value, list):
         value = value[0] if value else None

@@ -11,20 +11,12 @@ from ezvideo_async._protocol.fields import text_or_none
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-EXCERPT_CHARACTERS = 500
-
+_EXCERPT_CHARACTERS = 500
 _SUCCESS = frozenset(range(200, 300)) - {204, 205}
 
 
 class Request(NamedTuple):
-    """
-    One HTTP request.
-
-    Attributes:
-        url: Absolute and percent-encoded.
-        task_id: The task that it is about.
-        method: The HTTP method.
-    """
+    """One HTTP request about a task; its url is absolute and percent-encoded."""
 
     url: str
     task_id: str
@@ -36,7 +28,6 @@ class Response(NamedTuple):
     One HTTP response.
 
     Attributes:
-        status: The HTTP status.
         headers: Names in lower case; the values of a repeated header are joined with ``, ``.
         body: The whole body, decompressed.
     """
@@ -62,13 +53,7 @@ class Response(NamedTuple):
 
 
 class PollHint(NamedTuple):
-    """
-    Time until the next request that a response asks for.
-
-    Attributes:
-        retry_after: Seconds, from ``Retry-After``; None when it was not sent.
-        poll_after: Seconds, from ``openai-poll-after-ms``; None when it was not sent.
-    """
+    """The ``Retry-After`` and ``openai-poll-after-ms`` of a response, seconds; None if not sent."""
 
     retry_after: float | None = None
     poll_after: float | None = None
@@ -87,5 +72,5 @@ def is_html(response: Response) -> bool:
 
 def body_excerpt(body: bytes) -> str:
     """Return the first 500 characters of a body of any bytes, with queries of urls redacted."""
-    start = body[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace")
-    return redact_queries(start)[:EXCERPT_CHARACTERS]
+    start = body[: 4 * _EXCERPT_CHARACTERS].decode("utf-8", "replace")
+    return redact_queries(start)[:_EXCERPT_CHARACTERS]

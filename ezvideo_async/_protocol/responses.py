@@ -36,6 +36,7 @@ _NOT_FOUND = "the server has no task with this id"
 _KEY_REFUSED = "the API key was refused"
 _RATE_LIMITED = "too many requests"
 
+_WHOLE_MILLISECONDS = re.compile(r"[0-9]{1,9}\Z")
 _REDIRECTS = range(300, 400)
 _ERRORS = range(400, 600)
 _WITHOUT_BODY = frozenset({204, 205, 304})
@@ -48,52 +49,37 @@ _PERMANENT = frozenset({501, 505, 506, 508, 510, 511})
 def poll_hint(response: Response, *, unix_now: float) -> PollHint:
     """Return the times that a response asks to wait; *unix_now* replaces a missing ``Date``."""
     headers = response.headers
-    if "retry-after" not in headers and "retry-after-ms" not in headers:
-        after_ms = headers.get("openai-poll-after-ms")
-        return NO_HINT if after_ms is None else PollHint(poll_after=_milliseconds(after_ms))
+    after_ms = headers.get("openai-poll-after-ms")
+    if after_ms is None and "retry-after" not in headers and "retry-after-ms" not in headers:
+        return NO_HINT
+    milliseconds = _WHOLE_MILLISECONDS.match((after_ms or "").strip())
     return PollHint(
         retry_after=parse_retry_after(headers, unix_now=unix_now),
-        poll_after=_milliseconds(headers.get("openai-poll-after-ms")),
+        poll_after=int(milliseconds[0]) / 1000.0 if milliseconds else None,
     )
 
 
-_WHOLE_MILLISECONDS = re.compile(r"[0-9]{1,9}\Z")
-
-
-def _milliseconds(text: str | None) -> float | None:
-    """Return milliseconds as seconds."""
-    found = _WHOLE_MILLISECONDS.match(text.strip()) if text is not None else None
-    return int(found[0]) / 1000.0 if found else None
-
-
 def decode_task(
-    response: Response,
-    *,
-    task_id: str,
-    base_url: str,
-    unix_now: float,
-    alias: str | None = None,
+    response: Response, *, task_id: str, base_url: str, unix_now: float, alias: str | None = None
 ) -> VideoTask | EzVideoError:
     """
     Return the task or the error of a response to a status request.
 
     Args:
-        response: The response.
-        task_id: The id of the request.  A response with another id is a ``BadResponseError`` with
-            reason ``id_mismatch`` and ``received_id``.
+        response: Its status decides first.
+        task_id: The id of the request; another id in the response is an ``id_mismatch``.
         base_url: The base of relative urls.
-        unix_now: The wall clock, for an HTTP date in a response without ``Date``.
+        unix_now: Replaces a missing ``Date`` for an HTTP date in ``Retry-After``.
         alias: Another id that is accepted: the server's own name for the task.
-
-    Source:
-        FAULTS.md tables H and J; the status code is checked first.
     """
     if response.is_success:
         outcome = _decode_success(response, task_id, base_url, alias)
     else:
-        outcome = _decode_error(response, task_id)
-    if isinstance(outcome, errors.APIStatusError | errors.BadResponseError):
-        outcome.retry_after = parse_retry_after(response.headers, unix_now=unix_now)
+        outcome = _decode_error(response)
+    if isinstance(outcome, errors.EzVideoError):
+        outcome.task_id = task_id
+        if isinstance(outcome, errors.APIStatusError | errors.BadResponseError):
+            outcome.retry_after = parse_retry_after(response.headers, unix_now=unix_now)
     return outcome
 
 
@@ -106,21 +92,17 @@ def _decode_success(
     try:
         decoded = decode_json(response.body)
     except ValueError:
-        return _not_json(response, task_id)
+        return _not_json(response)
     if not is_object(decoded):
-        return _bad_response(
-            response, task_id, "schema", "the response is not a JSON object",
-            paths=(f"expected an object @ $, got {_json_type(decoded)}",),
-        )  # fmt: skip
+        paths = (f"expected an object @ $, got {_json_type(decoded)}",)
+        return _bad_response(response, "schema", "the response is not a JSON object", paths=paths)
     envelope = read_envelope(decoded)
     if envelope.status is None:
-        return _error_under_success(response, task_id, decoded)
+        return _error_under_success(response, decoded)
     other = envelope.foreign_id(task_id)
     if other is not None and other != alias:
-        return _bad_response(
-            response, task_id, "id_mismatch", f"the response has the id {other[:80]!a}",
-            received_id=other,
-        )  # fmt: skip
+        phrase = f"the response has the id {other[:80]!a}"
+        return _bad_response(response, "id_mismatch", phrase, received_id=other)
     return decode_envelope(
         envelope,
         body=response.body,
@@ -135,9 +117,7 @@ def _json_type(value: object) -> str:
     return names.get(type(value), "a number or boolean")
 
 
-def _error_under_success(
-    response: Response, task_id: str, decoded: JSONObject
-) -> errors.APIStatusError | errors.BadResponseError:
+def _error_under_success(response: Response, decoded: JSONObject) -> EzVideoError:
     """Return the error of a body that a gateway sent under a success status, by its code."""
     error = read_error_body(decoded)
     code = (error.code or "").lower()
@@ -145,23 +125,17 @@ def _error_under_success(
         if code in codes:
             return kind(
                 error_line(phrase, error),
-                task_id=task_id,
                 retryable=retryable,
                 status=response.status,
-                code=error.code,
-                server_message=error.message,
-                error_type=error.error_type,
                 request_id=response.request_id,
+                **error.fields,
             )
     return _bad_response(
         response,
-        task_id,
         "schema",
         error_line("the response is not a task", error),
         paths=("expected a status, an id or a url @ $",),
-        code=error.code,
-        server_message=error.message,
-        error_type=error.error_type,
+        **error.fields,
     )
 
 
@@ -172,23 +146,21 @@ _KINDS_BY_CODE: tuple[tuple[frozenset[str], type[errors.APIStatusError], str, bo
 )
 
 
-def _not_json(response: Response, task_id: str) -> errors.BadResponseError:
+def _not_json(response: Response) -> errors.BadResponseError:
     if not response.body.strip(b" \t\r\n"):
-        return _bad_response(response, task_id, "empty", "the response body is empty")
+        return _bad_response(response, "empty", "the response body is empty")
     excerpt = body_excerpt(response.body)
     if is_html(response):
         phrase = "the response is a web page; does base_url end with /v1?"
-        return _bad_response(response, task_id, "html", phrase, body_excerpt=excerpt)
-    phrase = "the response is not JSON"
-    return _bad_response(response, task_id, "not_json", phrase, body_excerpt=excerpt)
+        return _bad_response(response, "html", phrase, body_excerpt=excerpt)
+    return _bad_response(response, "not_json", "the response is not JSON", body_excerpt=excerpt)
 
 
 def _bad_response(
-    response: Response, task_id: str, reason: BadResponseReason, phrase: str, **fields: Any
+    response: Response, reason: BadResponseReason, phrase: str, **fields: Any
 ) -> errors.BadResponseError:
     return errors.BadResponseError(
         f"{phrase} (HTTP {response.status}, {len(response.body)} bytes)",
-        task_id=task_id,
         status=response.status,
         reason=reason,
         request_id=response.request_id,
@@ -199,29 +171,25 @@ def _bad_response(
 # -- other statuses -----------------------------------------------------------------------------
 
 
-def _decode_error(response: Response, task_id: str) -> EzVideoError:
+def _decode_error(response: Response) -> EzVideoError:
     status = response.status
     if status in _WITHOUT_BODY:
-        return _bad_response(response, task_id, "empty", "the response has no body")
+        return _bad_response(response, "empty", "the response has no body")
     if status in _REDIRECTS:
-        return _redirect(response, task_id)
+        return _redirect(response)
     if status not in _ERRORS:
-        phrase = f"HTTP {status} is not a status of this API"
-        return _bad_response(response, task_id, "schema", phrase)
+        return _bad_response(response, "schema", f"HTTP {status} is not a status of this API")
     error = parse_error_body(response.body)
     kind, phrase, retryable = _classify(response, error)
     if kind not in _DECIDED_KINDS:
         retryable = _should_retry(response, default=retryable)
     made = kind(
         error_line(f"HTTP {status}: {phrase}", error),
-        task_id=task_id,
         retryable=retryable,
         status=status,
-        code=error.code,
-        server_message=error.message,
-        error_type=error.error_type,
         request_id=response.request_id,
         body_excerpt=None if _is_json(response.body) else body_excerpt(response.body) or None,
+        **error.fields,
     )
     if isinstance(made, errors.ConfigError):
         made.reason = "route"
@@ -264,8 +232,8 @@ def _classify_refusal(response: Response, code: str) -> tuple[_Kind, str, bool]:
             return errors.RateLimitError, _RATE_LIMITED, True
         case _:
             # Azure sends Retry-After with those 400s that may be repeated once.
-            is_retryable = "retry-after" in response.headers
-            return errors.BadRequestError, "the request was refused", is_retryable
+            retryable = "retry-after" in response.headers
+            return errors.BadRequestError, "the request was refused", retryable
 
 
 def _should_retry(response: Response, *, default: bool) -> bool:
@@ -283,7 +251,7 @@ def _is_wrong_route(response: Response, message: str | None) -> bool:
     return is_html(response) or start.startswith(dialects.WRONG_ROUTE_PREFIXES)
 
 
-def _redirect(response: Response, task_id: str) -> errors.ConfigError:
+def _redirect(response: Response) -> errors.ConfigError:
     try:
         target = urlsplit(response.headers.get("location", ""))
         origin = f"{target.scheme}://{target.hostname}" if target.hostname else "this server"
@@ -292,7 +260,6 @@ def _redirect(response: Response, task_id: str) -> errors.ConfigError:
     return errors.ConfigError(
         f"HTTP {response.status}: the server redirects to {origin[:200]!a}; redirects are not "
         "followed, so set base_url to the API itself",
-        task_id=task_id,
         status=response.status,
         reason="redirect",
         request_id=response.request_id,

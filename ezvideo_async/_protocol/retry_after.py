@@ -26,10 +26,7 @@ def parse_retry_after(headers: Mapping[str, str], *, unix_now: float) -> float |
     Return the seconds to wait by ``retry-after-ms``, or else by ``retry-after``.
 
     A date counts from the ``Date`` of the same response, so that a wrong clock of the server has
-    no effect; *unix_now* is used if there is none.
-
-    Returns:
-        Seconds, more than 0; None if nothing usable was sent, or 0, or a date in the past.
+    no effect; *unix_now* is used if there is none.  None means: nothing usable, 0, or a past date.
     """
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _SECONDS.match(milliseconds):

@@ -1,8 +1,7 @@
 """
 The last response about a task, kept as bytes; compared and decoded on demand.
 
-Most polls of a running task find nothing new, or another percentage.  Neither is decoded as JSON,
-which costs a third of a poll, and a decoded task takes 240 bytes more than its response.
+Most polls of a running task find nothing new, or another percentage; neither is decoded as JSON.
 """
 
 from __future__ import annotations
@@ -61,13 +60,8 @@ class StoredResponse:
     The last state of one task.
 
     Attributes:
-        task_id: The id as it was added.
         content: The response's body, or a task that came without one; in the end the final
-            event.
-        base_url: The base of relative urls in that body.
-        request_id: The request id of that response.
-        status: The last status; None before the first response.
-        progress: The progress with it, whole percent.
+            event; None before the first response.
     """
 
     # A watcher has a hundred thousand of these: what is rare has no slot of its own.
@@ -108,11 +102,9 @@ class StoredResponse:
 
     def progress_change_in(self, response: Response) -> int | None:
         """
-        Compare a response with the stored one.
+        Return the progress of a response that differs in nothing but the task's own progress.
 
-        Returns:
-            The progress, if the response certainly differs in nothing but the task's own
-            progress; None for any other response, which must be decoded.
+        None for any other response, which must be decoded.
         """
         if not isinstance(self.content, bytes) or not response.is_success:
             return None
@@ -137,12 +129,7 @@ def _progress_if_only_change(body: bytes, *, stored: bytes, progress: int | None
 
 
 class Snapshot(Mapping[str, "VideoTask | None"]):
-    """
-    The states of many ids at one instant; each is decoded when it is read.
-
-    Args:
-        states: Each id's last state; the snapshot's own from now on.
-    """
+    """The states of many ids at one instant; each is decoded when it is read."""
 
     __slots__ = ("_states",)
 

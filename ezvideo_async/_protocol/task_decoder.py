@@ -98,11 +98,6 @@ def envelope_levels(decoded: JSONObject) -> list[JSONObject]:
     return levels
 
 
-def foreign_id(decoded: JSONObject, task_id: str) -> str | None:
-    """Return the first id in a response if none of its ids is *task_id*, else None."""
-    return read_envelope(decoded).foreign_id(task_id)
-
-
 def _object_or_none(value: object) -> JSONObject | None:
     return value if is_object(value) else None
 
@@ -143,7 +138,7 @@ def read_task(
     Args:
         decoded: A decoded JSON value.
         body: The bytes that it was decoded from, for ``VideoTask.raw``.
-        task_id: The id of the task; None takes the one in the response.
+        task_id: None takes the id in the response.
         base_url: The base of relative urls; None leaves them as they are.
         request_id: The request id of the response.
 

@@ -9,7 +9,7 @@ import pytest
 
 from ezvideo_async._domain.task import ErrorInfo, TaskStatus
 from ezvideo_async._protocol import dialects
-from ezvideo_async._protocol.task_decoder import foreign_id, read_envelope, read_task
+from ezvideo_async._protocol.task_decoder import read_envelope, read_task
 from ezvideo_async.errors import BadResponseError
 from tests.support.response_bodies import error_of, task_of
 
@@ -155,8 +155,8 @@ def test_envelope_keys_have_an_order(first, second):
 @pytest.mark.parametrize("name", ["id", "task_id", "video_id", "generation_id", "job_id"])
 def test_id_may_be_under_any_alias(name):
     """An id of another task is foreign under each of them."""
-    assert foreign_id({name: "vid_x", "status": "done"}, "vid_x") is None
-    assert foreign_id({name: "vid_y", "status": "done"}, "vid_x") == "vid_y"
+    assert read_envelope({name: "vid_x", "status": "done"}).foreign_id("vid_x") is None
+    assert read_envelope({name: "vid_y", "status": "done"}).foreign_id("vid_x") == "vid_y"
 
 
 @pytest.mark.fault("J8")
