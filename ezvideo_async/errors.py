@@ -82,7 +82,7 @@ class EzVideoError(Exception):
     Base class of every error of this library.
 
     Attributes:
-        task_id: The task it is about; None when it is about no single task.
+        task_id: None when it is about no single task.
         retryable: True if the same call may succeed later.
         open_ids: The ids that had not ended when a watcher raised this error, in the order in
             which they were added.  Watch them again to continue.
@@ -112,8 +112,6 @@ class _ResponseFields(TypedDict, total=False):
 
 
 class _ResponseError(EzVideoError):
-    """Base class of the errors that are read from a response."""
-
     def __init__(
         self,
         message: str = "",
@@ -209,12 +207,9 @@ class BadResponseError(_ResponseError):
     Attributes:
         reason: ``empty``, ``html``, ``not_json``, ``schema``, ``id_mismatch`` or ``too_large``.
         paths: What was expected where, such as ``expected an object @ $``.
-        status: The HTTP status, a success in most cases.
-        code: The code in the body; None when there is none.
-        message: The message in the body; None when there is none.
-        request_id: The ``x-request-id`` of the response.
         received_id: The id in the response, when it is not the asked one.
-        body_excerpt: Up to 500 characters of a body that is not JSON; None for a JSON body.
+
+    The other attributes are those of :class:`APIStatusError`; *status* is mostly a success.
     """
 
     _is_retryable = True
@@ -245,7 +240,7 @@ class APIStatusError(_ResponseError):
         error_type: The server's ``type``; None when it sent none.
         request_id: The ``x-request-id`` of the response; quote it to the server's support.
         retry_after: Seconds to wait by the server's ``Retry-After``; None when it sent none.
-        body_excerpt: Up to 500 characters of the body when it is not JSON.
+        body_excerpt: Up to 500 characters of a body that is not JSON; None for a JSON body.
     """
 
 
@@ -261,8 +256,7 @@ class PermissionDeniedError(APIStatusError):
     """
     The API key lacks a permission (403), or its account has no credit (402).
 
-    ``retryable`` is True for a 403 with a web page: a firewall in front of the API sent it, and
-    may admit the next request.
+    ``retryable`` is True for a 403 with a web page: a firewall may admit the next request.
     """
 
 
