@@ -67,12 +67,6 @@ class Fault:
         return self.verdict == "retry" if self.retryable is None else self.retryable
 
 
-def _refusal(status: int, *headers: str, code: str = "x") -> bytes:
-    """Make an error response in the shape of the API document."""
-    body: dict[str, Any] = {"error": {"code": code, "message": "m"}}
-    return response(body, *headers, status=f"{status} S")
-
-
 HEAD = b"HTTP/1.1 200 OK\r\n"
 _SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"
 _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -200,12 +194,13 @@ def _reply(body: object, *headers: str, status: str = "200 OK") -> Script:
     return [READ, response(content, *headers, status=status)]
 
 
-def _page(status: str, body: bytes = PAGE) -> Script:
-    return _reply(body, "Content-Type: text/html; charset=utf-8", status=status)
+def _page(status: str) -> Script:
+    return _reply(PAGE, "Content-Type: text/html; charset=utf-8", status=status)
 
 
 def _refused(status: int, *headers: str, code: str = "x") -> Script:
-    return [READ, _refusal(status, *headers, code=code)]
+    body = {"error": {"code": code, "message": "m"}}
+    return [READ, response(body, *headers, status=f"{status} S")]
 
 
 def _packed(body: bytes, encoding: str = "gzip") -> Script:
@@ -233,22 +228,6 @@ def _passing(
     }
 
 
-RETRY_AFTER_FORMS = (
-    "20",
-    "1.5",
-    "0",
-    "-5",
-    "120, 5",
-    "1e9",
-    "nan",
-    "\u0663",
-    "9" * 400,
-    "Thu, 01 Jan 2026 00:00:30 GMT",
-    "Thursday, 01-Jan-26 00:00:30 GMT",
-    "Thu Jan  1 00:00:30 2026",
-    "",
-)
-
 _REFUSALS: dict[str, Fault] = {
     **{
         f"status {status}": Fault(
@@ -259,54 +238,23 @@ _REFUSALS: dict[str, Fault] = {
     "status 400 with Retry-After": Fault(
         row="H1", script=_refused(400, "Retry-After: 2"), kind=BadRequestError, retryable=True
     ),
-    "status 400 as a page": Fault(
-        row="H1", script=_page("400 Bad"), kind=BadRequestError, verdict="lost"
-    ),
     "status 401": Fault(row="H2", script=_refused(401), kind=AuthenticationError, verdict="fatal"),
-    "status 401 as a page": Fault(
-        row="H2", script=_page("401 No"), kind=AuthenticationError, verdict="fatal"
-    ),
     "status 402": Fault(
         row="H3", script=_refused(402), kind=PermissionDeniedError, verdict="fatal"
     ),
     "status 403": Fault(
         row="H4", script=_refused(403), kind=PermissionDeniedError, verdict="fatal"
     ),
-    "status 403 without a body": Fault(
-        row="H4",
-        script=_reply(b"", status="403 No"),
-        kind=PermissionDeniedError,
-        verdict="fatal",
-    ),
     "status 403 as a page": Fault(row="H4", script=_page("403 No"), kind=PermissionDeniedError),
-    "status 403 as a page without a type": Fault(
-        row="H4", script=_reply(PAGE, status="403 No"), kind=PermissionDeniedError
+    "status 404": Fault(
+        row="H5",
+        script=_refused(404, code="task_not_found"),
+        kind=TaskNotFoundError,
+        retryable=False,
     ),
-    **{
-        name: Fault(row="H5", script=script, kind=TaskNotFoundError, retryable=False)
-        for name, script in {
-            "status 404": _refused(404, code="task_not_found"),
-            "status 404 with a message of another server": _reply(
-                {"detail": "Video not found"}, status="404 No"
-            ),
-            "status 404 without a body": _reply(b"", status="404 No"),
-            "status 400 for an unknown task": _reply(
-                {"code": "task_not_exist", "message": "task_not_exist", "data": None},
-                status="400 Bad",
-            ),
-        }.items()
-    },
-    **{
-        name: Fault(row="H7", script=script, kind=ConfigError, verdict="fatal", reason="route")
-        for name, script in {
-            "status 404 as a page": _page("404 No"),
-            "status 404 of a router": _reply(b"404 page not found", status="404 No"),
-            "status 404 of a gateway": _reply(
-                {"error": {"message": "Invalid URL (GET /videos/t)", "code": ""}},
-                status="404 No",
-            ),
-        }.items()
-    },
+    "status 404 as a page": Fault(
+        row="H7", script=_page("404 No"), kind=ConfigError, verdict="fatal", reason="route"
+    ),
     **{
         f"status {status}": Fault(row="H8", script=_refused(status), kind=ServerError)
         for status in (408, 421, 425)
@@ -320,29 +268,13 @@ _REFUSALS: dict[str, Fault] = {
         for status in (413, 414, 431)
     },
     "status 429": Fault(row="H12", script=_refused(429), kind=RateLimitError),
-    "status 429 without a body": Fault(
-        row="H12", script=_reply(b"", status="429 Many"), kind=RateLimitError
+    "status 429 with Retry-After": Fault(
+        row="H13", script=_refused(429, "Retry-After: 20"), kind=RateLimitError
     ),
-    "status 429 as a page": Fault(row="H12", script=_page("429 Many"), kind=RateLimitError),
-    **{
-        f"status 429, Retry-After {form[:30]!a}": Fault(
-            row="H13" if form == "20" else "H15",
-            script=[
-                READ,
-                _refusal(429, f"Retry-After: {form}", "Date: Thu, 01 Jan 2026 00:00:00 GMT"),
-            ],
-            kind=RateLimitError,
-        )
-        for form in RETRY_AFTER_FORMS
-    },
     **{
         f"status {status}": Fault(row="H17", script=_refused(status), kind=ServerError)
         for status in (500, 502, 503, 504, 507, *range(520, 528), 529, 530)
     },
-    "status 502 as a page": Fault(row="H17", script=_page("502 Bad"), kind=ServerError),
-    "status 503 without a body": Fault(
-        row="H17", script=_reply(b"", status="503 Busy"), kind=ServerError
-    ),
     "status 501": Fault(row="H18", script=_refused(501), kind=ServerError, verdict="lost"),
     "status 501 as a page": Fault(
         row="H18", script=_page("501 No"), kind=ServerError, retryable=False
@@ -357,42 +289,19 @@ _REFUSALS: dict[str, Fault] = {
 
 # -- redirects ------------------------------------------------------------------------------------
 
-REDIRECTS = {
-    "same origin": "/v1/other",
-    "a loop": "/v1/videos/t",
-    "another origin": "https://login.test/v1/videos/t?k=s3cr3t",
-    "another port": "http://127.0.0.1:1/v1/videos/t?k=s3cr3t",
-    "http": "http://login.test/v1/videos/t?k=s3cr3t",
-    "a file": "file:///etc/passwd?k=s3cr3t",
-    "a script": "javascript:alert(1)//s3cr3t",
-    "a user": "https://user:s3cr3t@login.test/",
-    "no url": "https://[::1",
-}
-"""Where a redirect leads, by name."""
-
 _REDIRECTS: dict[str, Fault] = {
-    **{
-        f"status {status}, to {name}": Fault(
-            row="H21",
-            script=_reply(b"", f"Location: {target}", status=f"{status} Moved"),
-            kind=ConfigError,
-            verdict="fatal",
-            reason="redirect",
-        )
-        for status in (301, 302, 303, 307, 308)
-        for name, target in REDIRECTS.items()
-        if status == 302 or name == "another origin"
-    },
-    **{
-        f"status {status}, to nowhere": Fault(
-            row="H21",
-            script=_reply(b"", status=f"{status} Moved"),
-            kind=ConfigError,
-            verdict="fatal",
-            reason="redirect",
-        )
-        for status in (300, 302, 305)
-    },
+    f"status {status}, to {name}": Fault(
+        row="H21",
+        script=_reply(b"", *headers, status=f"{status} Moved"),
+        kind=ConfigError,
+        verdict="fatal",
+        reason="redirect",
+    )
+    for status, name, headers in (
+        *((status, "login", ["Location: https://login.test/"]) for status in (301, 302, 303)),
+        *((status, "itself", ["Location: /v1/videos/t"]) for status in (307, 308)),
+        *((status, "nowhere", []) for status in (300, 302, 305)),
+    )
 }
 
 # -- invalid success ------------------------------------------------------------------------------
@@ -408,9 +317,6 @@ _SUCCESSES: dict[str, Fault] = {
         BadResponseError,
         {
             "an error under 200": _error_200("boom"),
-            "an error under 200 without a code": _reply({"error": {"message": "m"}}),
-            "an error text under 200": _reply({"code": "boom", "error": "m"}),
-            "an error under 201": _reply({"error": {"code": "boom"}}, status="201 Made"),
             "success without data": _reply({"code": "success", "message": "", "data": None}),
         },
         reason="schema",
@@ -418,17 +324,8 @@ _SUCCESSES: dict[str, Fault] = {
     "an unknown task under 200": Fault(
         row="H22", script=_error_200("task_not_found"), kind=TaskNotFoundError, retryable=False
     ),
-    "an unknown task under 200, wrapped": Fault(
-        row="H22",
-        script=_reply({"code": "task_not_exist", "data": None}),
-        kind=TaskNotFoundError,
-        retryable=False,
-    ),
     "a refused key under 200": Fault(
         row="H22", script=_error_200("invalid_api_key"), kind=AuthenticationError, verdict="fatal"
-    ),
-    "a refused key under 200, as a number": Fault(
-        row="H22", script=_error_200(401), kind=AuthenticationError, verdict="fatal"
     ),
     "too many requests under 200": Fault(
         row="H22", script=_error_200("rate_limit_exceeded"), kind=RateLimitError
@@ -451,7 +348,6 @@ _SUCCESSES: dict[str, Fault] = {
             "status 205 with a task": [READ, _completed("205 Reset")],
             "status 304": [READ, b"HTTP/1.1 304 Same\r\n\r\n"],
             "an empty body": _reply(b""),
-            "a blank body": _reply(b" \r\n\t "),
             "an empty body in chunks": [READ, CHUNKED + b"0\r\n\r\n"],
             "an empty body until the end": [READ, HEAD + b"\r\n", CLOSE],
         },
@@ -653,7 +549,7 @@ _TOO_MUCH: dict[str, Fault] = {
         BadResponseError,
         {
             "a body of 2 MiB": _reply(b" " * (2 * MEBIBYTE)),
-            "a body told as a terabyte": [
+            "a declared terabyte": [
                 READ,
                 HEAD + b"Content-Length: 1000000000000\r\n\r\n",
                 *[b" " * 65536] * 40,
@@ -668,7 +564,7 @@ _TOO_MUCH: dict[str, Fault] = {
     **_passing(
         "H30",
         BadResponseError,
-        {"a bomb of gzip": [*_packed(packed_bomb(64)), STALL]},
+        {"a bomb of gzip": [*_packed(packed_bomb(1024)), STALL]},
         reason="too_large",
     ),
     **_passing(
@@ -716,27 +612,15 @@ _TOO_MUCH: dict[str, Fault] = {
     },
 }
 
-_PAGES = _passing(
-    "H31",
-    BadResponseError,
-    {
-        "a web page": _page("200 OK"),
-        "a web page as JSON": _reply(PAGE, "Content-Type: application/json"),
-        "a web page without a type": _reply(PAGE),
-        "a web page after a BOM": _reply(b"\xef\xbb\xbf \r\n" + PAGE),
-        "an empty web page": _reply(b"ok", "Content-Type: text/html"),
-    },
-    reason="html",
-) | _passing(
-    "H31",
-    BadResponseError,
-    {
-        "plain text": _reply(b"upstream is sleeping", "Content-Type: text/plain"),
-        "JSON in base 64": _reply(b"eyJpZCI6InQifQ==", "Content-Type: application/json"),
-        "a form": _reply(b"id=t&status=completed", "Content-Type: application/json; charset=hex"),
-    },
-    reason="not_json",
-)
+_PAGES: dict[str, Fault] = {
+    "a web page": Fault(row="H31", script=_page("200 OK"), kind=BadResponseError, reason="html"),
+    "plain text": Fault(
+        row="H31",
+        script=_reply(b"upstream is sleeping", "Content-Type: text/plain"),
+        kind=BadResponseError,
+        reason="not_json",
+    ),
+}
 
 HTTP: dict[str, Fault] = {
     **_REFUSALS,
@@ -749,107 +633,30 @@ HTTP: dict[str, Fault] = {
 
 # -- JSON -----------------------------------------------------------------------------------------
 
-_TEXT = _TASK.decode()
-_NAMED_TWICE = {
-    "status named twice": b'{"id": "t", "status": "failed", "status": "completed"}',
-    "id named twice": b'{"id": "t", "id": "u", "status": "completed"}',
-    "a key named twice inside": b'{"id": "t", "status": "x", "metadata": {"a": 1, "a": 1}}',
-    "a key named twice, escaped": b'{"id": "t", "status": "x", "st\\u0061tus": "completed"}',
-}
-
 
 def _foreign(seen: Seen) -> bytes:
     """Reply about another task each time."""
     return response(task(f"{seen.task_id}-{seen.connection}-{seen.at}"))
 
 
+_NOT_JSON = {
+    "J1": {"UTF-16": _TASK.decode().encode("UTF-16"), "cut": _TASK[:-1]},
+    "J2": {"100,000 arrays": b"[" * 100_000 + b"]" * 100_000},
+    "J4": {"5,000 digits": b'{"id": "t", "progress": ' + b"9" * 5000 + b"}"},
+    "J5": {"status named twice": b'{"id": "t", "status": "failed", "status": "completed"}'},
+}
+_NO_TASK = {
+    "J6": {"a list at the top": [{"id": "t"}]},
+    "J7": {"status null": {"status": None, "progress": 100}},
+    "J8": {"a number as id": {"id": 5}},
+}
+
 JSON: dict[str, Fault] = {
-    **_passing(
-        "J1",
-        BadResponseError,
-        {
-            "Latin-1": _reply(b'{"id": "t", "status": "completed", "model": "Andr\xe9"}'),
-            "a lone surrogate in UTF-8": _reply(b'{"id": "t", "model": "\xed\xa0\x80"}'),
-            "an overlong form": _reply(b'{"id": "t", "model": "\xc0\xaf"}'),
-            "two BOMs": _reply(b"\xef\xbb\xbf" * 2 + _TASK),
-            **{name: _reply(_TEXT.encode(name)) for name in ("UTF-16", "UTF-16-LE", "UTF-32")},
-            "UTF-7": _reply(b"+AHsAfQ-"),
-            "cut": _reply(_TASK[:-1]),
-            "single quotes": _reply(b"{'id': 't', 'status': 'completed'}"),
-            "a comma at the end": _reply(b'{"id": "t", "status": "completed",}'),
-            "two documents": _reply(_TASK + _TASK),
-        },
-        reason="not_json",
-    ),
-    **_passing(
-        "J2",
-        BadResponseError,
-        {
-            "100,000 arrays": _reply(b"[" * 100_000 + b"]" * 100_000),
-            "100,000 arrays, open": _reply(b"[" * 100_000),
-            "100,000 objects": _reply(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
-            "100,000 arrays in a task": _reply(
-                b'{"id": "t", "status": "completed", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-            ),
-        },
-        reason="not_json",
-    ),
-    **_passing(
-        "J4",
-        BadResponseError,
-        {
-            "5,000 digits": _reply(
-                b'{"id": "t", "status": "completed", "x": ' + b"9" * 5000 + b"}"
-            ),
-            "5,000 digits alone": _reply(b"9" * 5000),
-            "a million digits": _reply(b'{"progress": ' + b"9" * 1_000_000 + b"}"),
-        },
-        reason="not_json",
-    ),
-    **_passing(
-        "J5",
-        BadResponseError,
-        {name: _reply(body) for name, body in _NAMED_TWICE.items()},
-        reason="not_json",
-    ),
-    **_passing(
-        "J6",
-        BadResponseError,
-        {
-            f"at the top {body.decode()}": _reply(body)
-            for body in (
-                b"null",
-                b"true",
-                b"5",
-                b"1.5",
-                b'"completed"',
-                b"[]",
-                b'[{"id": "t"}]',
-                b"NaN",
-                b"1e400",
-            )
-        },
-        reason="schema",
-    ),
-    **_passing(
-        "J7",
-        BadResponseError,
-        {
-            f"status {value!r} and nothing else": _reply({"status": value, "progress": 100})
-            for value in (None, "", " ")
-        }
-        | {"no status, no id, no url": _reply({"progress": 100, "model": "m"})},
-        reason="schema",
-    ),
-    **_passing(
-        "J8",
-        BadResponseError,
-        {
-            f"id {value!r} and nothing else": _reply({"id": value})
-            for value in (None, "", 5, True, ["t"], {"id": "t"})
-        },
-        reason="schema",
-    ),
+    name: Fault(row=row, script=_reply(body), kind=BadResponseError, reason=reason)
+    for reason, rows in (("not_json", _NOT_JSON), ("schema", _NO_TASK))
+    for row, bodies in rows.items()
+    for name, body in bodies.items()
+} | {
     "another id each time": Fault(
         row="J8",
         script=[READ, _foreign],

@@ -151,9 +151,9 @@ async def both_clients(base_url: str, **options: Any) -> AsyncIterator[list[Asyn
     """Enter a client with its own connections, and one with a borrowed session."""
     async with (
         client_for(base_url, "own", retry=ONCE, **options) as own,
-        client_for(base_url, "lent", retry=ONCE, **options) as lent,
+        client_for(base_url, "borrowed", retry=ONCE, **options) as borrowed,
     ):
-        yield [own, lent]
+        yield [own, borrowed]
 
 
 async def each(use: Callable[..., Any], clients: list[AsyncVideoClient], *rest: Any) -> list[Any]:

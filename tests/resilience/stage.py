@@ -7,25 +7,19 @@ The first requests meet the fault, on any connection; to the later ones every ta
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
 
-from ezvideo_async import EzVideoError, RetryPolicy
-from tests.support.raw_server import READ, RawServer, client_of, done
+from ezvideo_async import EzVideoError
+from tests.resilience.wires import ONCE, client_for, failed
+from tests.support.raw_server import READ, RawServer, done
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
-    from ezvideo_async import AsyncVideoClient, Event
+    from ezvideo_async import Event
     from tests.resilience.catalog import Fault
-
-ONCE = RetryPolicy(attempts=1)
-
-over_both_sessions = pytest.mark.parametrize("session", ["own", "borrowed"])
-"""The client's own connections, and a session of the caller: their code paths differ."""
 
 
 class FaultFirst:
@@ -51,46 +45,9 @@ class FaultFirst:
                 yield done
 
 
-class Always:
-    """A script for all connections: every request gets *reply*, after *latency* seconds."""
-
-    def __init__(self, reply: Any, *, latency: float = 0.0) -> None:
-        self._reply = reply
-        self._latency = latency
-
-    def __iter__(self) -> Iterator[Any]:
-        while True:
-            yield READ
-            if self._latency:
-                yield self._latency
-            yield self._reply
-
-
-def meeting(fault: Fault, *, questions: int) -> RawServer:
-    """Make a server with *fault* for the first *questions* polls; then tasks are completed."""
-    return RawServer(FaultFirst(fault.script, questions * fault.requests))
-
-
-@asynccontextmanager
-async def client_over(
-    session: str, server: RawServer, **options: Any
-) -> AsyncIterator[AsyncVideoClient]:
-    """Enter a client with its own connections, or with a borrowed session."""
-    if session == "own":
-        async with client_of(server, **options) as client:
-            yield client
-        return
-    async with aiohttp.ClientSession() as borrowed:
-        async with client_of(server, session=borrowed, **options) as client:
-            yield client
-        assert not borrowed.closed
-
-
-async def failed(client: AsyncVideoClient, task_id: str = "t") -> Any:
-    """Retrieve a task, which must fail, and return the error."""
-    with pytest.raises(EzVideoError) as raised:
-        await client.retrieve(task_id)
-    return raised.value
+def meeting(fault: Fault, *, polls: int) -> RawServer:
+    """Make a server with *fault* for the first *polls* polls; then tasks are completed."""
+    return RawServer(FaultFirst(fault.script, polls * fault.requests))
 
 
 async def read_all(reader: Any) -> list[Event]:
@@ -109,8 +66,8 @@ def check_error(error: Any, fault: Fault) -> None:
 async def check_retrieve(fault: Fault, session: str) -> None:
     """A call ends with the error, every send is counted, and the next call succeeds."""
     async with (
-        meeting(fault, questions=1) as server,
-        client_over(session, server, retry=ONCE) as client,
+        meeting(fault, polls=1) as server,
+        client_for(server.base_url, session, retry=ONCE) as client,
     ):
         error = await failed(client)
         check_error(error, fault)
@@ -132,8 +89,8 @@ async def check_retry(fault: Fault, session: str) -> None:
     """All ids meet the fault: it is no event, and each id completes once, with the next poll."""
     ids = ["a", "b", "c"]
     async with (
-        meeting(fault, questions=3) as server,
-        client_over(session, server) as client,
+        meeting(fault, polls=3) as server,
+        client_for(server.base_url, session) as client,
     ):
         async with client.watch(ids) as watcher:
             events = await read_all(watcher)
@@ -150,8 +107,8 @@ async def check_retry(fault: Fault, session: str) -> None:
 async def check_lost(fault: Fault, session: str) -> None:
     """The id with the fault is lost with the error; the others complete."""
     async with (
-        meeting(fault, questions=1) as server,
-        client_over(session, server) as client,
+        meeting(fault, polls=1) as server,
+        client_for(server.base_url, session) as client,
     ):
         async with client.watch(["a", "b", "c"]) as watcher:
             events = await read_all(watcher)
@@ -168,8 +125,8 @@ async def check_lost(fault: Fault, session: str) -> None:
 async def check_fatal(fault: Fault, session: str) -> None:
     """The error is raised with the open ids, and no further request is sent."""
     async with (
-        meeting(fault, questions=1) as server,
-        client_over(session, server) as client,
+        meeting(fault, polls=1) as server,
+        client_for(server.base_url, session) as client,
     ):
         async with client.watch(["a", "b", "c"]) as watcher:
             with pytest.raises(EzVideoError) as raised:

@@ -1,28 +1,24 @@
-"""Response bodies that are invalid or unusual, from the socket to the caller."""
+"""JSON faults (rows J): invalid bodies, and texts with control characters."""
 
 from __future__ import annotations
 
 import json
 import pickle
 import unicodedata
-from typing import Any
 
 import pytest
 from hypothesis import example, given, strategies as st
 
-from ezvideo_async import TaskFailed, TransportError, VideoTask
+from ezvideo_async import TaskFailed, VideoTask
 from ezvideo_async.cli.formatting import clean
-from tests.resilience.catalog import JSON, MEBIBYTE, Fault
+from tests.resilience.catalog import JSON
 from tests.resilience.stage import (
     check_retrieve,
     check_watcher,
-    client_over,
-    meeting,
-    over_both_sessions,
-    read_all,
 )
+from tests.resilience.wires import over_both_sessions
 from tests.support import strategies
-from tests.support.raw_server import READ, RawServer, client_of, replying, response
+from tests.support.raw_server import RawServer, client_of, replying, response
 from tests.support.response_bodies import ASKED, error_of, task_of
 
 every_fault = pytest.mark.parametrize(
@@ -39,93 +35,9 @@ async def test_retrieve_raises_the_error_of_the_row(name, session):
 
 @every_fault
 @over_both_sessions
-async def test_watcher_does_what_the_row_says(name, session):
-    """It polls again, ends the id, or ends the iteration."""
+async def test_watcher_applies_the_verdict_of_the_row(name, session):
+    """It polls again without an event."""
     await check_watcher(JSON[name], session)
-
-
-# -- unusual bodies -------------------------------------------------------------------------------
-
-
-def fault_of(body: bytes) -> Fault:
-    """Return a script that responds with *body*, in which ``$`` is the asked id."""
-    script = [READ, lambda seen: response(body.replace(b"$", seen.task_id.encode()))]
-    return Fault(row="", script=script, kind=TransportError)
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "progress"),
-    [
-        pytest.param(
-            b'\xef\xbb\xbf \n{"id": "$", "status": "completed"}\r\n',
-            "completed",
-            None,
-            marks=pytest.mark.fault("J1"),
-            id="byte order mark",
-        ),
-        pytest.param(
-            b'{"id": "$", "status": "processing", "progress": NaN}',
-            "processing",
-            None,
-            marks=pytest.mark.fault("J3"),
-            id="NaN",
-        ),
-        pytest.param(
-            b'{"id": 7, "task_id": "$", "status": null, "progress": 50}',
-            "pending",
-            50,
-            marks=[pytest.mark.fault("J7"), pytest.mark.fault("J8")],
-            id="no status, and a number as id",
-        ),
-        pytest.param(
-            b'{"id": "$", "status": "failed", "error": "worker died"}',
-            "failed",
-            None,
-            marks=pytest.mark.fault("J14"),
-            id="error as text",
-        ),
-    ],
-)
-@over_both_sessions
-async def test_unusual_body_is_decoded(body, status, progress, session):
-    """It takes one request, and the watcher's event has the same state."""
-    async with (
-        meeting(fault_of(body), questions=2) as server,
-        client_over(session, server) as client,
-    ):
-        found = await client.retrieve("t")
-        async with client.watch(["u"]) as watcher:
-            events = await read_all(watcher)
-
-        assert (found.id, found.status, found.progress) == ("t", status, progress)
-        kinds = [f"task_{status}"] if found.is_terminal else ["status_changed", "task_completed"]
-        assert [event.kind for event in events] == kinds
-        assert events[0].task.status == status
-        assert client.requests_sent == len(server.requests) == 1 + len(events)
-
-
-@pytest.mark.fault("J11")
-@over_both_sessions
-async def test_megabyte_of_metadata_is_kept(session):
-    """It is 90 levels deep, and complete in ``metadata`` and ``raw``."""
-    deep: Any = "bottom"
-    for _level in range(45):
-        deep = {"down": [deep]}
-    metadata = {f"key {number}": [number, "x" * 80] for number in range(9300)} | {"deep": deep}
-    body = json.dumps({"id": "$", "status": "completed", "metadata": metadata}).encode()
-    assert 0.9 * MEBIBYTE < len(body) < MEBIBYTE
-    async with (
-        meeting(fault_of(body), questions=2) as server,
-        client_over(session, server) as client,
-    ):
-        found = await client.retrieve("t")
-        async with client.watch(["u"]) as watcher:
-            (event,) = await read_all(watcher)
-
-    for task in (found, event.task):
-        assert task.metadata == metadata
-        assert task.raw["metadata"] == metadata
-        assert len(repr(task)) < 1000
 
 
 # -- texts of the server --------------------------------------------------------------------------

@@ -27,7 +27,6 @@ from ezvideo_async.errors import (
     TLSError,
     TransportError,
 )
-from ezvideo_async.instrumentation import PollFailed
 from ezvideo_async.testing import FakeVideoServer
 from tests.resilience.catalog import NETWORK
 from tests.resilience.wires import (
@@ -39,6 +38,7 @@ from tests.resilience.wires import (
     client_for,
     completed,
     failed,
+    over_both_sessions,
     refused,
     wires,
 )
@@ -71,7 +71,6 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "asyncio", {"loop_factory": WiredLoop}
 
 
-SESSIONS = pytest.mark.parametrize("owner", ["own", "lent"])
 FAULTS = pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=pytest.mark.fault(each.row)) for name, each in NETWORK.items()],
@@ -86,14 +85,14 @@ def arrived(server: RawServer, script: Script, plays: int) -> int:
     return len(server.requests) + (0 if READ in script else min(plays, server.connections))
 
 
-@SESSIONS
+@over_both_sessions
 @FAULTS
-async def test_retrieve_raises_the_error_of_the_fault(name: str, owner: str) -> None:
+async def test_retrieve_raises_the_error_of_the_fault(name: str, session: str) -> None:
     """One attempt is one request, within its timeout; the next call works."""
     fault = NETWORK[name]
     async with (
         RawServer(fault.script, DONE) as server,
-        client_for(server.base_url, owner, retry=ONCE) as client,
+        client_for(server.base_url, session, retry=ONCE) as client,
     ):
         raised = await failed(client)
 
@@ -109,15 +108,15 @@ async def test_retrieve_raises_the_error_of_the_fault(name: str, owner: str) -> 
         assert client.requests_sent == arrived(server, fault.script, 1) == 2
 
 
-@SESSIONS
+@over_both_sessions
 @FAULTS
-async def test_fault_on_a_kept_connection_is_resent_if_stale(name: str, owner: str) -> None:
+async def test_fault_on_a_kept_connection_is_resent_if_stale(name: str, session: str) -> None:
     """An end without a response costs one resend; any other fault fails the attempt."""
     fault = NETWORK[name]
     script = [READ, running, *fault.script]
     async with (
         RawServer(script, DONE) as server,
-        client_for(server.base_url, owner, retry=ONCE) as client,
+        client_for(server.base_url, session, retry=ONCE) as client,
     ):
         await client.retrieve("t")
         if fault.reason == "disconnected":
@@ -131,14 +130,14 @@ async def test_fault_on_a_kept_connection_is_resent_if_stale(name: str, owner: s
         assert (await client.retrieve("t")).succeeded
 
 
-@SESSIONS
+@over_both_sessions
 @FAULTS
-async def test_watcher_polls_again_after_the_fault(name: str, owner: str) -> None:
+async def test_watcher_polls_again_after_the_fault(name: str, session: str) -> None:
     """Three ids meet the fault at their first poll: each ends once, every request is counted."""
     fault = NETWORK[name]
     async with (
         RawServer(*[fault.script] * 3, DONE) as server,
-        client_for(server.base_url, owner) as client,
+        client_for(server.base_url, session) as client,
     ):
         assert await completed(client) == list(IDS)
         assert client.requests_sent == arrived(server, fault.script, 3) == 6
@@ -146,38 +145,14 @@ async def test_watcher_polls_again_after_the_fault(name: str, owner: str) -> Non
         assert polls == dict.fromkeys(IDS, 2 if READ in fault.script else 1)
 
 
-@pytest.mark.fault("N10")
-@SESSIONS
-@pytest.mark.parametrize("end", [CLOSE, RESET], ids=["fin", "rst"])
-@pytest.mark.parametrize(
-    "start", [b"HTTP/1.1 200 \x1b[31m\xff\x00", b"HTTP/1.1 200 OK\r\nX-\x1b]0;owned\x07: \x9b1"]
-)
-async def test_quoted_bytes_of_a_broken_head_are_escaped(
-    start: bytes, end: object, owner: str
-) -> None:
-    """An error that quotes a server contains no terminal escapes."""
-    async with (
-        RawServer([READ, start, 0.1, end]) as server,
-        client_for(server.base_url, owner, retry=ONCE) as client,
-    ):
-        raised = await failed(client)
-
-        assert type(raised) is TransportError
-        assert raised.reason in {"disconnected", "protocol"}  # by the aiohttp parser in use
-        assert raised.retryable
-        assert str(raised).isascii()
-        assert str(raised).isprintable()
-        assert client.requests_sent == len(server.requests) == 1
-
-
 # -- DNS (N1, N2) ---------------------------------------------------------------------------------
 
 
 @pytest.mark.fault("N1")
-@SESSIONS
-async def test_unknown_host_name_is_in_the_error(owner: str) -> None:
+@over_both_sessions
+async def test_unknown_host_name_is_in_the_error(session: str) -> None:
     """``retrieve`` fails after three attempts, and nothing is sent."""
-    async with client_for("http://no-such-host.invalid/v1", owner) as client:
+    async with client_for("http://no-such-host.invalid/v1", session) as client:
         raised = await failed(client)
 
         assert type(raised) is TransportError
@@ -188,10 +163,10 @@ async def test_unknown_host_name_is_in_the_error(owner: str) -> None:
 
 
 @pytest.mark.fault("N1")
-@SESSIONS
-async def test_watcher_outlives_a_dns_outage(owner: str) -> None:
+@over_both_sessions
+async def test_watcher_outlives_a_dns_outage(session: str) -> None:
     """When the name exists again, each id gets its final event."""
-    async with RawServer(DONE) as server, client_for("http://api.test/v1", owner) as client:
+    async with RawServer(DONE) as server, client_for("http://api.test/v1", session) as client:
         wires().call_later(60.0, wires().names.update, {"api.test": [("127.0.0.1", server.port)]})
 
         assert await completed(client) == list(IDS)
@@ -200,14 +175,14 @@ async def test_watcher_outlives_a_dns_outage(owner: str) -> None:
 
 
 @pytest.mark.fault("N2")
-@SESSIONS
-async def test_hanging_dns_lookup_times_out_after_five_seconds(owner: str) -> None:
+@over_both_sessions
+async def test_hanging_dns_lookup_times_out_after_five_seconds(session: str) -> None:
     """The attempt ends after 5 s, and other clients are not delayed."""
-    wires().patience = 30.0
+    wires().lookup_seconds = 30.0
     async with (
         RawServer(DONE) as server,
-        client_for(server.base_url, owner) as other,
-        client_for("http://api.test/v1", owner, retry=ONCE) as client,
+        client_for(server.base_url, session) as other,
+        client_for("http://api.test/v1", session, retry=ONCE) as client,
     ):
         hanging = asyncio.ensure_future(failed(client))
         await asyncio.sleep(1.0)
@@ -222,11 +197,11 @@ async def test_hanging_dns_lookup_times_out_after_five_seconds(owner: str) -> No
 
 
 @pytest.mark.fault("N2")
-@SESSIONS
-async def test_result_of_a_slow_dns_lookup_is_used(owner: str) -> None:
+@over_both_sessions
+async def test_result_of_a_slow_dns_lookup_is_used(session: str) -> None:
     """A lookup that takes longer than an attempt is not started again by the next one."""
-    wires().patience = 30.0
-    async with RawServer(DONE) as server, client_for("http://api.test/v1", owner) as client:
+    wires().lookup_seconds = 30.0
+    async with RawServer(DONE) as server, client_for("http://api.test/v1", session) as client:
         wires().names["api.test"] = [("127.0.0.1", server.port)]
 
         assert await completed(client) == list(IDS)
@@ -252,12 +227,12 @@ async def test_waiting_for_a_small_pool_is_no_connect() -> None:
 
 
 @pytest.mark.fault("N4")
-@SESSIONS
-async def test_refused_connection_costs_one_connect_per_attempt(owner: str) -> None:
+@over_both_sessions
+async def test_refused_connection_costs_one_connect_per_attempt(session: str) -> None:
     """Three attempts are three connects, and nothing is sent."""
     async with RawServer(DONE) as server:
         pass
-    async with client_for(server.base_url, owner) as client:
+    async with client_for(server.base_url, session) as client:
         raised = await failed(client)
 
         assert type(raised) is TransportError
@@ -268,12 +243,12 @@ async def test_refused_connection_costs_one_connect_per_attempt(owner: str) -> N
 
 
 @pytest.mark.fault("N4")
-@SESSIONS
-async def test_watcher_waits_for_a_server_that_starts_late(owner: str) -> None:
+@over_both_sessions
+async def test_watcher_waits_for_a_server_that_starts_late(session: str) -> None:
     """Each id gets its final event from a server that starts 30 s later."""
     async with RawServer(DONE) as server:
         pass
-    async with client_for(server.base_url, owner) as client, client.watch(IDS) as watcher:
+    async with client_for(server.base_url, session) as client, client.watch(IDS) as watcher:
         await asyncio.sleep(30.0)
         async with FakeVideoServer(port=server.port) as late:
             for task_id in IDS:
@@ -312,13 +287,13 @@ async def test_black_hole_times_out_after_five_seconds() -> None:
 
 
 @pytest.mark.fault("N15")
-@SESSIONS
+@over_both_sessions
 @pytest.mark.parametrize("end", [CLOSE, RESET], ids=["fin", "rst"])
-async def test_connection_closed_while_idle_costs_nothing(end: object, owner: str) -> None:
+async def test_connection_closed_while_idle_costs_nothing(end: object, session: str) -> None:
     """The client connects again without a resend; the server sees each request once."""
     async with (
         RawServer([READ, done, 0.5, end], DONE) as server,
-        client_for(server.base_url, owner, retry=ONCE) as client,
+        client_for(server.base_url, session, retry=ONCE) as client,
     ):
         await client.retrieve("a")
         await asyncio.sleep(1.0)
@@ -329,33 +304,15 @@ async def test_connection_closed_while_idle_costs_nothing(end: object, owner: st
         assert now() == 1.0
 
 
-@pytest.mark.fault("N15", "N16")
-@SESSIONS
-@pytest.mark.parametrize("end", [CLOSE, RESET], ids=["fin", "rst"])
-@pytest.mark.parametrize("resends", [0, 1], ids=["idle", "at reuse"])
-async def test_watcher_survives_stale_connections(resends: int, end: object, owner: str) -> None:
-    """Connections that end between two rounds, or when reused, cause no failed poll."""
-    # One resend is enough: its fresh connection serves the other ids too.
-    stale = [READ, 1.0, running, *([READ] if resends else []), end]
-    telemetry: list[object] = []
-    async with (
-        RawServer(*[stale] * 3, DONE) as server,
-        client_for(server.base_url, owner, observers=[telemetry.append]) as client,
-    ):
-        assert await completed(client) == list(IDS)
-        assert client.requests_sent == len(server.requests) == 6 + resends
-        assert not any(isinstance(event, PollFailed) for event in telemetry)
-
-
 @pytest.mark.fault("N16")
-@SESSIONS
+@over_both_sessions
 @pytest.mark.parametrize("end", [CLOSE, RESET], ids=["fin", "rst"])
-async def test_request_is_resent_once(end: object, owner: str) -> None:
+async def test_request_is_resent_once(end: object, session: str) -> None:
     """When the fresh connection ends too, the attempt has failed."""
     script = [READ, done, READ, end]
     async with (
         RawServer(script, [READ, end], DONE) as server,
-        client_for(server.base_url, owner, retry=ONCE) as client,
+        client_for(server.base_url, session, retry=ONCE) as client,
     ):
         await client.retrieve("a")
         raised = await failed(client, "b")
@@ -391,7 +348,7 @@ NO_HTTP = {"garbage", "line ends"}
 
 
 @pytest.mark.fault("N17")
-@SESSIONS
+@over_both_sessions
 @pytest.mark.parametrize(
     ("kind", "delay"),
     [
@@ -401,13 +358,13 @@ NO_HTTP = {"garbage", "line ends"}
     ],
 )
 async def test_data_on_an_idle_connection_is_no_response(
-    kind: str, delay: Script, owner: str
+    kind: str, delay: Script, session: str
 ) -> None:
     """Bytes that arrived before the request are discarded with their connection."""
     script = [READ, running, *delay, STRAYS[kind], READ, running, READ, running]
     async with (
         RawServer(script, replying(running, running)) as server,
-        client_for(server.base_url, owner, retry=ONCE) as client,
+        client_for(server.base_url, session, retry=ONCE) as client,
     ):
         for _poll in range(3):
             found = await client.retrieve("a")
@@ -416,21 +373,6 @@ async def test_data_on_an_idle_connection_is_no_response(
             assert found.raw["status"] == "processing"
         assert [seen.task_id for seen in server.requests] == ["a"] * 3
         assert client.requests_sent == 3
-
-
-@pytest.mark.fault("N17")
-@SESSIONS
-@pytest.mark.parametrize("kind", STRAYS)
-async def test_stray_responses_end_no_watch(kind: str, owner: str) -> None:
-    """On three idle connections: no id is lost, no poll delayed, no request resent."""
-    script = [READ, 1.0, running, 1.0, STRAYS[kind], READ, done]
-    async with (
-        RawServer(*[script] * 3, DONE) as server,
-        client_for(server.base_url, owner) as client,
-    ):
-        assert await completed(client) == list(IDS)
-        assert client.requests_sent == len(server.requests) == 6
-        assert now() < 12.0
 
 
 # -- TLS (N18-N20) --------------------------------------------------------------------------------
@@ -491,7 +433,7 @@ async def with_bad_certificate(
 @pytest.mark.fault("N18")
 @pytest.mark.parametrize("use", [failed, refused])
 @pytest.mark.parametrize(
-    "kind", [*BAD_CERTIFICATES, "unknown authority, own", "unknown authority, lent"]
+    "kind", [*BAD_CERTIFICATES, "unknown authority, own", "unknown authority, borrowed"]
 )
 async def test_bad_certificate_is_fatal(kind: str, use: Any, authority: trustme.CA) -> None:
     """One connect, no request; the error says why, and a watcher ends with its open ids."""
@@ -506,12 +448,12 @@ async def test_bad_certificate_is_fatal(kind: str, use: Any, authority: trustme.
 
 
 @pytest.mark.fault("N19")
-@SESSIONS
-async def test_stalled_tls_handshake_times_out_after_five_seconds(owner: str) -> None:
+@over_both_sessions
+async def test_stalled_tls_handshake_times_out_after_five_seconds(session: str) -> None:
     """``retrieve`` makes three attempts of 5 s."""
     async with RawServer([STALL]) as server:
         base_url = server.base_url.replace("http", "https")
-        async with client_for(base_url, owner) as client:
+        async with client_for(base_url, session) as client:
             raised = await failed(client)
 
             assert type(raised) is RequestTimeoutError
@@ -539,13 +481,13 @@ async def test_watcher_outlives_a_stalled_tls_handshake(authority: trustme.CA) -
 
 
 @pytest.mark.fault("N19")
-@SESSIONS
+@over_both_sessions
 @pytest.mark.parametrize("use", [failed, refused])
-async def test_plain_http_on_the_tls_port_is_fatal(use: Any, owner: str) -> None:
+async def test_plain_http_on_the_tls_port_is_fatal(use: Any, session: str) -> None:
     """A wrong scheme is a configuration error: one connect, no retry."""
     async with RawServer([b"HTTP/1.1 400 Bad\r\n\r\n", STALL]) as server:
         base_url = server.base_url.replace("http", "https")
-        async with client_for(base_url, owner) as client:
+        async with client_for(base_url, session) as client:
             raised = await use(client)
 
             assert type(raised) is TLSError

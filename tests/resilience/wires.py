@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 ONCE = RetryPolicy(attempts=1)
+over_both_sessions = pytest.mark.parametrize("session", ["own", "borrowed"])
+"""The client's own connections, and a session of the caller: their code paths differ."""
+
 IDS = ("a", "b", "c")
 
 
@@ -30,21 +32,21 @@ class Wired:
 
     Attributes:
         names: Addresses and ports of each host name; other names do not exist.
-        patience: Seconds that a lookup takes.
+        lookup_seconds: Duration of a lookup.
         connects: Addresses of all attempted connects.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.names: dict[str, list[tuple[str, int]]] = {}
-        self.patience = 0.0
+        self.lookup_seconds = 0.0
         self.connects: list[Any] = []
 
     async def getaddrinfo(self, host: Any, port: Any, **_options: Any) -> list[Any]:
         """Look up a name without a thread."""
         if str(host).replace(".", "").isdigit():
             return [_found(host, port)]
-        await asyncio.sleep(self.patience)
+        await asyncio.sleep(self.lookup_seconds)
         if host not in self.names:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [_found(*address) for address in self.names[host]]
@@ -89,13 +91,19 @@ def client_at(base_url: str, **options: Any) -> AsyncVideoClient:
 
 
 @asynccontextmanager
-async def client_for(base_url: str, owner: str, **options: Any) -> AsyncIterator[AsyncVideoClient]:
+async def client_for(
+    base_url: str, session: str, **options: Any
+) -> AsyncIterator[AsyncVideoClient]:
     """Enter a client with its own connections, or with a borrowed session."""
-    async with contextlib.AsyncExitStack() as stack:
-        if owner == "lent":
-            session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver()))
-            options["session"] = await stack.enter_async_context(session)
-        yield await stack.enter_async_context(client_at(base_url, **options))
+    if session == "own":
+        async with client_at(base_url, **options) as client:
+            yield client
+        return
+    connector = aiohttp.TCPConnector(resolver=Resolver())
+    async with aiohttp.ClientSession(connector=connector) as borrowed:
+        async with client_at(base_url, session=borrowed, **options) as client:
+            yield client
+        assert not borrowed.closed
 
 
 async def failed(client: AsyncVideoClient, task_id: str = "t") -> Any:
