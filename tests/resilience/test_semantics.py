@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
 
 from ezvideo_async import (
-    BadResponseError,
     PollPolicy,
     ProgressChanged,
     StatusChanged,
@@ -20,17 +17,13 @@ from ezvideo_async import (
     TaskLost,
     TaskStalled,
     TaskStatus,
-    VideoTask,
     WaitTimeoutError,
 )
 from ezvideo_async.instrumentation import PollFailed
-from ezvideo_async.testing import VirtualClockLoop
 from tests.support.fake_transport import FakeTask, FakeTransport, fake_client
 from tests.support.raw_server import (
-    READ,
     RawServer,
     client_of,
-    done,
     now,
     replying,
     response,
@@ -177,19 +170,9 @@ async def test_an_expired_video_is_completed(sent: Any, read: Any) -> None:
     assert event.task.expires_at == read
 
 
-@pytest.mark.fault("S11")
-@given(st.one_of(st.integers(), st.floats(), st.text(max_size=30), st.lists(st.integers())))
-def test_any_expires_at_is_an_instant_or_none(sent: Any) -> None:
-    """No value of ``expires_at`` changes that a task is completed."""
-    found = VideoTask.from_dict({"id": "t", "status": "completed", "expires_at": sent})
-
-    assert found.succeeded
-    assert found.expires_at is None or found.expires_at.tzinfo is UTC
-
-
-@pytest.mark.fault("S12")
+@pytest.mark.fault("H6", "S12")
 async def test_a_vanished_task_is_lost_with_its_last_state() -> None:
-    """The event has its last state, and the error of the server."""
+    """The third "not found" in a row ends it; the event has its last state and the error."""
     server = FakeTransport()
     server.tasks["t"] = FakeTask("processing", 70)
     async with fake_client(server) as client, client.watch(["t"], policy=STEADY) as watcher:
@@ -222,29 +205,6 @@ async def test_a_task_that_never_ends_is_lost_after_a_day() -> None:
 
 
 # -- status values and ids ------------------------------------------------------------------------
-
-
-@pytest.mark.fault("S6")
-@pytest.mark.parametrize(
-    ("sent", "kind", "status"),
-    [
-        ("queued", "status_changed", "pending"),
-        ("in_progress", "status_changed", "processing"),
-        ("moderated", "status_changed", "processing"),
-        ("COMPLETED", "task_completed", "completed"),
-        (" completed ", "task_completed", "completed"),
-        ("succeeded", "task_completed", "completed"),
-        ("cancelled", "task_failed", "failed"),
-        ("expired", "task_failed", "failed"),
-    ],
-)
-async def test_every_status_value_maps_to_one_of_four(sent: str, kind: str, status: str) -> None:
-    """The event has the mapped status, and ``raw_status`` as sent."""
-    events = await events_of({"status": sent}, {"status": "completed"})
-
-    assert (events[0].kind, str(events[0].task.status)) == (kind, status)
-    assert events[0].task.raw_status == sent
-    assert events[-1].is_final
 
 
 def about(*ids: str) -> Any:
@@ -307,21 +267,6 @@ async def test_a_changed_model_or_url_is_no_event() -> None:
     assert [event.task.url for event in events] == ["https://c.test/1", "https://c.test/2"]
 
 
-@pytest.mark.fault("S20")
-async def test_two_tasks_may_have_one_url() -> None:
-    """Both tasks end, each with the url."""
-    server = FakeTransport()
-    for task_id in ("a", "b"):
-        server.tasks[task_id] = FakeTask("completed", extra={"url": "https://cdn.test/same"})
-    async with fake_client(server) as client, client.watch(["a", "b"]) as watcher:
-        events = [event async for event in watcher]
-
-    assert {(event.task_id, event.task.url) for event in events} == {
-        ("a", "https://cdn.test/same"),
-        ("b", "https://cdn.test/same"),
-    }
-
-
 # -- clocks and caches ----------------------------------------------------------------------------
 
 
@@ -370,18 +315,6 @@ KEPT = [
     "https://xn--fiq228c.test/\u89c6\u9891?SIGNED",
     f"data:video/mp4;base64,{'A' * 4000}SIGNED",
 ]
-NO_URLS = [
-    "file:///etc/passwd",
-    "ftp://cdn.test/v",
-    "javascript:alert(1)",
-    "data:text/html,x",
-    "//cdn.test/v",
-    "v.mp4",
-    "https://",
-    "https://a b/v",
-    "https://[::1/v",
-    "",
-]
 
 
 @pytest.mark.fault("S19")
@@ -396,48 +329,3 @@ async def test_a_url_is_verbatim_and_shown_without_its_secrets(
     assert event.task.url == url
     assert "SIGNED" not in f"{event!r}{event}{event.task!r}{caplog.text}"
     assert len(repr(event)) < 1000
-
-
-@pytest.mark.fault("S19")
-@pytest.mark.parametrize("url", NO_URLS)
-async def test_a_url_that_is_no_video_url_is_none(url: str) -> None:
-    """For a file, a script or a relative path the task is completed without a url."""
-    (event,) = await events_of({"status": "completed", "url": url})
-
-    assert isinstance(event, TaskCompleted)
-    assert event.task.url is None
-
-
-@pytest.mark.fault("S19")
-async def test_a_url_of_10_mb_is_a_bad_response() -> None:
-    """It is not read to its end, and the next poll succeeds."""
-    huge = response(task("t", url="https://cdn.test/" + "x" * 10_000_000))
-    emitted: list[Any] = []
-    async with RawServer([READ, huge], replying(done)) as server:
-        async with client_of(server, observers=[emitted.append]) as client:
-            found = await client.wait("t", policy=STEADY)
-
-    assert found.succeeded
-    errors = [event.error for event in emitted if isinstance(event, PollFailed)]
-    assert [(type(error), error.reason) for error in errors] == [(BadResponseError, "too_large")]
-
-
-@pytest.mark.fault("S19")
-@given(st.text(max_size=60).map("https://c.test/".__add__) | st.text(max_size=60))
-def test_any_text_as_a_url_is_verbatim_a_path_or_none(url: str) -> None:
-    """The url is the text that was sent, or a path on the server."""
-
-    async def main() -> VideoTask:
-        transport = FakeTransport()
-        transport.tasks["t"] = FakeTask("completed", extra={"url": url})
-        async with fake_client(transport) as client:
-            return await client.retrieve("t")
-
-    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
-        found = runner.run(main())
-
-    assert found.succeeded
-    assert found.url in {None, url.strip()} or (
-        found.url.startswith("https://api.example.test/") and url.strip().startswith("/")
-    )
-    assert json.loads(json.dumps(found.to_dict()))["status"] == "completed"
