@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # A lookup of an enum's member costs more than one of a module's name.
 _WAITING, _READY, _EXPIRED, _IN_FLIGHT, _ENDED = Phase
 
-_STALL = 1.0  # seconds by which a tick may be late
+_STALL = 0.1  # seconds by which a tick may be late before what came due is spread
 _STALL_SPREAD = 10.0  # what came due in a stall is spread over this many times its length
 
 
@@ -228,7 +228,7 @@ class Scheduler:
         to poll, and once more when it returns False.  *release* returns the seconds over which
         this number of ready ids comes back after a pause, 0 to poll them now; it is called only
         when ids are ready, and *rand* only when they are spread.  What came due in a *stall*, the
-        seconds by which this tick is late, is spread if they are 1 or more.
+        seconds by which this tick is late, is spread if they are 0.1 or more.
         """
         expired, evicted = self._advance(now, unix_now)
         ready = len(self._ready)

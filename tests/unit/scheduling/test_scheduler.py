@@ -250,12 +250,13 @@ def test_ready_ids_are_spread_on_demand():
 
 
 def test_polls_missed_in_a_stall_are_spread():
-    """Over ten times the stall, at most one interval; a shorter delay is none."""
+    """Over ten times the stall, at most one interval, and once; less than 0.1 s is no stall."""
     driver = Driver("a", "b", policy=PollPolicy(jitter=0.0))
 
     assert driver.tick(1.0, stall=1.0).next_at == 2.25
     assert [tracked.due for tracked in driver.scheduler] == [2.25, 4.75]
-    assert driver.due(5.0, stall=0.9) == ["a", "b"]
+    assert driver.due(5.0, stall=1.0) == ["a", "b"]
+    assert Driver("c").due(1.0, stall=0.09) == ["c"]
 
 
 def test_spread_id_is_due_at_its_deadline_at_the_latest():
