@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._domain.telemetry import Observer
-    from ezvideo_async._protocol.messages import Response
+    from ezvideo_async._protocol.messages import Evidence, Response
     from ezvideo_async._watcher import TaskWatcher
 
 DEFAULT_BASE_URL = "https://www.ezmodel.cloud/v1"
@@ -181,8 +181,8 @@ class AsyncVideoClient:
         request = retrieve_request(self._base_url, task_id)
         requester, quota = engine.requester, engine.limiter.retry_quota
 
-        def read(response: Response, alias: str | None) -> VideoTask | EzVideoError:
-            return requester.decode(response, task_id, alias)
+        def read(response: Response, evidence: Evidence) -> VideoTask | EzVideoError:
+            return requester.decode(response, task_id, evidence)
 
         failures, rate_limited = 0, False
         while True:

@@ -57,7 +57,7 @@ __all__ = [
     "WaitTimeoutError",
 ]
 
-ConfigReason = Literal["redirect", "route"]
+ConfigReason = Literal["redirect", "route", "not_the_api", "refused"]
 
 TransportReason = Literal[
     "dns",
@@ -141,8 +141,9 @@ class ConfigError(_ResponseError, ValueError):
     Wrong configuration: no API key, an unusable argument or base_url, a redirect or wrong route.
 
     Attributes:
-        reason: ``redirect`` or ``route`` when a response showed it; then ``status``, ``code`` and
-            ``message`` are those of the response.  None for an argument of the caller.
+        reason: ``redirect``, ``route``, ``not_the_api`` (web pages in place of JSON) or
+            ``refused`` (every request alike) when responses showed it; then ``status``, ``code``
+            and ``message`` are those of the last one.  None for an argument of the caller.
     """
 
     def __init__(
@@ -208,6 +209,8 @@ class BadResponseError(_ResponseError):
         reason: ``empty``, ``html``, ``not_json``, ``schema``, ``id_mismatch`` or ``too_large``.
         paths: What was expected where, such as ``expected an object @ $``.
         received_id: The id in the response, when it is not the asked one.
+        unconfirmed: The task that the response shows if the next one shows the same: it names
+            no task.  None for every other response.
 
     The other attributes are those of :class:`APIStatusError`; *status* is mostly a success.
     """
@@ -221,12 +224,14 @@ class BadResponseError(_ResponseError):
         reason: BadResponseReason | None = None,
         paths: tuple[str, ...] = (),
         received_id: str | None = None,
+        unconfirmed: VideoTask | None = None,
         **fields: Unpack[_ResponseFields],
     ) -> None:
         super().__init__(message, **fields)
         self.reason: BadResponseReason | None = reason
         self.paths = paths
         self.received_id = received_id
+        self.unconfirmed = unconfirmed
 
 
 class APIStatusError(_ResponseError):
@@ -261,7 +266,23 @@ class PermissionDeniedError(APIStatusError):
 
 
 class TaskNotFoundError(APIStatusError):
-    """The server has no task with this id (404, 410, or new-api's 400 ``task_not_exist``)."""
+    """
+    The server has no task with this id (404, 410, or new-api's 400 ``task_not_exist``).
+
+    Attributes:
+        is_ambiguous: Whether the response, a 404, is one that servers send for a wrong route too:
+            it has no code for "not found" and no message about a task.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        is_ambiguous: bool = False,
+        **fields: Unpack[_ResponseFields],
+    ) -> None:
+        super().__init__(message, **fields)
+        self.is_ambiguous = is_ambiguous
 
 
 class RateLimitError(APIStatusError):

@@ -16,7 +16,7 @@ from ezvideo_async.errors import EzVideoError  # noqa: TC001 -- cattrs reads the
 
 FinalKind = Literal["task_completed", "task_failed", "task_lost"]
 EventKind = Literal["status_changed", "progress_changed", "task_stalled"] | FinalKind
-LossReason = Literal["not_found", "vanished", "deadline", "refused"]
+LossReason = Literal["not_found", "vanished", "deadline", "refused", "too_large"]
 
 
 class EncodedTask(Protocol):
@@ -134,11 +134,13 @@ class TaskStalled(TaskEvent):
 
     Attributes:
         since: When the last change was seen, Unix seconds.
+        error: The error of the last poll; None when it showed the same state.
     """
 
     kind: ClassVar[Literal["task_stalled"]] = "task_stalled"
 
     since: float
+    error: EzVideoError | None = field(default=None, eq=False)
 
 
 @frozen(kw_only=True, repr=False)
@@ -181,8 +183,8 @@ class TaskLost(FinalEvent):
     Attributes:
         error: ``TaskNotFoundError``, ``WaitTimeoutError`` for the deadline, or the error with
             which the server refuses this one task.
-        reason: ``not_found`` (never seen), ``vanished`` (seen before), ``deadline`` or
-            ``refused``.
+        reason: ``not_found`` (never seen), ``vanished`` (seen before), ``deadline``,
+            ``refused`` or ``too_large`` (its response exceeds ``max_response_bytes``).
     """
 
     kind: ClassVar[Literal["task_lost"]] = "task_lost"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ezvideo_async._domain.policies import PollPolicy
     from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._engine.engine import Engine
-    from ezvideo_async._protocol.messages import Response
+    from ezvideo_async._protocol.messages import Evidence, Response
     from ezvideo_async._scheduling.tracked_task import TrackedTask
 
     Publish = Callable[[TrackedTask, Event], None]
@@ -54,11 +54,11 @@ class Poller:
         engine, now = self._engine, asyncio.get_running_loop().time
         decode, rand = engine.requester.decode, engine.rand
 
-        def read(response: Response, alias: str | None) -> TrackedTask | VideoTask | EzVideoError:
+        def read(response: Response, evidence: Evidence) -> TrackedTask | VideoTask | EzVideoError:
             if not tracked.is_open:  # discarded, or ended by apply()
-                return decode(response, tracked.task_id, alias)
+                return decode(response, tracked.task_id, evidence)
             found = scheduler.observe(
-                tracked, response, decode, alias, now=now(), unix_now=time.time(), rand=rand()
+                tracked, response, decode, evidence, now=now(), unix_now=time.time(), rand=rand()
             )
             if isinstance(found, EzVideoError):
                 return found

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._domain.telemetry import PollFailed, PollSucceeded
 from ezvideo_async._protocol.fields import is_known_status
+from ezvideo_async._protocol.messages import FRESH, Evidence
 from ezvideo_async._protocol.responses import decode_task
 from ezvideo_async.errors import AuthenticationError, BadResponseError, ConfigError, EzVideoError
 
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
     from ezvideo_async._transport.transport import Transport
 
     T = TypeVar("T", bound=VideoTask | TrackedTask)
-    Read = Callable[[Response, str | None], T | EzVideoError]
+    Read = Callable[[Response, Evidence], T | EzVideoError]
     _Attempt = tuple[T | EzVideoError, Response | None, Connection | None]
 
 _log = logging.getLogger("ezvideo_async")
 
+_USED = Evidence()
 _HTTP_STATUSES = range(200, 600)
 _MISDIRECTED = 421
 
@@ -60,14 +62,14 @@ class Requester:
         self._telemetry = telemetry
         self._has_responded = False
         self._logged: set[str] = set()
-        self._aliases: dict[str, str] = {}
+        self._aliases: dict[str, tuple[str, ...]] = {}
 
     async def request(self, request: Request, read: Read[T], *, poll: bool) -> T | EzVideoError:
         """
         Send a request that was admitted, and repeat it at once where its response asks for that.
 
-        *read* is called with each response, and with the server's own name of the task if it has
-        one; it returns what the response shows.  A refused key and a foreign id are errors that
+        *read* is called with each response, and with what else is known of it; it returns what the
+        response shows.  A refused key and a foreign id are errors that
         lead to a second send.
 
         Returns:
@@ -120,7 +122,14 @@ class Requester:
             return error.with_traceback(None), None, None
         if response.status == _MISDIRECTED or response.status not in _HTTP_STATUSES:
             connection.close()  # it leads to another server, or after a 101 it is not HTTP
-        return read(response, self._aliases.get(request.task_id)), response, connection
+        found = read(response, self._evidence(request.task_id, is_fresh=fresh))
+        return found, response, connection
+
+    def _evidence(self, task_id: str, *, is_fresh: bool) -> Evidence:
+        aliases = self._aliases.get(task_id, ()) if self._aliases else ()
+        if aliases:
+            return Evidence(aliases, is_fresh)
+        return FRESH if is_fresh else _USED
 
     async def _attempt_after_foreign_id(
         self, request: Request, read: Read[T], foreign: str
@@ -137,7 +146,7 @@ class Requester:
         found, response, connection = await self._attempt(request, read, api_key, fresh=True)
         again = _foreign_id(found)
         if again == foreign and response is not None:
-            self._aliases[task_id] = foreign
+            self._aliases[task_id] = (foreign,)
             level = self._first_time_level("an alias")
             _log.log(
                 level,
@@ -145,17 +154,21 @@ class Requester:
                 foreign,
                 task_id,
             )
-            return read(response, foreign)
+            return read(response, Evidence((foreign,), is_fresh=True))
         if again is not None and connection is not None:
             connection.close()
         return found
 
     def decode(
-        self, response: Response, task_id: str, alias: str | None
+        self, response: Response, task_id: str, evidence: Evidence
     ) -> VideoTask | EzVideoError:
         """Decode the response to a status request, and log an unknown status value once."""
         task = decode_task(
-            response, task_id=task_id, base_url=self._base_url, unix_now=time.time(), alias=alias
+            response,
+            task_id=task_id,
+            base_url=self._base_url,
+            unix_now=time.time(),
+            evidence=evidence,
         )
         if isinstance(task, VideoTask) and task.status is TaskStatus.PROCESSING:
             value = task.raw_status

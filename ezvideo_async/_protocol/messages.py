@@ -52,6 +52,25 @@ class Response(NamedTuple):
         )
 
 
+class Evidence(NamedTuple):
+    """
+    What is known, beside its bytes, of the task that a response is about.
+
+    Attributes:
+        aliases: Other ids that this server has used for the task.
+        is_fresh: Whether it came on a connection that carried no request before, so that it
+            cannot be the response to another one.
+        is_confirmed: Whether an earlier response has shown the same url, and no id or status.
+    """
+
+    aliases: tuple[str, ...] = ()
+    is_fresh: bool = False
+    is_confirmed: bool = False
+
+
+FRESH = Evidence(is_fresh=True)
+
+
 class PollHint(NamedTuple):
     """The ``Retry-After`` and ``openai-poll-after-ms`` of a response, seconds; None if not sent."""
 

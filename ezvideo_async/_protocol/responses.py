@@ -21,7 +21,15 @@ from ezvideo_async._protocol.error_body import (
     read_error_body,
 )
 from ezvideo_async._protocol.fields import is_object
-from ezvideo_async._protocol.messages import NO_HINT, PollHint, Response, body_excerpt, is_html
+from ezvideo_async._protocol.messages import (
+    FRESH,
+    NO_HINT,
+    Evidence,
+    PollHint,
+    Response,
+    body_excerpt,
+    is_html,
+)
 from ezvideo_async._protocol.retry_after import parse_retry_after
 from ezvideo_async._protocol.task_decoder import decode_envelope, read_envelope
 
@@ -60,7 +68,7 @@ def poll_hint(response: Response, *, unix_now: float) -> PollHint:
 
 
 def decode_task(
-    response: Response, *, task_id: str, base_url: str, unix_now: float, alias: str | None = None
+    response: Response, *, task_id: str, base_url: str, unix_now: float, evidence: Evidence = FRESH
 ) -> VideoTask | EzVideoError:
     """
     Return the task or the error of a response to a status request.
@@ -70,10 +78,10 @@ def decode_task(
         task_id: The id of the request; another id in the response is an ``id_mismatch``.
         base_url: The base of relative urls.
         unix_now: Replaces a missing ``Date`` for an HTTP date in ``Retry-After``.
-        alias: Another id that is accepted: the server's own name for the task.
+        evidence: What else is known of the task that the response is about.
     """
     if response.is_success:
-        outcome = _decode_success(response, task_id, base_url, alias)
+        outcome = _decode_success(response, task_id, base_url, evidence)
     else:
         outcome = _decode_error(response)
     if isinstance(outcome, errors.EzVideoError):
@@ -87,7 +95,7 @@ def decode_task(
 
 
 def _decode_success(
-    response: Response, task_id: str, base_url: str, alias: str | None
+    response: Response, task_id: str, base_url: str, evidence: Evidence
 ) -> VideoTask | EzVideoError:
     try:
         decoded = decode_json(response.body)
@@ -100,7 +108,7 @@ def _decode_success(
     if envelope.status is None:
         return _error_under_success(response, decoded)
     other = envelope.foreign_id(task_id)
-    if other is not None and other != alias:
+    if other is not None and other not in evidence.aliases:
         phrase = f"the response has the id {other[:80]!a}"
         return _bad_response(response, "id_mismatch", phrase, received_id=other)
     return decode_envelope(

@@ -19,6 +19,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ezvideo_async._domain.events import FinalEvent
+from ezvideo_async._protocol.messages import FRESH
 from ezvideo_async._protocol.responses import poll_hint
 from ezvideo_async._protocol.stored_response import Snapshot
 from ezvideo_async._scheduling.due_queue import DueQueue
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ezvideo_async._domain.events import AnyFinalEvent, Event, LossReason
     from ezvideo_async._domain.policies import PollPolicy
     from ezvideo_async._domain.task import VideoTask
-    from ezvideo_async._protocol.messages import Response
+    from ezvideo_async._protocol.messages import Evidence, Response
     from ezvideo_async._scheduling.duration_estimator import DurationEstimator
     from ezvideo_async._scheduling.tracked_task import Decode
 
@@ -294,7 +295,7 @@ class Scheduler:
         tracked: TrackedTask,
         response: Response,
         decode: Decode,
-        alias: str | None = None,
+        evidence: Evidence = FRESH,
         *,
         now: float,
         unix_now: float,
@@ -310,7 +311,7 @@ class Scheduler:
         found = tracked.observe(
             response,
             decode,
-            alias,
+            evidence,
             now=now,
             unix_now=unix_now,
             progress=self._progress,

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     from ezvideo_async._domain.events import AnyFinalEvent, Event, LossReason
     from ezvideo_async._domain.task import TaskStatus, VideoTask
-    from ezvideo_async._protocol.messages import Response
+    from ezvideo_async._protocol.messages import Evidence, Response
     from ezvideo_async._protocol.stored_response import StoredState
 
-    # Takes the response, the task's id, and the server's own name of the task.
-    Decode = Callable[[Response, str, str | None], VideoTask | EzVideoError]
+    # Takes the response, the task's id, and what else is known of the response.
+    Decode = Callable[[Response, str, Evidence], VideoTask | EzVideoError]
 
 
 class Phase(Enum):
@@ -108,7 +108,7 @@ class TrackedTask(StoredResponse):
         self,
         response: Response,
         decode: Decode,
-        alias: str | None,
+        evidence: Evidence,
         *,
         now: float,
         unix_now: float,
@@ -129,7 +129,7 @@ class TrackedTask(StoredResponse):
             return self._record_repeat(now, unix_now, stalled_after)
         percent = self.progress_change_in(response)
         if percent is None:
-            task = decode(response, self.task_id, alias)
+            task = decode(response, self.task_id, evidence)
             if isinstance(task, EzVideoError):
                 return task
             event = self.record(

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ezvideo_async._domain.task import VideoTask
-from ezvideo_async._protocol.messages import Response
+from ezvideo_async._protocol.messages import Evidence, Response
 from ezvideo_async._protocol.responses import decode_task
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def outcome_of(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
     ask: str = ASKED,
-    alias: str | None = None,
+    aliases: tuple[str, ...] = (),
 ) -> VideoTask | EzVideoError:
     """Return the task or error that the response is decoded to."""
     return decode_task(
@@ -51,7 +51,7 @@ def outcome_of(
         task_id=ask,
         base_url=BASE_URL,
         unix_now=UNIX_NOW,
-        alias=alias,
+        evidence=Evidence(aliases, is_fresh=True),
     )
 
 
@@ -69,6 +69,8 @@ def error_of(value: Any, *, status: int = 200, headers: Mapping[str, str] | None
     return outcome
 
 
-def decode(response, task_id, alias):
+def decode(response, task_id, evidence):
     """Decode a response as the requester does."""
-    return decode_task(response, task_id=task_id, base_url=BASE_URL, unix_now=UNIX_NOW, alias=alias)
+    return decode_task(
+        response, task_id=task_id, base_url=BASE_URL, unix_now=UNIX_NOW, evidence=evidence
+    )

@@ -246,7 +246,9 @@ def describe_event(event: Event) -> str:
         case TaskLost():
             assert_type(event.kind, Literal["task_lost"])
             assert_type(event.error, EzVideoError)
-            assert_type(event.reason, Literal["not_found", "vanished", "deadline", "refused"])
+            assert_type(
+                event.reason, Literal["not_found", "vanished", "deadline", "refused", "too_large"]
+            )
         case _:
             assert_never(event)
     return event.kind

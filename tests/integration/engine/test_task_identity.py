@@ -127,7 +127,7 @@ async def test_alias_is_forgotten_when_its_task_finishes() -> None:
     async with RawServer(replying(renamed), replying(renamed, finished)) as server:
         async with client_of(server) as client:
             await client.retrieve("t")
-            assert client._engine.requester._aliases == {"t": "video_t"}
+            assert client._engine.requester._aliases == {"t": ("video_t",)}
             assert (await client.retrieve("t")).succeeded
             assert client._engine.requester._aliases == {}
             assert len(server.requests) == 3

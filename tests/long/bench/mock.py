@@ -91,7 +91,7 @@ class MockRequester:
         self._admission.finish(None, started=started, poll=poll)
         return found
 
-    def decode(self, _response: Response, _task_id: str, _alias: str | None) -> VideoTask:
+    def decode(self, _response: Response, _task_id: str, _evidence: object) -> VideoTask:
         """Return the next task."""
         return self._tasks[self._sends % len(self._tasks)]
 

@@ -16,7 +16,7 @@ from hypothesis import given, strategies as st
 from ezvideo_async import ErrorInfo, TaskStatus, VideoTask, errors
 from ezvideo_async._domain.strict_json import decode_json
 from ezvideo_async._protocol.fields import is_no_error
-from ezvideo_async._protocol.messages import Response
+from ezvideo_async._protocol.messages import Evidence, Response
 from ezvideo_async._protocol.responses import decode_task, poll_hint
 from tests.long.fuzz.json_bodies import ALIAS, ASKED, CANARY, bodies
 from tests.support.response_bodies import BASE_URL, UNIX_NOW
@@ -62,14 +62,20 @@ LATEST = datetime(5139, 1, 1, tzinfo=UTC)
     body=bodies(),
     status=st.sampled_from([200] * 3 * len(STATUSES) + STATUSES),
     headers=st.just({}) | headers,
-    alias=st.none() | st.just(ALIAS),
+    aliases=st.just(()) | st.just((ALIAS,)),
 )
-def test_any_response_is_a_valid_task_or_our_error(body, status, headers, alias):
+def test_any_response_is_a_valid_task_or_our_error(body, status, headers, aliases):
     """Decoding gives the same result twice, and every field of it is valid."""
     content, is_whole = body
     response = Response(status=status, headers=headers, body=content)
     first, second = (
-        decode_task(response, task_id=ASKED, base_url=BASE_URL, unix_now=UNIX_NOW, alias=alias)
+        decode_task(
+            response,
+            task_id=ASKED,
+            base_url=BASE_URL,
+            unix_now=UNIX_NOW,
+            evidence=Evidence(aliases, is_fresh=True),
+        )
         for _ in range(2)
     )
 

@@ -287,7 +287,7 @@ MUTANTS = (
     Mutant(
         "id check off",
         "_protocol/responses.py",
-        "    if other is not None and other != alias:",
+        "    if other is not None and other not in evidence.aliases:",
         "    if False:",
         first="tests/integration/engine/test_task_identity.py",
     ),

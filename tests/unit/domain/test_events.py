@@ -35,7 +35,11 @@ EVENTS = {
         "previous": None,
         "current": 40,
     },
-    events.TaskStalled(**COMMON, task=RUNNING, since=2.5): {"event": "task_stalled", "since": 2.5},
+    events.TaskStalled(**COMMON, task=RUNNING, since=2.5): {
+        "event": "task_stalled",
+        "since": 2.5,
+        "error": None,
+    },
     events.TaskCompleted(**COMMON, task=COMPLETED): {"event": "task_completed", "final": True},
     events.TaskFailed(**COMMON, task=FAILED): {"event": "task_failed", "final": True},
     events.TaskLost(**COMMON, task=None, error=NOT_FOUND, reason="not_found"): {

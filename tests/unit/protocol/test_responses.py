@@ -312,8 +312,8 @@ def test_foreign_id_is_refused_unless_it_is_the_alias():
     error = error_of(body)
 
     assert (error.reason, error.received_id) == ("id_mismatch", "vid_y")
-    assert outcome_of(body, alias="vid_z").reason == "id_mismatch"
-    assert outcome_of(body, alias="vid_y").id == "vid_x"
+    assert outcome_of(body, aliases=("vid_z",)).reason == "id_mismatch"
+    assert outcome_of(body, aliases=("vid_y",)).id == "vid_x"
     assert outcome_of(body | {"task_id": "vid_x"}).id == "vid_x"
 
 
@@ -380,13 +380,13 @@ def test_every_error_of_a_response_has_retry_after(body, status):
     status=strategies.statuses,
     headers=strategies.headers,
     body=strategies.hostile_bodies(),
-    alias=st.none() | strategies.task_ids,
+    aliases=st.just(()) | st.tuples(strategies.task_ids),
 )
-@example(status=200, headers={}, body=b'{"status":' + b"[" * 900 + b"]" * 900 + b"}", alias=None)
-@example(status=400, headers={}, body=b'{"detail":[{"loc":[[[]]],"msg":[]}]}', alias=None)
-def test_decode_task_is_total(status, headers, body, alias):
+@example(status=200, headers={}, body=b'{"status":' + b"[" * 900 + b"]" * 900 + b"}", aliases=())
+@example(status=400, headers={}, body=b'{"detail":[{"loc":[[[]]],"msg":[]}]}', aliases=())
+def test_decode_task_is_total(status, headers, body, aliases):
     """Any status, headers and bytes give a valid task or an error of ours."""
-    outcome = outcome_of(body, status=status, headers=headers, alias=alias)
+    outcome = outcome_of(body, status=status, headers=headers, aliases=aliases)
 
     if isinstance(outcome, VideoTask):
         assert (status // 100, outcome.id) == (2, ASKED)

@@ -51,7 +51,7 @@ def test_every_case_is_decoded_again_unchanged(case, alias):
         status=case["http_status"],
         headers={**(case.get("headers") or {}), "x-request-id": "req_1"},
         ask=case["ask"] if alias is None else alias,
-        alias=None if alias is None else case["ask"],
+        aliases=() if alias is None else (case["ask"],),
     )
 
     if isinstance(outcome, VideoTask):
