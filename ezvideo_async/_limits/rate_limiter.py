@@ -7,7 +7,9 @@ Rate limiter of one server (GCRA), with a shared cool-down and a rate cut after 
    connection, or with a renewed API key, belongs to its request.
 2. A 429 stops all requests until its ``Retry-After`` has passed.  It cuts the rate to 0.7 of the
    measured rate, which grows back linearly within a minute.
-3. During an outage polls wait for the circuit breaker.  Single calls of ``retrieve()`` do not.
+3. The rate may be set at any time.  Outside a cool-down the next request starts within ``1 / rate``
+   then, however many have started before.
+4. During an outage polls wait for the circuit breaker.  Single calls of ``retrieve()`` do not.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ class RateLimiter:
         self.retry_quota: RetryQuota = RetryQuota()
         self._arrival = -inf  # theoretical arrival time of the next request (GCRA),
         self._arrival_rate = rate  # calculated at this rate
+        self._tolerance: float = self.burst - 1.0  # requests; more when the rate was just lowered
         self._meter = RateMeter()
         self._cut_at = -inf
         self._cut_to = rate
@@ -164,20 +167,25 @@ class RateLimiter:
         if self._arrival_rate != self.rate:
             self._convert_arrival(now)
         # Of the full rate: in seconds, the tolerance must not grow when the rate is cut.
-        tolerance = (self.burst - 1.0) / self.rate
-        ready = max(now, self._arrival - tolerance, self._cool_until)
+        ready = max(now, self._arrival - self._tolerance / self.rate, self._cool_until)
         return max(ready, self._breaker.next_poll_at()) if poll and self._breaker.is_open else ready
 
     def _convert_arrival(self, now: float) -> None:
         """Keep the number of requests already sent, not their seconds, at a new rate."""
-        debt = max(0.0, self._arrival - now) * self._arrival_rate
-        self._arrival, self._arrival_rate = now + debt / self.rate, self.rate
+        # At a cut rate the seconds stand for fewer requests than the full rate allows in them.
+        sent = max(0.0, min((self._arrival - now) * self._arrival_rate, self._tolerance + 1.0))
+        self._arrival, self._arrival_rate = now + sent / self.rate, self.rate
+        # A smaller burst does not count against requests that a larger one has allowed.
+        self._tolerance = max(self._tolerance, self.burst - 1.0)
 
     def start(self, now: float, *, poll: bool = True) -> None:
         """Count one request as started; call ``start_at`` first."""
         self.in_flight += 1
         if self._arrival_rate != self.rate:
             self._convert_arrival(now)
+        if self._tolerance > self.burst - 1.0:
+            sent = (self._arrival - now) * self.rate
+            self._tolerance = max(self.burst - 1.0, min(self._tolerance, sent))
         self._arrival = max(self._arrival, now) + 1.0 / self.current_rate(now)
         self._meter.record(now)
         if poll:

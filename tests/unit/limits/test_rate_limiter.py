@@ -11,7 +11,8 @@ from ezvideo_async._domain.telemetry import CircuitClosed, CircuitOpened, RateLi
 from ezvideo_async._limits.rate_limiter import RateLimiter
 from ezvideo_async.errors import RateLimitError, ServerError
 
-FAILURE = ServerError("HTTP 503", status=503, retryable=True)
+FAILURE = ServerError("HTTP 500", status=500, retryable=True)
+EPSILON = 1e-6  # seconds: sums of floats
 
 
 def limited(retry_after=None):
@@ -87,6 +88,24 @@ def test_set_rate_counts_requests_already_sent():
     assert (limiter.rate, limiter.current_rate(1.0)) == (2.0, 2.0)
 
 
+def test_lower_rate_spaces_requests_from_now_on():
+    """The burst that a higher rate has allowed is neither waited for nor forgotten."""
+    limiter = limiter_of(1000.0)
+    for _ in range(50):
+        limiter.start(0.0)
+
+    limiter.set_rate(1.0)
+    for second in (1.0, 2.0, 3.0):
+        assert limiter.start_at(second - 1.0) == pytest.approx(second)
+        limiter.start(second)
+    limiter.set_rate(1000.0)
+    assert limiter.start_at(3.0) == pytest.approx(3.001)
+    limiter.set_rate(1.0)
+    for second in (90.0, 91.0):
+        assert limiter.start_at(90.0) == second
+        limiter.start(second)
+
+
 steps = st.lists(
     st.tuples(
         st.sampled_from([0.0, 0.0, 0.001, 0.05, 0.3, 1.0, 7.0]),
@@ -129,6 +148,50 @@ def test_starts_in_any_window_are_bounded(rate, burst, cap, steps):
     for first, start in enumerate(starts):
         for count, end in enumerate(starts[first:], start=1):
             assert count <= allowance + rate * (end - start) + 1e-6
+
+
+rates = st.sampled_from([0.01, 1.0, 100.0, 10_000.0])
+changes = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 0.0, 0.3, 20.0]),
+        st.sampled_from(["start", "start", "429", "valid"]) | rates,
+    ),
+    min_size=20,
+    max_size=60,
+)
+
+
+@given(rate=rates, burst=st.none() | st.sampled_from([1.0, 7.0, 50.0]), changes=changes)
+def test_rate_may_be_set_at_any_time(rate, burst, changes):
+    """A request may start within 1 / rate then, or of the cool-down; bursts do not add up."""
+    limiter = limiter_of(rate, burst=burst, max_in_flight=1000)
+    now, cool_until, allowed = 100.0, -inf, 0.0  # allowed: by the rates until now
+    spans = [(limiter.burst, [])]  # of one rate each: its burst, and what is allowed at a start
+
+    for gap, change in changes:
+        now, allowed = now + gap, allowed + gap * limiter.rate
+        if change == limiter.rate:
+            limiter.set_rate(change)  # changes nothing: the rate that a 429 has cut stays
+        elif isinstance(change, float):
+            limiter.set_rate(change)
+            spans.append((limiter.burst, []))
+            assert limiter.start_at(now) <= max(now, cool_until) + 1.0 / change + EPSILON
+        elif change == "start":
+            at = limiter.start_at(now)
+            now, allowed = at, allowed + (at - now) * limiter.rate
+            assert now >= cool_until
+            limiter.start(now)
+            spans[-1][1].append(allowed)
+        elif limiter.in_flight:
+            error = limited() if change == "429" else None
+            limiter.finish(error, started=now, now=now, rand=0.0)
+            cool_until = now + limiter.cool_down_left(now)
+
+    together = max(spans)[0], [start for _, starts in spans for start in starts]
+    for allowance, starts in (*spans, together):
+        for first, begin in enumerate(starts):
+            for count, end in enumerate(starts[first:], start=1):
+                assert count <= allowance + end - begin + 0.001  # requests: sums of floats
 
 
 # -- admission queues -----------------------------------------------------------------------------
