@@ -12,6 +12,7 @@ import contextlib
 from collections import OrderedDict, deque
 from functools import partial
 from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ezvideo_async._domain.telemetry import CircuitClosed, RateLimited
@@ -49,7 +50,8 @@ class AdmissionQueue:
                 (self._dispatchers, self._start_dispatched),
             )
         )
-        self._sleeping: set[_Waiter] = set()
+        self._sleeping: set[_Sleeper] = set()
+        self._on_raised_rate: dict[Callable[[], None], None] = {}
         self._timer = Timer(limiter.serve)
         self._log = LimitLog()
         self._is_closed = False
@@ -78,6 +80,7 @@ class AdmissionQueue:
         self._calls.clear()
         self._polls.clear()
         self._dispatchers.clear()
+        self._on_raised_rate.clear()
         self._timer.cancel()
 
     # -- single calls and polls of wait() ---------------------------------------------------------
@@ -138,7 +141,7 @@ class AdmissionQueue:
                 waiter.delay = cool_down + self._rand() * self._limiter.release_over(now, 0)
             elif await self._admit(waiter, poll=True):
                 return
-            await self.sleep(waiter.delay)
+            await self.sleep(waiter.delay, is_spread=True)
 
     async def _admit(self, waiter: _Waiter, *, poll: bool) -> bool:
         """Return True once the request has started, False if a pause has begun or ended first."""
@@ -160,17 +163,20 @@ class AdmissionQueue:
             self._check_open()
         return waiter.started is not None
 
-    async def sleep(self, seconds: float) -> None:
-        """Sleep; raise ClosedError when the client is closed, before or meanwhile."""
+    async def sleep(self, seconds: float, *, is_spread: bool = False) -> None:
+        """
+        Sleep; raise ClosedError when the client is closed, before or meanwhile.
+
+        A sleep that spreads polls may become shorter.
+        """
         self._check_open()
-        waiter = _Waiter(self.loop)
-        timer = self.loop.call_later(seconds, waiter.wake)
-        self._sleeping.add(waiter)
+        sleeper = _Sleeper(self.loop, self.loop.time() + seconds, is_spread=is_spread)
+        self._sleeping.add(sleeper)
         try:
-            await waiter.future
+            await sleeper.future
         finally:
-            timer.cancel()
-            self._sleeping.remove(waiter)
+            sleeper.timer.cancel()
+            self._sleeping.remove(sleeper)
         self._check_open()
 
     def _check_open(self) -> None:
@@ -202,6 +208,27 @@ class AdmissionQueue:
         if send_one in self._dispatchers:
             self._dispatchers.remove(send_one)
             self._cancel_idle_timer()
+
+    # -- a raised rate ----------------------------------------------------------------------------
+
+    def on_raised_rate(self, callback: Callable[[], None]) -> None:
+        """Call *callback* whenever the rate is raised."""
+        self._on_raised_rate[callback] = None
+
+    def off_raised_rate(self, callback: Callable[[], None]) -> None:
+        """Undo ``on_raised_rate``.  Idempotent."""
+        self._on_raised_rate.pop(callback, None)
+
+    def spread_again(self) -> None:
+        """Spread the polls that a pause has spread over the time that the raised rate needs."""
+        now = self.loop.time()
+        begin = now + self._limiter.cool_down_left(now)
+        sleepers = [sleeper for sleeper in self._sleeping if sleeper.is_spread]
+        over = self._limiter.release_over(now, len(sleepers))
+        for place, sleeper in enumerate(sorted(sleepers, key=attrgetter("at"))):
+            sleeper.wake_by(begin + over * (place + self._rand()) / len(sleepers))
+        for callback in tuple(self._on_raised_rate):
+            callback()
 
     # -- results ----------------------------------------------------------------------------------
 
@@ -313,7 +340,7 @@ class AdmissionQueue:
 
 
 class _Waiter:
-    """One request that waits for admission, or one caller that sleeps."""
+    """One request that waits for admission."""
 
     __slots__ = ("delay", "future", "started")
 
@@ -325,3 +352,21 @@ class _Waiter:
     def wake(self) -> None:
         if not self.future.done():
             self.future.set_result(None)
+
+
+class _Sleeper(_Waiter):
+    """One caller that sleeps until *at*, on the loop clock; *is_spread* if polls are spread so."""
+
+    __slots__ = ("at", "is_spread", "timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, at: float, *, is_spread: bool) -> None:
+        super().__init__(loop)
+        self.at, self.is_spread = at, is_spread
+        self.timer = loop.call_at(at, self.wake)
+
+    def wake_by(self, at: float) -> None:
+        """Sleep until *at* at the latest."""
+        if at < self.at:
+            self.timer.cancel()
+            self.at = at
+            self.timer = self.future.get_loop().call_at(at, self.wake)

@@ -90,6 +90,7 @@ class Dispatcher:
         self._runner = self._loop.create_task(
             self._run(), name="ezvideo_async watcher", context=contextvars.Context()
         )
+        self._admission.on_raised_rate(self._spread_again)
 
     def stop(self) -> None:
         """Send nothing more, and cancel what is in flight.  Idempotent."""
@@ -97,6 +98,7 @@ class Dispatcher:
             return
         self._is_stopped = True
         self._admission.cancel_polls(self._poll_admitted)
+        self._admission.off_raised_rate(self._spread_again)
         self._timer.cancel()
         while self._assigned:
             self._admission.abandon(started=self._assigned.popleft().started, poll=True)
@@ -160,6 +162,16 @@ class Dispatcher:
     def _release_over(self, now: float, ready: int) -> float:
         """Return the seconds over which ready ids come back after a pause, 0 to poll them now."""
         return self._limiter.release_over(now, ready) if ready > self._limiter.burst else 0.0
+
+    def _spread_again(self) -> None:
+        """Spread the ids again that wait for longer than the raised rate needs."""
+        now = self._loop.time()
+        self._scheduler.spread_again(
+            now + self._limiter.cool_down_left(now),
+            rand=self._rand,
+            release=partial(self._release_over, now),
+        )
+        self.arm()
 
     def _has_paused(self, now: float) -> bool:
         """Return True, once, after a cool-down or an outage has ended."""

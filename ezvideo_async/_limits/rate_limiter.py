@@ -48,6 +48,7 @@ class SharingQueue(Protocol):
     def has_waiters(self) -> bool: ...
 
     def serve(self, now: float | None) -> bool: ...
+    def spread_again(self) -> None: ...
     def handle(self, event: TelemetryEvent) -> None: ...
     def recheck_calls(self) -> None: ...
 
@@ -71,8 +72,8 @@ class RateLimiter:
     def __init__(self, rate: float, *, burst: float | None, max_in_flight: int) -> None:
         self.queues: tuple[SharingQueue, ...] = ()
         self._given_burst = burst
-        self.burst: float
-        self.set_rate(rate)
+        self.rate: float = rate
+        self.burst: float = self._burst_at(rate)
         self.max_in_flight = max_in_flight
         self.in_flight: int = 0
         self.pauses: int = 0
@@ -93,11 +94,16 @@ class RateLimiter:
         return self._breaker.is_open
 
     def set_rate(self, rate: float) -> None:
-        """Change the rate and admit the waiting requests that may start by it."""
-        self.rate = rate
-        default = max(1.0, rate * _BURST_SECONDS)
-        self.burst = default if self._given_burst is None else self._given_burst
+        """Change the rate, spread polls again if it was raised, and admit what may start now."""
+        is_raised = rate > self.rate
+        self.rate, self.burst = rate, self._burst_at(rate)
+        if is_raised:
+            for queue in self.queues:
+                queue.spread_again()
         self.serve()
+
+    def _burst_at(self, rate: float) -> float:
+        return max(1.0, rate * _BURST_SECONDS) if self._given_burst is None else self._given_burst
 
     def current_rate(self, now: float) -> float:
         """Return the requests per second allowed at *now*; less than ``rate`` after a 429."""

@@ -13,6 +13,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ezvideo_async._scheduling.tracked_task import TrackedTask
 
 
@@ -82,6 +84,10 @@ class ReadyQueue:
             first_due.setdefault(tracked, tracked.due)
         self._replace(kept)
         return sorted(popped, key=first_due.__getitem__)
+
+    def spread_ids(self) -> Collection[TrackedTask]:
+        """Return the ids that were spread and not polled since, wherever they wait."""
+        return self._first_due.keys()
 
     def forget(self, tracked: TrackedTask) -> None:
         """Forget the first due time of an id that has ended."""

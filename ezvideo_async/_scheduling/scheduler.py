@@ -16,6 +16,7 @@ Scheduler that decides who is polled when, what changed, and when an id is lost.
 from __future__ import annotations
 
 from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ezvideo_async._domain.events import FinalEvent
@@ -29,7 +30,7 @@ from ezvideo_async._scheduling.tracked_task import Phase, TrackedTask
 from ezvideo_async.errors import EzVideoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ezvideo_async._domain.events import AnyFinalEvent, Event, LossReason
     from ezvideo_async._domain.policies import PollPolicy
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 # A lookup of an enum's member costs more than one of a module's name.
 _WAITING, _READY, _EXPIRED, _IN_FLIGHT, _ENDED = Phase
+
+_due_of = attrgetter("due")
 
 _STALL = 0.1  # seconds by which a tick may be late before what came due is spread
 _STALL_SPREAD = 10.0  # what came due in a stall is spread over this many times its length
@@ -94,6 +97,7 @@ class Scheduler:
         self._ready = ReadyQueue()
         self._poll_again: set[TrackedTask] = set()  # poll_now() came while a poll was in flight
         self._open = 0
+        self._first_polls_until = -inf  # loop clock: ids wait until then for their first poll
 
     def __len__(self) -> int:
         """Return the number of ids that have not ended."""
@@ -153,6 +157,7 @@ class Scheduler:
             self._tracked[tracked.task_id] = tracked
             self._wait(tracked, first_poll)
         self._open += len(added)
+        self._first_polls_until = max(self._first_polls_until, now + over)
         return added
 
     def _is_new(self, task_id: str, *, restart_ended: bool) -> bool:
@@ -280,6 +285,28 @@ class Scheduler:
         for place, tracked in enumerate(ready):
             self._wait(tracked, now + over * (place + rand) / len(ready))
         return len(self._ready)
+
+    def spread_again(
+        self, now: float, *, rand: Callable[[], float], release: Callable[[int], float]
+    ) -> None:
+        """
+        Reschedule the ids that were spread, over a time that has become shorter.
+
+        From *now* on they come in the same order, none later than before.  *release* returns the
+        seconds for this number of ids; it and *rand* are called only when there are any.
+        """
+        spread: Iterable[TrackedTask] = self._ready.spread_ids()
+        if now < self._first_polls_until:
+            spread = {*spread, *(each for each in self if each.started < each.added)}
+        waiting = [tracked for tracked in spread if tracked.phase is _WAITING]
+        if not waiting:
+            return
+        over, shift = release(len(waiting)), rand()
+        for place, tracked in enumerate(sorted(waiting, key=_due_of)):
+            due = self._pacer.earliest(tracked, now + over * (place + shift) / len(waiting))
+            if due < tracked.due:
+                self._due.remove(tracked)
+                self._wait(tracked, due)
 
     def _wait(self, tracked: TrackedTask, due: float) -> None:
         """Schedule the next poll, or the end of an id that would be due after its deadline."""

@@ -209,6 +209,9 @@ class Queue:
     def has_waiters(self):
         return self.waiters > 0
 
+    def spread_again(self):
+        self.log.append(f"spread {self.name}")
+
     def serve(self, now):
         assert now is None
         self.log.append(self.name)
@@ -217,7 +220,7 @@ class Queue:
 
 
 def test_set_rate_serves_queues_with_waiters():
-    """Until they are removed; removing a queue is idempotent."""
+    """A raised one spreads polls again; removing a queue is idempotent."""
     limiter, log = limiter_of(), []
     first, second, idle = Queue(1, log), Queue(2, log), Queue(3, log, waiters=0)
     for queue in (first, second, idle):
@@ -228,7 +231,7 @@ def test_set_rate_serves_queues_with_waiters():
         limiter.remove_queue(first)
     limiter.set_rate(20.0)
 
-    assert log == [1, 2, 2]
+    assert log == [1, 2, "spread 2", "spread 3", 2]
     assert limiter.queues == (second, idle)
     assert limiter.has_waiters
     limiter.remove_queue(second)

@@ -69,6 +69,14 @@ class Driver:
         self.polled |= {tracked.task_id: tracked for tracked in tick.to_poll}
         return tick
 
+    def spread_again(self, now, *, over):
+        """Raise the rate."""
+        self.scheduler.spread_again(
+            now,
+            rand=lambda: self.calls.append("rand") or 0.5,
+            release=lambda count: self.calls.append(f"release {count}") or over,
+        )
+
     def due(self, now, **options):
         """The ids that are polled at this instant."""
         return names(self.tick(now, **options).to_poll)
@@ -247,6 +255,40 @@ def test_ready_ids_are_spread_on_demand():
     due = {tracked.task_id: tracked.due for tracked in driver.scheduler}
     assert due == {"c": 5.0, "a": 7.0, "d": 9.0, "b": 11.0, "later": 5.0}
     assert driver.due(7.0) == ["later", "c", "a"]
+
+
+def test_spread_ids_are_spread_again_when_the_rate_is_raised():
+    """In the same order, none later than before; other ids stay as they are."""
+    driver = Driver("a", "b", "c", "d", "later")
+    assert driver.tick(0.0, permits=1).ready == 4
+    driver.respond(PENDING, now=0.0)
+    driver.tick(1.0, over=400.0)
+    driver.calls.clear()
+    assert driver.due(51.0) == ["a", "b"]
+
+    driver.spread_again(100.0, over=30.0)
+
+    due = {tracked.task_id: tracked.due for tracked in driver.scheduler if tracked.due > 100.0}
+    assert due == {"c": 105.0, "d": 115.0, "later": 125.0}
+    driver.spread_again(104.0, over=30.0)
+    assert [tracked.due for tracked in driver.scheduler][2:] == [105.0, 115.0, 125.0]
+    assert driver.due(125.0) == ["c", "d", "later"]
+    driver.calls.clear()
+    driver.spread_again(126.0, over=30.0)
+    assert driver.calls == []
+
+
+def test_first_polls_are_spread_again_when_the_rate_is_raised():
+    """But not before min_interval has passed for a restarted id."""
+    driver = Driver("a", "b")
+    driver.tick(0.0)
+    driver.respond(COMPLETED, task_id="b", now=0.5)
+    driver.respond(PENDING, now=0.5, headers={"retry-after": "50"})
+    driver.add("b", "c", "d", now=0.5, over=60.0, restart_ended=True)
+
+    driver.spread_again(0.5, over=3.0)
+
+    assert [tracked.due for tracked in driver.scheduler] == [50.5, 1.0, 2.0, 3.0]
 
 
 def test_polls_missed_in_a_stall_are_spread():

@@ -183,6 +183,31 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert len(calls) == len(tick.to_poll) + (tick.ready > 0)
         assert tick.next_at == self.scheduler.next_at() >= self.now
 
+    @rule(over=st.sampled_from([0.0, 2.0, 9.0]), rand=rands)
+    def spread_again(self, over, rand):
+        """The rate is raised: ids that were spread come earlier, in the same order."""
+        waiting = [k for k in self.model.values() if k.is_idle and k.tracked.due > self.now]
+        waiting.sort(key=lambda known: known.tracked.due)
+        before = [known.tracked.due for known in waiting]
+        counts = []
+
+        def release(count):
+            counts.append(count)
+            return over
+
+        self.scheduler.spread_again(self.now, rand=lambda: rand, release=release)
+
+        for known, old in zip(waiting, before, strict=True):
+            if known.first_due is None and known.state is not None:
+                assert known.tracked.due == old  # the policy or the server decided
+            elif known.tracked.due < old:
+                assert counts
+                assert (
+                    self.now
+                    <= known.tracked.due
+                    <= max(self.now + over, known.started + MIN_INTERVAL)
+                )
+
     @rule(place=st.integers(0, 9), state=states, headers=hints, rand=rands, is_aged=st.booleans())
     def respond(self, place, state, headers, rand, is_aged):
         """A poll gets a response, if its id is still open."""
