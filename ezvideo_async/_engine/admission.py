@@ -118,7 +118,7 @@ class AdmissionQueue:
             cool_down = self._limiter.cool_down_left(now)
             if cool_down > min(cool_down_max, deadline - now):
                 raise RateLimitError(
-                    f"rate limited (429): no requests for another {cool_down:.0f} s",
+                    f"rate limited: no requests for another {cool_down:.0f} s",
                     task_id=task_id,
                     retryable=True,
                     retry_after=cool_down,
@@ -240,7 +240,7 @@ class AdmissionQueue:
             self._log.log(event, now)
             for queue in limiter.queues:
                 queue.handle(event)
-        if isinstance(error, RateLimitError):
+        if events or isinstance(error, RateLimitError):
             for queue in limiter.queues:
                 queue.recheck_calls()
         limiter.serve(now)
@@ -270,7 +270,7 @@ class AdmissionQueue:
         self._cancel_idle_timer()
 
     def recheck_calls(self) -> None:
-        """Wake the waiting calls, which may not have the time for a new cool-down."""
+        """Wake the waiting calls, which may not have the time for a longer cool-down."""
         for waiter in self._calls:
             waiter.wake()
         self._calls.clear()

@@ -6,7 +6,8 @@ Rate limiter of one server (GCRA), with a shared cool-down and a rate cut after 
 1. At most ``burst + rate * w`` requests start in any window of w seconds.  A resend on a fresh
    connection, or with a renewed API key, belongs to its request.
 2. A 429 stops all requests until its ``Retry-After`` has passed.  It cuts the rate to 0.7 of the
-   measured rate, which grows back linearly within a minute.
+   measured rate, which grows back linearly within a minute.  503s between valid responses count
+   as a 429.
 3. The rate may be set at any time.  Outside a cool-down the next request starts within ``1 / rate``
    then, however many have started before.
 4. During an outage polls wait for the circuit breaker.  Single calls of ``retrieve()`` do not.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ezvideo_async._domain.telemetry import CircuitOpened, RateLimited
 from ezvideo_async._limits.circuit_breaker import CircuitBreaker
+from ezvideo_async._limits.refusal_meter import RefusalMeter
 from ezvideo_async._limits.retry_quota import RetryQuota
 from ezvideo_async.errors import EzVideoError, RateLimitError
 
@@ -82,6 +84,7 @@ class RateLimiter:
         self._arrival_rate = rate  # calculated at this rate
         self._tolerance: float = self.burst - 1.0  # requests; more when the rate was just lowered
         self._meter = RateMeter()
+        self._refusals = RefusalMeter()
         self._cut_at = -inf
         self._cut_to = rate
         self._regrows_from = -inf
@@ -208,12 +211,19 @@ class RateLimiter:
     ) -> tuple[TelemetryEvent, ...]:
         """Record how one request ended; return what that changed for all requests, if anything."""
         self.in_flight -= 1
-        cool_down = None
-        if isinstance(error, RateLimitError):
-            cool_down = self._cool_down(error, now, rand)
-        elif error is None and started >= self._cool_until:  # not one sent before the 429
-            self._cool_downs_in_a_row = 0
-        circuit = self._breaker.finish(error, poll=poll, started=started, now=now, rand=rand)
+        cool_down = circuit = None
+        if error is None:
+            self._refusals.record_valid(now)
+            if started >= self._cool_until:  # not one sent before the 429
+                self._cool_downs_in_a_row = 0
+        elif self._refusals.record_error(error, now):
+            cool_down = self._cool_down(None, now, rand)
+        elif isinstance(error, RateLimitError):
+            cool_down = self._cool_down(error.retry_after, now, rand)
+        if error is None or not self._refusals.is_refusal(error, now):
+            circuit = self._breaker.finish(error, poll=poll, started=started, now=now, rand=rand)
+        elif poll:
+            self._breaker.abandon_poll(started)
         if cool_down is None and circuit is None:
             return ()
         self.pauses += (cool_down is not None) + isinstance(circuit, CircuitOpened)
@@ -225,11 +235,11 @@ class RateLimiter:
         if poll:
             self._breaker.abandon_poll(started)
 
-    def _cool_down(self, error: RateLimitError, now: float, rand: float) -> RateLimited | None:
+    def _cool_down(self, retry_after: float | None, now: float, rand: float) -> RateLimited | None:
         """Begin or lengthen a cool-down; return an event for the first 429 of one."""
         is_first = now >= self._cool_until
         self._cool_downs_in_a_row += is_first
-        seconds = self._cool_down_seconds(error.retry_after, rand)
+        seconds = self._cool_down_seconds(retry_after, rand)
         if is_first and now - self._cut_at >= _CUT_INTERVAL:
             measured = min(self._meter.rate_at(now), self.current_rate(now))
             self._cut_to = max(min(_MIN_RATE, self.rate), _CUT * measured)

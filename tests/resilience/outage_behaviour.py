@@ -31,6 +31,7 @@ IDS = tuple(f"vid_{number:04}" for number in range(1000))
 _PAGE = b"<html><title>maintenance</title></html>"
 _HTML = ("content-type", "text/html")
 RESPONSES: dict[str, tuple[int, tuple[tuple[str, str], ...], bytes]] = {
+    "500": (500, (), b'{"error":{"message":"no"}}'),
     "503": (503, (), b'{"error":{"message":"no"}}'),
     "HTML 200": (200, (_HTML,), _PAGE),
     "HTML 502": (502, (_HTML,), _PAGE),

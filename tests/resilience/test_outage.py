@@ -93,17 +93,71 @@ async def test_cool_downs_of_429s_without_retry_after_grow():
 
 
 class FailingEverySecond(OutageServer):
-    """Answers every second request with 503."""
+    """Answers every second request with an error."""
+
+    def __init__(self, outage):
+        super().__init__()
+        self.every_second = outage
 
     async def send(self, request, secret, **options):
-        self.outage = "503" if self.sends % 2 else None
+        self.outage = self.every_second if self.sends % 2 else None
         return await super().send(request, secret, **options)
+
+
+class Limiting(OutageServer):
+    """Answers more than *rate* requests per second with 503, as nginx's ``limit_req`` does."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate, self.excess, self.at, self.refused = rate, 0.0, 0.0, 0
+
+    async def send(self, request, secret, **options):
+        excess = max(0.0, self.excess - (now() - self.at) * self.rate) + 1.0
+        is_refused = excess > 10.0
+        if not is_refused:
+            self.excess, self.at = excess, now()
+        self.refused += is_refused
+        self.outage = "503" if is_refused else None
+        return await super().send(request, secret, **options)
+
+
+@pytest.mark.fault("Q21")
+async def test_503s_of_a_rate_limit_slow_the_client_down():
+    """Most of the limit is used, few requests are refused, and no id starves."""
+    server = Limiting(100.0)
+    async with watching(server, seed=5) as (watcher, client, polls):
+        began, sent, refused = now(), server.sends, server.refused
+        await asyncio.sleep(120.0)
+
+        assert not rate_limiter_of(client.budget).is_circuit_open
+        assert watcher.stats.open == 1000
+    seen = [task_id for at, task_id, is_success in polls.ended if at > began and is_success]
+
+    assert all(cool_down.seconds <= 2.0 for _, cool_down in polls.cool_downs)
+    assert server.refused - refused <= 0.1 * (server.sends - sent)
+    assert len(seen) >= 0.75 * 100.0 * 120.0
+    assert set(seen) == set(IDS)
+
+
+@pytest.mark.fault("H19", "Q21")
+async def test_503_of_every_second_request_opens_no_circuit():
+    """It is a rate limit: a cool-down begins every 5 s or so, and every id is still polled."""
+    server = FailingEverySecond("503")
+    async with watching(server, seed=4) as (watcher, client, polls):
+        for _ in range(120):
+            await asyncio.sleep(1.0)
+            assert not rate_limiter_of(client.budget).is_circuit_open
+        assert watcher.stats.open == 1000
+    gaps = [later - at for (at, _), (later, _) in pairwise(polls.cool_downs)]
+
+    assert 5.0 <= min(gaps) <= max(gaps) <= 10.0
+    assert polls.cool_downs[-1][1].rate <= 40.0
 
 
 @pytest.mark.fault("H19")
 async def test_failures_of_every_second_request_open_no_circuit():
     """Only the failure streak of an id delays its polls."""
-    server = FailingEverySecond()
+    server = FailingEverySecond("500")
     async with watching(server, seed=4) as (watcher, client, polls):
         await asyncio.sleep(120.0)
 

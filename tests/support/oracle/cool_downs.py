@@ -28,6 +28,7 @@ UNSEEN = 3
 """Requests that had a permit without being sent; the limiter measures them too."""
 
 SURE_OUTAGE = 20  # failures in a row
+VALID_WITHIN = 2.0  # seconds since the last valid response, in which a 503 is no failure
 PROBE_GAP = 5.0  # seconds
 PROBE_GAP_GROWTH = 1.5
 PROBE_GAP_MAX = 30.0  # seconds; a gap is multiplied by a random number from 0.5 to 1
@@ -109,17 +110,23 @@ class _Outage:
     """
 
     in_a_row: int = 0
+    valid_at: float = -inf
     since: float = inf
     probes: dict[Asked, str | None] = field(factory=dict)
 
     def closed(self, closed: Closed) -> None:
+        kind = closed.kind
+        if kind == "ok":
+            self.valid_at = closed.at
+        elif kind == "unavailable":  # between valid responses it is a rate limit
+            kind = "cancelled" if closed.at - self.valid_at < VALID_WITHIN else "failure"
         if closed.asked in self.probes:
-            self.probes[closed.asked] = closed.kind
-        if closed.kind == "failure":
+            self.probes[closed.asked] = kind
+        if kind == "failure":
             self.in_a_row += 1
             if self.in_a_row == SURE_OUTAGE:
                 self.since = closed.at
-        elif closed.kind != "cancelled":
+        elif kind != "cancelled":
             self.in_a_row, self.since = 0, inf
             self.probes.clear()
 

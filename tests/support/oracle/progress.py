@@ -20,6 +20,7 @@ FAIR = 3.0
 """The longest gap of a healthy id, in mean gaps."""
 
 FAILURES_THAT_OPEN = 10
+REFUSALS_THAT_LIMIT = 3
 """Failures in a row that may open the circuit breaker, which delays all polls."""
 
 WAKES_A_SECOND = 10.0
@@ -94,14 +95,16 @@ def fairness(history: History, limits: Limits) -> Iterator[str]:
 
 
 def _is_held_up(history: History) -> bool:
-    in_a_row = 0
+    in_a_row = unavailable = 0
     for record in history.trace.records:
         if isinstance(record, Stalled):
             return True
         if isinstance(record, Closed):
-            in_a_row = in_a_row + 1 if record.kind == "failure" else 0
+            in_a_row = in_a_row + 1 if record.kind in {"failure", "unavailable"} else 0
+            unavailable += record.kind == "unavailable"
             hinted = record.hint is not None and record.kind == "ok"
-            if record.kind == "rate_limited" or hinted or in_a_row >= FAILURES_THAT_OPEN:
+            is_limited = record.kind == "rate_limited" or unavailable >= REFUSALS_THAT_LIMIT
+            if is_limited or hinted or in_a_row >= FAILURES_THAT_OPEN:
                 return True
     return False
 

@@ -61,6 +61,8 @@ def _kind_of(response: Response, task_id: str) -> Kind:
     match response.status:
         case 429:
             return "rate_limited"
+        case 503:  # an outage, or a rate limit by another name
+            return "unavailable"
         case status if status >= 500:  # 501 is about one task
             return "refusal" if status == 501 else "failure"
         case status if status >= 300:

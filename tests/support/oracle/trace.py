@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WatchKey = tuple[str, object]
 
-Kind = Literal["ok", "refusal", "rate_limited", "failure", "unclear", "cancelled"]
+Kind = Literal["ok", "refusal", "rate_limited", "unavailable", "failure", "unclear", "cancelled"]
 """
 Result of a request: a task's state; a refusal by a healthy server; a 429; a failure as in an
 outage; a response that shows neither; cancelled.

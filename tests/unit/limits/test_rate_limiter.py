@@ -12,6 +12,7 @@ from ezvideo_async._limits.rate_limiter import RateLimiter
 from ezvideo_async.errors import RateLimitError, ServerError
 
 FAILURE = ServerError("HTTP 500", status=500, retryable=True)
+UNAVAILABLE = ServerError("HTTP 503", status=503, retryable=True)
 EPSILON = 1e-6  # seconds: sums of floats
 
 
@@ -313,6 +314,48 @@ def test_20_429s_of_one_burst_count_once():
     assert limiter.start_at(2.0) == 1.0 + 9.0
     assert limiter.current_rate(2.0) == 70.0
     assert limiter.pauses == 1
+
+
+@pytest.mark.fault("Q21")
+def test_503s_between_valid_responses_count_as_one_429():
+    """They cut the rate and begin a cool-down, and open no circuit."""
+    limiter = steady(10.0, seconds=60)
+    for place in range(10):
+        assert send(limiter, UNAVAILABLE, at=100.0 + place / 10) == ()
+    assert send(limiter, at=101.0) == ()
+
+    (event,) = send(limiter, UNAVAILABLE, at=101.1, rand=0.5)
+    assert event == RateLimited(seconds=1.5, rate=pytest.approx(7.0, rel=0.05))
+    assert send(limiter, UNAVAILABLE, at=101.1, rand=0.5) == ()
+    assert limiter.start_at(102.0) == limiter.start_at(102.0, poll=False) == 102.6
+    assert (limiter.is_circuit_open, limiter.pauses) == (False, 1)
+
+
+@pytest.mark.fault("Q21")
+def test_503s_open_the_circuit_2_seconds_after_the_last_valid_response():
+    """Until then they are refusals; a failed task under a 503 is a valid response."""
+    limiter = limiter_of(1000.0)
+    send(limiter, at=100.0)  # as of a task that was read, whatever the status
+    early = [send(limiter, UNAVAILABLE, at=101.9) for _ in range(30)]
+    late = [send(limiter, UNAVAILABLE, at=102.0) for _ in range(10)]
+
+    assert early == [()] * 30
+    assert late == [()] * 9 + [(CircuitOpened(failures=10),)]
+
+
+@pytest.mark.fault("Q21")
+def test_refused_probe_is_repeated_after_half_an_interval():
+    """A response of before the outage came late, so that the 503 shows nothing."""
+    limiter = limiter_of(1000.0)
+    limiter.start(99.0)
+    for _ in range(10):
+        send(limiter, FAILURE, at=100.0)
+    limiter.start(102.5)
+    limiter.finish(None, started=99.0, now=102.6, rand=0.0)
+    limiter.finish(UNAVAILABLE, started=102.5, now=102.7, rand=0.0)
+
+    assert limiter.is_circuit_open
+    assert limiter.start_at(102.7) == 105.0
 
 
 # -- rate cut -------------------------------------------------------------------------------------
