@@ -64,12 +64,13 @@ class AdmissionQueue:
             ClosedError: The budget is in use in another event loop.
         """
         loop = asyncio.get_running_loop()
+        self._limiter.remove_abandoned()
         if any(queue.loop is not loop for queue in self._limiter.queues):
             raise ClosedError(
                 "this RequestBudget is in use in another event loop; make one for each loop"
             )
         self.loop = loop
-        self._limiter.add_queue(self)
+        self._limiter.add_queue(self, loop.time())
 
     def close(self) -> None:
         """Admit nothing more; all that wait here raise ``ClosedError``.  Idempotent."""
@@ -277,6 +278,11 @@ class AdmissionQueue:
         self._cancel_idle_timer()
 
     # -- admission in rotation --------------------------------------------------------------------
+
+    @property
+    def is_abandoned(self) -> bool:
+        """True once the event loop was closed without the client."""
+        return self.loop.is_closed()
 
     @property
     def has_waiters(self) -> bool:

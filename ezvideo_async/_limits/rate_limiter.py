@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from math import exp, inf, sqrt
 from typing import TYPE_CHECKING, Protocol
+from weakref import ref
 
 from ezvideo_async._domain.telemetry import CircuitOpened, RateLimited
 from ezvideo_async._limits.circuit_breaker import CircuitBreaker
@@ -39,12 +40,17 @@ _RETRY_AFTER_MAX = 600.0  # seconds
 _MIN_RELEASE = 10.0  # seconds over which delayed polls are spread at least
 _METER_SECONDS = 5.0  # time constant of the measured rate
 
+_CLOCK_TOLERANCE = 1.0  # seconds; some loops call timers early, by up to their resolution
+
 
 class SharingQueue(Protocol):
     """Admission queue of one of the clients that share a rate limiter."""
 
     @property
     def loop(self) -> object: ...
+
+    @property
+    def is_abandoned(self) -> bool: ...
 
     @property
     def has_waiters(self) -> bool: ...
@@ -68,11 +74,11 @@ class RateLimiter:
     Attributes:
         in_flight: Requests that wait for their response now.
         pauses: How many cool-downs and outages have begun.
-        queues: The admission queues that share this limiter, served least recently first.
     """
 
     def __init__(self, rate: float, *, burst: float | None, max_in_flight: int) -> None:
-        self.queues: tuple[SharingQueue, ...] = ()
+        # A client that was never closed does not keep its queue here.
+        self._queues: tuple[ref[SharingQueue], ...] = ()
         self._given_burst = burst
         self.rate: float = rate
         self.burst: float = self._burst_at(rate)
@@ -80,13 +86,17 @@ class RateLimiter:
         self.in_flight: int = 0
         self.pauses: int = 0
         self.retry_quota: RetryQuota = RetryQuota()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget all that depends on the clock."""
         self._arrival = -inf  # theoretical arrival time of the next request (GCRA),
-        self._arrival_rate = rate  # calculated at this rate
+        self._arrival_rate = self.rate  # calculated at this rate
         self._tolerance: float = self.burst - 1.0  # requests; more when the rate was just lowered
         self._meter = RateMeter()
         self._refusals = RefusalMeter()
         self._cut_at = -inf
-        self._cut_to = rate
+        self._cut_to = self.rate
         self._regrows_from = -inf
         self._cool_downs_in_a_row = 0
         self._cool_until = -inf
@@ -98,6 +108,7 @@ class RateLimiter:
 
     def set_rate(self, rate: float) -> None:
         """Change the rate, spread polls again if it was raised, and admit what may start now."""
+        self.remove_abandoned()
         is_raised = rate > self.rate
         self.rate, self.burst = rate, self._burst_at(rate)
         if is_raised:
@@ -139,28 +150,47 @@ class RateLimiter:
     # -- admission queues -------------------------------------------------------------------------
 
     @property
+    def queues(self) -> tuple[SharingQueue, ...]:
+        """The admission queues that share this limiter, served least recently first."""
+        return tuple(queue for each in self._queues if (queue := each()) is not None)
+
+    @property
     def has_waiters(self) -> bool:
         """True while a request waits in any queue; a new one must not overtake it."""
-        for queue in self.queues:  # noqa: SIM110 -- runs for each poll; any() costs a generator
-            if queue.has_waiters:
+        for each in self._queues:
+            queue = each()
+            if queue is not None and queue.has_waiters:
                 return True
         return False
 
-    def add_queue(self, queue: SharingQueue) -> None:
-        self.queues = (*self.queues, queue)
+    def add_queue(self, queue: SharingQueue, now: float) -> None:
+        """Let a queue share this limiter; the first one of another clock starts afresh."""
+        if not self.queues and now < self._meter.last_at - _CLOCK_TOLERANCE:
+            self._forget()
+        self._queues = (*self._queues, ref(queue, self._remove))
 
     def remove_queue(self, queue: SharingQueue) -> None:
-        self.queues = tuple(other for other in self.queues if other is not queue)
+        self._queues = tuple(each for each in self._queues if each() is not queue)
+
+    def remove_abandoned(self) -> None:
+        """Remove the queues that nobody can use any more, though they were not closed."""
+        for queue in self.queues:
+            if queue.is_abandoned:
+                self.remove_queue(queue)
+
+    def _remove(self, removed: ref[SharingQueue]) -> None:
+        self._queues = tuple(each for each in self._queues if each is not removed)
 
     def serve(self, now: float | None = None) -> None:
         """Admit the waiting requests that may start *now* (None: by the clock), in all queues."""
-        queues = self.queues
-        for queue in queues:
-            if not queue.has_waiters or not queue.serve(now):
+        queues = self._queues
+        for each in queues:
+            queue = each()
+            if queue is None or not queue.has_waiters or not queue.serve(now):
                 continue
-            if len(queues) > 1 and queue in self.queues:  # the next time the others come first
-                self.remove_queue(queue)
-                self.add_queue(queue)
+            if len(queues) > 1 and each in self._queues:  # the next time the others come first
+                self._remove(each)
+                self._queues = (*self._queues, each)
 
     # -- requests ---------------------------------------------------------------------------------
 
@@ -256,21 +286,26 @@ class RateLimiter:
 
 
 class RateMeter:
-    """Recent requests per second: an exponential average, corrected for its empty beginning."""
+    """
+    Recent requests per second: an exponential average, corrected for its empty beginning.
+
+    Attributes:
+        last_at: When the last request was sent.
+    """
 
     def __init__(self) -> None:
         self._began = inf
-        self._at = -inf
+        self.last_at = -inf
         self._average = 0.0
 
     def record(self, now: float) -> None:
         """Count a request sent at *now*."""
-        if self._at == -inf:
+        if self.last_at == -inf:
             self._began = now
         else:
-            self._average *= exp(-max(0.0, now - self._at) / _METER_SECONDS)
+            self._average *= exp(-max(0.0, now - self.last_at) / _METER_SECONDS)
         self._average += 1.0 / _METER_SECONDS
-        self._at = now
+        self.last_at = now
 
     def rate_at(self, now: float) -> float:
         """Return the requests per second; ``inf`` before any time has passed."""
@@ -278,4 +313,4 @@ class RateMeter:
         filled = 1.0 - exp(-measured / _METER_SECONDS)
         if filled <= 0.0:
             return inf
-        return self._average * exp(-max(0.0, now - self._at) / _METER_SECONDS) / filled
+        return self._average * exp(-max(0.0, now - self.last_at) / _METER_SECONDS) / filled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from math import inf
 
 import pytest
@@ -11,9 +12,12 @@ from hypothesis import given, settings, strategies as st
 from ezvideo_async import RequestBudget
 from ezvideo_async._engine.admission import AdmissionQueue
 from ezvideo_async._engine.telemetry import TelemetryEmitter
+from ezvideo_async._limits.budget import rate_limiter_of
 from ezvideo_async._limits.rate_limiter import RateLimiter
 from ezvideo_async.errors import ClosedError, RateLimitError, RequestTimeoutError, ServerError
-from ezvideo_async.testing import FakeVideoServer
+from ezvideo_async.testing import FakeVideoServer, VirtualClockLoop
+from tests.support.clients import make_client
+from tests.support.fake_transport import FakeTransport, fake_client
 from tests.support.raw_server import DONE, READ, STALL, RawServer, client_of, now
 
 POLL_OR_CALL = pytest.mark.parametrize("poll", [True, False], ids=["poll", "call"])
@@ -340,9 +344,9 @@ async def test_close_ends_all_that_waits() -> None:
 
 
 def test_budget_belongs_to_one_event_loop() -> None:
-    """Until all its clients are closed."""
+    """Until all its clients are closed, or their loop is."""
     limiter = RateLimiter(1.0, burst=None, max_in_flight=1)
-    queues = [AdmissionQueue(limiter, TelemetryEmitter(()), lambda: 0.5) for _ in range(3)]
+    queues = [AdmissionQueue(limiter, TelemetryEmitter(()), lambda: 0.5) for _ in range(4)]
 
     async def open_queue(place: int) -> None:
         queues[place].open()
@@ -356,3 +360,46 @@ def test_budget_belongs_to_one_event_loop() -> None:
         queues[1].close()
         other.run(open_queue(2))
         assert limiter.queues == (queues[2],)
+    with asyncio.Runner() as last:
+        last.run(open_queue(3))
+        assert limiter.queues == (queues[3],)
+
+
+@pytest.mark.filterwarnings("ignore:.*was never closed:ResourceWarning")
+@pytest.mark.parametrize("is_kept", [True, False], ids=["kept", "collected"])
+def test_client_never_closed_does_not_keep_its_budget(*, is_kept: bool) -> None:
+    """The next event loop, whose clock is hours behind, sends at once."""
+    budget = RequestBudget(rate=1.0, max_in_flight=1)
+    clients = []
+
+    async def leave_open() -> None:
+        client = make_client("key", transport=FakeTransport(t="processing"), budget=budget)
+        await asyncio.sleep(7200.0)
+        for _ in range(3):
+            await client.retrieve("t")
+        await started(client.retrieve("t"), client.wait("t"))
+        if is_kept:
+            clients.append(client)
+
+    async def use() -> float:
+        async with fake_client(FakeTransport(t="processing"), budget=budget) as client:
+            await client.retrieve("t")
+        return now()
+
+    for run in (leave_open, use):
+        with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+            assert runner.run(run()) in {None, 0.0}
+
+
+@pytest.mark.filterwarnings("ignore:.*was never closed:ResourceWarning")
+async def test_collected_client_leaves_its_budget_at_once() -> None:
+    """Its event loop is still in use."""
+    budget = RequestBudget()
+    client = make_client("key", transport=FakeTransport(t="processing"), budget=budget)
+    await client.retrieve("t")
+    assert len(rate_limiter_of(budget).queues) == 1
+
+    del client
+    gc.collect()
+
+    assert rate_limiter_of(budget).queues == ()

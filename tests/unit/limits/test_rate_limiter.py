@@ -202,6 +202,7 @@ class Queue:
     """Admission queue with a number of requests that can be admitted."""
 
     loop = None
+    is_abandoned = False
 
     def __init__(self, name, log, *, waiters=1, admitted=0):
         self.name, self.log, self.waiters, self.admitted = name, log, waiters, admitted
@@ -225,7 +226,7 @@ def test_set_rate_serves_queues_with_waiters():
     limiter, log = limiter_of(), []
     first, second, idle = Queue(1, log), Queue(2, log), Queue(3, log, waiters=0)
     for queue in (first, second, idle):
-        limiter.add_queue(queue)
+        limiter.add_queue(queue, 0.0)
 
     limiter.set_rate(10.0)
     for _ in range(2):
@@ -242,17 +243,55 @@ def test_set_rate_serves_queues_with_waiters():
 def test_queue_that_admitted_a_request_is_served_last_next_time():
     """Clients that share a budget are served in rotation."""
     limiter, log = limiter_of(), []
-    for queue in (Queue(1, log, admitted=1), Queue(2, log), Queue(3, log)):
-        limiter.add_queue(queue)
+    queues = [Queue(1, log, admitted=1), Queue(2, log), Queue(3, log)]
+    for queue in queues:
+        limiter.add_queue(queue, 0.0)
 
     limiter.serve()
     limiter.serve()
 
     assert log == [1, 2, 3, 2, 3, 1]
-    only = limiter_of()
-    only.add_queue(Queue(4, log, admitted=1))
+    only, last = limiter_of(), Queue(4, log, admitted=1)
+    only.add_queue(last, 0.0)
     only.serve()
     assert log[6:] == [4]
+
+
+def test_queue_of_a_client_that_was_never_closed_is_removed():
+    """When it is collected, or its event loop was closed."""
+    limiter, log = limiter_of(), []
+    collected, abandoned, used = (Queue(number, log) for number in range(3))
+    for queue in (collected, abandoned, used):
+        limiter.add_queue(queue, 0.0)
+
+    del collected, queue
+    assert limiter.queues == (abandoned, used)
+    abandoned.is_abandoned = True
+    limiter.set_rate(10.0)
+
+    assert limiter.queues == (used,)
+    assert log == [2]
+
+
+@pytest.mark.parametrize(("now", "is_kept"), [(100.0, True), (99.9, True), (5.0, False)])
+def test_limiter_does_not_wait_by_another_clock(now, is_kept):
+    """The first queue of a loop whose clock is behind starts afresh; another one does not."""
+    limiter = limiter_of(1.0)
+    for _ in range(10):
+        limiter.start(100.0)
+        limiter.finish(FAILURE, started=100.0, now=100.0, rand=0.0)
+    limiter.start(100.0)
+    limiter.finish(limited(20.0), started=100.0, now=100.0, rand=0.0)
+    limiter.set_rate(100.0)
+    queue, other = Queue(1, []), Queue(2, [])
+
+    limiter.add_queue(queue, now)
+    assert limiter.start_at(now) == (120.0 if is_kept else now)
+    assert limiter.current_rate(now) == (1.0 if is_kept else 100.0)
+    limiter.start(120.0)
+    limiter.finish(limited(20.0), started=120.0, now=120.0, rand=0.0)
+    limiter.add_queue(other, 5.0)
+    assert limiter.start_at(120.0) == 140.0
 
 
 # -- cool-down ------------------------------------------------------------------------------------
