@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
+from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING
 
 from ezvideo_async._domain.telemetry import CircuitClosed, CircuitOpened, RateLimited
+from ezvideo_async.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +23,15 @@ _log = logging.getLogger("ezvideo_async")
 
 
 class TelemetryEmitter:
-    """Calls all observers of one client; false when there are none."""
+    """
+    Calls all observers of one client; false when there are none.
+
+    Raises:
+        ConfigError: *observers* is not a sequence of plain callables.
+    """
 
     def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = tuple(observers)
+        self._observers = _validate_observers(observers)
         self.failures: int = 0  # calls of an observer that raised
 
     def __bool__(self) -> bool:
@@ -39,6 +47,26 @@ class TelemetryEmitter:
                 self.failures += 1
                 if self.failures == 1:
                     _log.exception("an observer raised; it is still called, but not logged again")
+
+
+def _validate_observers(observers: object) -> tuple[Observer, ...]:
+    if not isinstance(observers, Iterable) or isinstance(observers, str | bytes):
+        hint = "; put it in a list" if callable(observers) else ""
+        raise ConfigError(
+            f"observers must be a sequence of callables, got {type(observers).__name__}{hint}"
+        )
+    chosen = tuple(observers)
+    for observer in chosen:
+        if isinstance(observer, type):
+            raise ConfigError(f"observers must be callables, got the class {observer.__name__}")
+        if not callable(observer):
+            raise ConfigError(f"observers must be callables, got {type(observer).__name__}")
+        if any(map(inspect.iscoroutinefunction, (observer, type(observer).__call__))):
+            raise ConfigError(
+                "observers must not be async: they are called and not awaited; "
+                "let one put the events into an asyncio.Queue"
+            )
+    return chosen
 
 
 class LimitLog:

@@ -6,6 +6,7 @@ from ezvideo_async._domain.validation import describe_value, is_number
 from ezvideo_async._limits.rate_limiter import RateLimiter
 from ezvideo_async.errors import ConfigError
 
+_MIN_RATE = 0.000_001  # requests per second; one in 11 days
 _MAX_RATE = 1_000_000.0  # requests per second
 _MAX_IN_FLIGHT = 10_000
 
@@ -17,7 +18,7 @@ class RequestBudget:
     Share one among all clients of the same server and API key in one event loop.
 
     Args:
-        rate: Requests per second, above 0 and at most 1,000,000.
+        rate: Requests per second, 0.000001 to 1,000,000.
         burst: Requests that may start at once after an idle time, 1 or more; None for what the
             rate allows in 50 ms, at least 1.
         max_in_flight: Requests waiting for their response at the same time, 1 to 10,000.
@@ -81,9 +82,9 @@ def rate_limiter_of(budget: RequestBudget) -> RateLimiter:
 
 
 def _validate_rate(rate: float) -> float:
-    if not is_number(rate) or not 0 < rate <= _MAX_RATE:
+    if not is_number(rate) or not _MIN_RATE <= rate <= _MAX_RATE:
         raise ConfigError(
-            f"rate must be above 0 and at most {_MAX_RATE:,.0f} requests per second, "
+            f"rate must be from {_MIN_RATE:f} to {_MAX_RATE:,.0f} requests per second, "
             f"got {describe_value(rate)}"
         )
     return float(rate)

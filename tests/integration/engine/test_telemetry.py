@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
+from typing import Any
 
 import pytest
 
-from ezvideo_async import RetryPolicy
+from ezvideo_async import AsyncVideoClient, RetryPolicy
 from ezvideo_async._domain.telemetry import (
     CircuitClosed,
     CircuitOpened,
@@ -17,7 +19,7 @@ from ezvideo_async._domain.telemetry import (
     TelemetryEvent,
 )
 from ezvideo_async._engine.telemetry import LimitLog, TelemetryEmitter
-from ezvideo_async.errors import APIStatusError, ServerError, TaskNotFoundError
+from ezvideo_async.errors import APIStatusError, ConfigError, ServerError, TaskNotFoundError
 from tests.support.raw_server import READ, RawServer, client_of, done, replying, response
 
 BUSY = response(b"{}", status="503 Busy")
@@ -135,3 +137,37 @@ def test_pauses_are_logged(caplog: pytest.LogCaptureFixture) -> None:
         ("WARNING", "circuit open after 20 failures; sending one probe at a time"),
         ("INFO", "circuit closed: the server responds again after 35.2 s"),
     ]
+
+
+class AsyncObserver:
+    """Observer that would have to be awaited."""
+
+    async def __call__(self, event: TelemetryEvent) -> None:
+        """Never run."""
+
+
+@pytest.mark.parametrize(
+    ("observers", "problem"),
+    [
+        (None, "must be a sequence of callables, got NoneType"),
+        (5, "must be a sequence of callables, got int"),
+        ("print", "must be a sequence of callables, got str"),
+        (print, "must be a sequence of callables, got builtin_function_or_method; put it in a"),
+        ([print, None], "must be callables, got NoneType"),
+        (["print"], "must be callables, got str"),
+        ([AsyncObserver], "must be callables, got the class AsyncObserver"),
+        ([AsyncObserver()], "must not be async"),
+        ([AsyncObserver().__call__], "must not be async"),
+        ([partial(AsyncObserver().__call__)], "must not be async"),
+    ],
+)
+def test_wrongly_typed_observers_are_refused(observers: Any, problem: str) -> None:
+    """When the client is made, with a sentence."""
+    with pytest.raises(ConfigError, match=f"^observers {problem}"):
+        AsyncVideoClient("key", observers=observers)
+
+
+def test_observers_may_be_any_iterable_of_callables() -> None:
+    """Such as functions, bound methods, partial functions and instances with __call__."""
+    assert TelemetryEmitter(each for each in (print, [].append, partial(print)))  # type: ignore[arg-type]
+    assert not TelemetryEmitter({})  # type: ignore[arg-type]

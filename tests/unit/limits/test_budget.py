@@ -14,7 +14,25 @@ from ezvideo_async.errors import ConfigError, RateLimitError
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("rate", [0, -1, nan, inf, -inf, 1_000_001, True, "5", None, 10**400, 10**5000]),
+        (
+            "rate",
+            [
+                0,
+                -1,
+                5e-324,
+                1e-7,
+                1e12,
+                nan,
+                inf,
+                -inf,
+                1_000_001,
+                True,
+                "5",
+                None,
+                10**400,
+                10**5000,
+            ],
+        ),
         ("burst", [0, 0.5, -1, nan, inf, 1_000_001, True, "5", 10**400]),
         ("max_in_flight", [0, -1, 10_001, 1.0, nan, True, "5", None, 10**5000]),
     ],
