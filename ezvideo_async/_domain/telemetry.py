@@ -64,7 +64,7 @@ class RetryScheduled:
 @frozen(kw_only=True)
 class RateLimited:
     """
-    The server responded with 429.
+    A cool-down began: the server responded with 429, or with 503s between valid responses.
 
     Attributes:
         seconds: The cool-down, in which nothing is sent.

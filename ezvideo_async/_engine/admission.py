@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ezvideo_async._domain.telemetry import CircuitClosed, RateLimited
 from ezvideo_async._engine.telemetry import LimitLog
 from ezvideo_async._engine.timer import Timer
+from ezvideo_async._engine.waiter import Sleeper, Waiter
 from ezvideo_async.errors import ClosedError, RateLimitError, RequestTimeoutError
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class AdmissionQueue:
         self._limiter = limiter
         self._telemetry = telemetry
         self._rand = rand
-        self._calls: OrderedDict[_Waiter, None] = OrderedDict()
-        self._polls: OrderedDict[_Waiter, None] = OrderedDict()
+        self._calls: OrderedDict[Waiter, None] = OrderedDict()
+        self._polls: OrderedDict[Waiter, None] = OrderedDict()
         self._dispatchers: deque[Callable[[float], int]] = deque()
         self._rotation: deque[tuple[Sized, Callable[[float], bool]]] = deque(
             (
@@ -50,7 +51,7 @@ class AdmissionQueue:
                 (self._dispatchers, self._start_dispatched),
             )
         )
-        self._sleeping: set[_Sleeper] = set()
+        self._sleeping: set[Sleeper] = set()
         self._on_raised_rate: dict[Callable[[], None], None] = {}
         self._timer = Timer(limiter.serve)
         self._log = LimitLog()
@@ -125,7 +126,7 @@ class AdmissionQueue:
                     retry_after=cool_down,
                     status=429,
                 )
-            is_admitted = await self._admit(_Waiter(self.loop), poll=False)
+            is_admitted = await self._admit(Waiter(self.loop), poll=False)
 
     async def admit_poll(self) -> None:
         """
@@ -136,7 +137,7 @@ class AdmissionQueue:
         """
         while True:
             now = self.loop.time()
-            waiter = _Waiter(self.loop)
+            waiter = Waiter(self.loop)
             cool_down = self._limiter.cool_down_left(now)
             if cool_down:
                 waiter.delay = cool_down + self._rand() * self._limiter.release_over(now, 0)
@@ -144,7 +145,7 @@ class AdmissionQueue:
                 return
             await self.sleep(waiter.delay, is_spread=True)
 
-    async def _admit(self, waiter: _Waiter, *, poll: bool) -> bool:
+    async def _admit(self, waiter: Waiter, *, poll: bool) -> bool:
         """Return True once the request has started, False if a pause has begun or ended first."""
         self._check_open()
         if self.try_admit(self.loop.time(), poll=poll):
@@ -171,7 +172,7 @@ class AdmissionQueue:
         A sleep that spreads polls may become shorter.
         """
         self._check_open()
-        sleeper = _Sleeper(self.loop, self.loop.time() + seconds, is_spread=is_spread)
+        sleeper = Sleeper(self.loop, self.loop.time() + seconds, is_spread=is_spread)
         self._sleeping.add(sleeper)
         try:
             await sleeper.future
@@ -308,7 +309,7 @@ class AdmissionQueue:
                 return True
         return False
 
-    def _start_first(self, waiting: OrderedDict[_Waiter, None], now: float, *, poll: bool) -> bool:
+    def _start_first(self, waiting: OrderedDict[Waiter, None], now: float, *, poll: bool) -> bool:
         while waiting and self._limiter.start_at(now, poll=poll) <= now:
             waiter, _ = waiting.popitem(last=False)
             if not waiter.future.done():  # else its task was cancelled and has not run since
@@ -343,36 +344,3 @@ class AdmissionQueue:
     def _cancel_idle_timer(self) -> None:
         if not self.has_waiters:
             self._timer.cancel()
-
-
-class _Waiter:
-    """One request that waits for admission."""
-
-    __slots__ = ("delay", "future", "started")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.started: float | None = None  # loop clock; None if the request was not admitted
-        self.delay = 0.0  # seconds after which a poll that was not admitted waits again
-        self.future: asyncio.Future[None] = loop.create_future()
-
-    def wake(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
-
-
-class _Sleeper(_Waiter):
-    """One caller that sleeps until *at*, on the loop clock; *is_spread* if polls are spread so."""
-
-    __slots__ = ("at", "is_spread", "timer")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, at: float, *, is_spread: bool) -> None:
-        super().__init__(loop)
-        self.at, self.is_spread = at, is_spread
-        self.timer = loop.call_at(at, self.wake)
-
-    def wake_by(self, at: float) -> None:
-        """Sleep until *at* at the latest."""
-        if at < self.at:
-            self.timer.cancel()
-            self.at = at
-            self.timer = self.future.get_loop().call_at(at, self.wake)

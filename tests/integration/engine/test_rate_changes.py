@@ -54,13 +54,14 @@ async def test_next_request_comes_soon_after_the_rate_is_set(old: int, new: int)
 
 
 async def test_rate_raised_after_a_pause_brings_all_polls_nearer() -> None:
-    """Polls of a watcher and of ``wait()`` that a small rate has spread over minutes."""
+    """Of a watcher, and of another client in ``wait()``, spread over minutes at a small rate."""
     server = server_of(400)
     budget = RequestBudget(rate=100.0)
     watched, waited = list(server.tasks)[:350], list(server.tasks)[350:]
-    async with fake_client(server, budget=budget, rand=random.Random(1).random) as client:
-        async with client.watch(watched):
-            waits = [asyncio.ensure_future(client.wait(task_id)) for task_id in waited]
+    options = {"budget": budget, "rand": random.Random(1).random}
+    async with fake_client(server, **options) as one, fake_client(server, **options) as other:
+        async with one.watch(watched):
+            waits = [asyncio.ensure_future(other.wait(task_id)) for task_id in waited]
             await asyncio.sleep(60.0)
             budget.rate = 1.0
             await asyncio.sleep(20.0)
