@@ -49,12 +49,12 @@ steps = st.lists(
 )
 
 
-@pytest.mark.parametrize("moved_max", [0, 1, 1000])
+@pytest.mark.parametrize("list_max", [1, 2, 500])
 @given(steps=steps)
-def test_order_is_that_of_a_heap(moved_max, steps):
+def test_order_is_that_of_a_heap(list_max, steps):
     """Items come by due time, then by insertion, however the calls are interleaved."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(due_queue, "_MOVED_MAX", moved_max)
+        patch.setattr(due_queue, "_LIST_MAX", list_max)
         _check_against_model(steps)
 
 
@@ -108,7 +108,7 @@ def test_removed_items_leave_nothing_behind():
 
 
 def test_distant_open_bucket_is_closed_by_many_earlier_items():
-    """More than a thousand items before it would each be inserted by moving the others."""
+    """More than 500 items before it would each be inserted by moving the others."""
     dues = [(place * 7919) % 5000 / 10 for place in range(5000)]
     queue, _ = filled(1e6, 1e6)
     assert queue.next_at() == 1e6
@@ -121,16 +121,90 @@ def test_distant_open_bucket_is_closed_by_many_earlier_items():
     assert names(queue.pop_due(1e6)) == [0, 1]
 
 
-def test_large_open_bucket_stays_open_for_few_earlier_items():
-    """They are inserted at its end, which moves nothing."""
-    queue, _ = filled(*[300.0] * 5000)
-    assert queue.next_at() == 300.0
+@define(eq=False)
+class CountedItem(Item):
+    """An item that counts comparisons with it, and readings of its due time."""
 
-    for place in range(20):
-        queue.push(Item(-place), 0.1 * place)
-        assert names(queue.pop_due(0.1 * place)) == [-place]
+    work = count()
 
-    assert len(queue._open) == 5000
+    def __eq__(self, other):
+        next(self.work)
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def __getattribute__(self, name):
+        if name == "due":
+            next(CountedItem.work)
+        return object.__getattribute__(self, name)
+
+
+def work_of(act):
+    """Count comparisons and readings of a due time while *act* runs."""
+    CountedItem.work = count()
+    act()
+    return next(CountedItem.work)
+
+
+SAME, NEAR = "the same instant", "the same 10 ms"
+
+
+def shared_bucket(size, spread):
+    """Give a queue whose items share the first bucket, which was asked for its first item."""
+    queue = DueQueue()
+    step = 0.0 if spread == SAME else 0.005 / size
+    items = [CountedItem(place) for place in range(size)]
+    for place, item in enumerate(items):
+        queue.push(item, 1.0 + step * ((place * 7919) % size))
+    queue.next_at()
+    return queue, items
+
+
+@pytest.mark.parametrize("spread", [SAME, NEAR])
+@pytest.mark.parametrize("order", [1, -1, 7919])
+def test_removing_items_of_one_bucket_costs_the_same_for_any_number(spread, order):
+    """Each removal, with the next due time after it, is a few comparisons, not a search."""
+    size = 5_000
+    queue, items = shared_bucket(size, spread)
+    leaving = [items[(place * order) % size] for place in range(size)]
+
+    def leave():
+        for item in leaving:
+            queue.remove(item)
+            queue.next_at()
+
+    assert work_of(leave) <= 10 * size
+    assert queue.pop_due(inf) == []
+
+
+@pytest.mark.parametrize("spread", [SAME, NEAR])
+def test_moving_items_within_one_bucket_costs_the_same_for_any_number(spread):
+    """Items that come back into the first bucket neither open nor sort it again."""
+    size = 5_000
+    queue, items = shared_bucket(size, spread)
+
+    def move():
+        for item in items:
+            queue.remove(item)
+            queue.push(item, 1.005)
+            queue.next_at()
+
+    assert work_of(move) <= 15 * size
+    assert names(queue.pop_due(2.0)) == list(range(size))
+
+
+def test_earlier_items_leave_a_large_bucket_as_it_is():
+    """Each comes and is popped for itself while many wait for one distant instant."""
+    queue, items = shared_bucket(5_000, SAME)
+
+    def come_and_go():
+        for place in range(100):
+            queue.push(CountedItem(-place), 0.001 * place)
+            assert names(queue.pop_due(0.001 * place)) == [-place]
+            assert queue.next_at() == 1.0
+
+    assert work_of(come_and_go) <= 2000
+    assert names(queue.pop_due(1.0)) == names(items)
 
 
 def test_due_time_may_be_infinite():
