@@ -21,8 +21,8 @@ def due_id(number, *, due=0.0, deadline=inf):
 
 @given(st.lists(st.sampled_from(STEPS), max_size=80), st.data())
 def test_queue_equals_a_list(steps, data):
-    """However ids are appended, popped, removed, spread and expire; gaps are at most half."""
-    ready, model, first_due = ReadyQueue(), [], {}
+    """However ids are appended, popped, removed, spread and expire."""
+    ready, model, first_due, most = ReadyQueue(), [], {}, 0
     for now, step in enumerate(steps):
         if step == "append":
             due = now - data.draw(st.sampled_from([0, 5]))
@@ -39,7 +39,8 @@ def test_queue_equals_a_list(steps, data):
             ready.forget(removed)
             first_due.pop(removed, None)
         elif step == "expire":
-            assert ready.pop_expired(now) == [each for each in model if each.deadline <= now]
+            expired = [each for each in model if each.deadline <= now]
+            assert ready.pop_expired(now) == sorted(expired, key=lambda each: each.deadline)
             model = [each for each in model if each.deadline > now]
         elif step.startswith("spread"):
             again = step == "spread again"
@@ -58,19 +59,20 @@ def test_queue_equals_a_list(steps, data):
         assert ready.deadline <= earliest
         assert model or ready.deadline == inf
         assert step != "expire" or ready.deadline > now
-        assert len(ready._queue) <= 2 * len(model)
+        assert ready._deadlines is None or len(ready._deadlines) <= max(2 * len(model), most)
+        most = len(ready._deadlines or ())
 
 
-def test_queue_of_gaps_alone_is_empty():
-    """A removed id behind the last one keeps neither a place nor a deadline."""
+def test_removal_of_the_last_id_ends_its_deadline():
+    """Also when the others were polled before."""
     ready, first, second = ReadyQueue(), due_id(1, deadline=5.0), due_id(2, deadline=9.0)
     ready.append(first)
     ready.append(second)
-    ready.remove(second)
-
     assert ready.popleft() is first
 
-    assert (len(ready._queue), len(ready._removed), ready.deadline) == (0, 0, inf)
+    ready.remove(second)
+
+    assert (len(ready), ready.deadline) == (0, inf)
 
 
 def test_removed_id_is_skipped():
@@ -83,14 +85,69 @@ def test_removed_id_is_skipped():
     assert ready.popleft() is ids[1]
 
 
-def test_removed_ids_are_forgotten():
-    """Also when all of them are removed, the last ones first."""
-    ready, ids = ReadyQueue(), [due_id(number) for number in range(1000)]
+def test_polled_ids_are_not_kept_until_their_deadline():
+    """However long the queue is never empty after a deadline has passed."""
+    ready = ReadyQueue()
+    for number in range(10):
+        ready.append(due_id(number, deadline=1.0 if number == 0 else 1e6))
+    assert len(ready.pop_expired(1.0)) == 1
+
+    for number in range(1000):
+        ready.append(due_id(number, deadline=1e6))
+        ready.popleft()
+
+        assert len(ready._deadlines) <= 20
+        assert ready.deadline in {1.0, 1e6}
+
+
+class CountedDeadline(float):
+    """A deadline that counts comparisons with it."""
+
+    __slots__ = ()
+    comparisons = 0
+
+    def __lt__(self, other):
+        type(self).comparisons += 1
+        return float(self) < other
+
+    def __le__(self, other):
+        type(self).comparisons += 1
+        return float(self) <= other
+
+    def __gt__(self, other):
+        type(self).comparisons += 1
+        return float(self) > other
+
+
+def test_deadlines_that_pass_one_by_one_cost_a_few_comparisons_each():
+    """However many ids wait, also the first one: their order is kept as they come due."""
+    size = 10_000
+    ready = ReadyQueue()
+    for number in range(size):
+        ready.append(due_id(number, deadline=CountedDeadline((number * 7919) % size)))
+    CountedDeadline.comparisons = 0
+
+    expired, most = [], 0
+    for now in range(size):
+        before = CountedDeadline.comparisons
+        expired += ready.pop_expired(now + 0.5)
+        most = max(most, CountedDeadline.comparisons - before)
+
+    assert [tracked.deadline for tracked in expired] == list(range(size))
+    assert most <= 60
+    assert (len(ready), ready.deadline) == (0, inf)
+
+
+def test_deadlines_pass_among_ids_that_come_and_go():
+    """Ids that are polled, and come due again, are neither lost nor expired twice."""
+    ready, ids = ReadyQueue(), [due_id(number, deadline=10.0 + number) for number in range(100)]
     for tracked in ids:
         ready.append(tracked)
+    assert ready.pop_expired(10.0) == [ids[0]]
 
-    for number in reversed(range(1000)):
-        ready.remove(ids[number])
-        assert len(ready._queue) <= 2 * number
+    for _ in range(3):
+        ready.append(ready.popleft())
 
-    assert (len(ready), len(ready._removed)) == (0, 0)
+    assert ready.pop_expired(15.0) == ids[1:6]
+    assert ready.pop_expired(1e6) == ids[6:]
+    assert len(ready) == 0
