@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ezvideo_async._delivery.broadcaster import Broadcaster
 from ezvideo_async._delivery.subscription import Subscription
-from ezvideo_async._domain.events import FinalEvent
+from ezvideo_async._domain.events import FinalEvent, TaskLost, own_event
+from ezvideo_async._domain.fresh_errors import fresh_error
 from ezvideo_async._domain.policies import PollPolicy
 from ezvideo_async._domain.telemetry import TaskEnded
 from ezvideo_async._domain.validation import (
@@ -34,7 +35,7 @@ from ezvideo_async._engine.dispatcher import Dispatcher
 from ezvideo_async._engine.poller import outcome_of
 from ezvideo_async._lifetime import LoopAffinity
 from ezvideo_async._scheduling.scheduler import Scheduler
-from ezvideo_async.errors import ClosedError, ConfigError, NotOpenError
+from ezvideo_async.errors import ClosedError, ConfigError, EzVideoError, NotOpenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -159,6 +160,7 @@ class TaskWatcher:
             StopAsyncIteration: Every id has ended.
             AuthenticationError: The API key was refused; likewise for other errors of key or
                 configuration.  ``open_ids`` on the exception names the ids that have not ended.
+            EzVideoError: The cause, an exception of the ``api_key`` callable or a bug, ended it.
             NotOpenError: The watcher was not entered.
             ClosedError: The watcher or its client was closed.
         """
@@ -240,11 +242,15 @@ class TaskWatcher:
         tracked = self._scheduler.get(task_id_of(task))
         if tracked is None:
             return None
-        final = tracked.final_event
+        final = None if tracked.final_event is None else own_event(tracked.final_event)
+        if isinstance(final, TaskLost):
+            last_error: EzVideoError | None = final.error
+        else:
+            last_error = tracked.last_error and fresh_error(tracked.last_error)
         return WatchedTask(
-            task=tracked.task,
+            task=tracked.task if final is None else final.task,
             final_event=final,
-            last_error=getattr(final, "error", None) or tracked.last_error,
+            last_error=last_error,
             added_at=tracked.added + self._unix_offset,
             tag=tracked.tag,
         )
@@ -412,10 +418,20 @@ class TaskWatcher:
         """End the watch: no more polls; readers get what is unread, then the error."""
         if self._broadcaster.fault is not None:
             return
-        # Also on the exception of a bug or of a key callable: its catcher can watch them again.
-        vars(error)["open_ids"] = self._scheduler.open_ids
-        if not isinstance(error, ClosedError):
-            _log.error("the watch of %d open tasks ends: %s", len(self._scheduler), error)
+        fault = fresh_error(error) if isinstance(error, EzVideoError) else _foreign_error(error)
+        fault.open_ids = self._scheduler.open_ids
+        if not isinstance(fault, ClosedError):
+            _log.error("the watch of %d open tasks ends: %s", len(self._scheduler), fault)
         self._dispatcher.stop()
         self._engine.off_close(self._client_closed)
-        self._broadcaster.fail(error)
+        self._broadcaster.fail(fault)
+
+
+def _foreign_error(cause: BaseException) -> EzVideoError:
+    """Return the error for an exception of the key callable, or of a bug."""
+    error = EzVideoError(
+        f"{type(cause).__name__} ended the watch (see the cause): the api_key callable raised it, "
+        "or it is a bug; mend that, then watch open_ids again"
+    )
+    error.__cause__ = cause
+    return error

@@ -3,7 +3,7 @@ Broadcaster that delivers events to the readers and waiters of one watcher.
 
 1. Each reader has a mailbox of its own: a slow one delays nobody.
 2. An error that ends the watch is raised to every reader and waiter, after the events that they
-   have not read, with the open ids on it.  A watch never ends silently.
+   have not read, with the open ids on it.  A watch never ends silently.  Each gets a copy.
 3. An event costs O(readers of its id and of all ids), however many others there are.
 """
 
@@ -13,7 +13,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ezvideo_async._delivery.subscription import Subscription
-from ezvideo_async._domain.events import FinalEvent
+from ezvideo_async._domain.events import FinalEvent, own_event
+from ezvideo_async._domain.fresh_errors import fresh_error
+from ezvideo_async.errors import EzVideoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +37,7 @@ class Broadcaster:
             eviction while the watcher's own iteration has not begun.
 
     Attributes:
-        fault: The error that ended the watch; None while it runs.
+        fault: The error that ended the watch, of which copies are raised; None while it runs.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Broadcaster:
         self._waiting: dict[TrackedTask, dict[asyncio.Future[AnyFinalEvent], None]] = {}
         self._wanting_progress = 0
         self._is_read = False
-        self.fault: BaseException | None = None
+        self.fault: EzVideoError | None = None
         self._own = Subscription(self, None, progress=progress, replay=False)
         self._own.start()
 
@@ -73,7 +75,7 @@ class Broadcaster:
     def raise_fault(self) -> None:
         """Raise the error that ended the watch, if one did."""
         if self.fault is not None:
-            raise self.fault.with_traceback(None)
+            raise fresh_error(self.fault)
 
     def attach(
         self, subscription: Subscription, ids: Sequence[TrackedTask] | None
@@ -124,7 +126,7 @@ class Broadcaster:
                 raise
         finally:
             self._stop_waiting(tracked, ended)
-        raise tracked.timeout_error(waited=loop.time() - began)
+        raise fresh_error(tracked.timeout_error(waited=loop.time() - began))
 
     def _stop_waiting(self, tracked: TrackedTask, ended: asyncio.Future[AnyFinalEvent]) -> None:
         if ended.done() and not ended.cancelled():
@@ -134,12 +136,12 @@ class Broadcaster:
         if not waiting:
             self._waiting.pop(tracked, None)
 
-    def _wake_waiting(self, tracked: TrackedTask, outcome: AnyFinalEvent | BaseException) -> None:
+    def _wake_waiting(self, tracked: TrackedTask, outcome: AnyFinalEvent | EzVideoError) -> None:
         for ended in self._waiting.pop(tracked, ()):
             if ended.done():
                 continue
-            if isinstance(outcome, BaseException):
-                ended.set_exception(outcome)
+            if isinstance(outcome, EzVideoError):
+                ended.set_exception(fresh_error(outcome))
             else:
                 ended.set_result(outcome)
 
@@ -154,7 +156,7 @@ class Broadcaster:
                 subscription.deliver(tracked, event)
         if isinstance(event, FinalEvent):
             self._by_id.pop(tracked, None)
-            self._wake_waiting(tracked, event)
+            self._wake_waiting(tracked, own_event(event))
             if not self._scheduler:
                 self.wake()
 
@@ -166,8 +168,8 @@ class Broadcaster:
             for subscription in readers:
                 subscription.wake()
 
-    def drop(self, tracked: TrackedTask, error: BaseException) -> None:
-        """Deliver nothing more about an id; its waiters get *error*."""
+    def drop(self, tracked: TrackedTask, error: EzVideoError) -> None:
+        """Deliver nothing more about an id; its waiters get copies of *error*."""
         for subscription in (*self._to_all, *self._by_id.pop(tracked, ())):
             subscription.drop(tracked)
         self._wake_waiting(tracked, error)
@@ -179,8 +181,8 @@ class Broadcaster:
         if self._drops_unread and tracked.is_claimed and not self._is_read:
             self._own.drop(tracked)
 
-    def fail(self, fault: BaseException) -> None:
-        """Raise *fault* to everybody who reads or waits, now and later."""
+    def fail(self, fault: EzVideoError) -> None:
+        """Raise copies of *fault* to everybody who reads or waits, now and later."""
         self.fault = fault
         for tracked in tuple(self._waiting):
             self._wake_waiting(tracked, fault)

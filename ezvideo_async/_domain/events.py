@@ -7,10 +7,11 @@ promised.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from attrs import evolve, field, fields, frozen
 
+from ezvideo_async._domain.fresh_errors import fresh_error
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async.errors import EzVideoError  # noqa: TC001 -- cattrs reads the annotations
 
@@ -204,9 +205,20 @@ def numbered(event: Event, seq: int) -> Event:
     """
     Give an event its number among those of one reader.
 
-    The first reader gets the event itself, which nobody else has read; others get a copy.
+    The first reader of a change gets the event itself, which nobody else has read; others get a
+    copy, and so does every reader of an event that is kept or has an error.
     """
-    if event.seq:
-        return evolve(event, seq=seq)
+    if event.seq or event.is_final or isinstance(event, TaskStalled):
+        return evolve(own_event(event), seq=seq)
     object.__setattr__(event, "seq", seq)
     return event
+
+
+E = TypeVar("E", bound=Event)
+
+
+def own_event(event: E) -> E:
+    """Return a copy for one reader, with an error of its own."""
+    if isinstance(event, TaskLost | TaskStalled) and event.error is not None:
+        return evolve(event, error=fresh_error(event.error))
+    return evolve(event)

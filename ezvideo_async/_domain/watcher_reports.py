@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 if TYPE_CHECKING:
     from ezvideo_async._domain.events import AnyFinalEvent
@@ -45,13 +45,13 @@ class WatchedTask:
         task: The last state; None before the first response.
         final_event: The final event, with the reason of a lost id; None while the id is open.
         last_error: The last failure since the last valid response; None if the last poll
-            succeeded.
+            succeeded.  Not compared.
         added_at: When it was added, Unix seconds.
         tag: The value given to ``add(..., tag=...)``.
     """
 
     task: VideoTask | None
     final_event: AnyFinalEvent | None
-    last_error: EzVideoError | None
+    last_error: EzVideoError | None = field(eq=False)
     added_at: float
     tag: Any

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ezvideo_async._domain.events import TaskFailed, TaskLost
+from ezvideo_async._domain.fresh_errors import fresh_error
 from ezvideo_async._domain.redaction import redact_queries
 from ezvideo_async._domain.task import ErrorInfo
 from ezvideo_async._domain.telemetry import RetryScheduled
@@ -153,7 +154,7 @@ def outcome_of(final: AnyFinalEvent, *, raise_on_failure: bool) -> VideoTask:
         EzVideoError: The id is lost.
     """
     if isinstance(final, TaskLost):
-        raise final.error.with_traceback(None)
+        raise fresh_error(final.error)
     task = final.task
     assert task is not None, "a final state was seen"
     if isinstance(final, TaskFailed) and raise_on_failure:

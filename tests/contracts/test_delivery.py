@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import Counter
 from contextlib import suppress
 from contextvars import ContextVar
@@ -13,8 +14,10 @@ from hypothesis import given, strategies as st
 from ezvideo_async import (
     AuthenticationError,
     ClosedError,
+    EzVideoError,
     PollPolicy,
     TaskCompleted,
+    TaskNotFoundError,
     TaskStatus,
     VideoTask,
 )
@@ -234,21 +237,102 @@ async def test_refused_key_is_raised_after_unread_events_with_the_open_ids():
     assert raised.value.open_ids == ("vid_1",)
 
 
-async def test_internal_fault_is_raised_to_every_reader():
-    """Iteration, subscription and waiter get the same error, without a group around it."""
+@pytest.mark.parametrize("kind", [ZeroDivisionError, StopAsyncIteration])
+async def test_internal_fault_is_raised_to_every_reader(kind):
+    """Iteration, subscription and waiter each get an error of ours that it caused; no group."""
+    bug = kind("a bug")
 
     async def broken(_request, _api_key, **_options):
-        raise ZeroDivisionError("a bug")
+        raise bug
 
     server = FakeTransport()
     server.send = broken
     async with fake_client(server) as client, client.watch(["vid_0"]) as watcher:
         async with watcher.subscribe("vid_0") as events:
             waiting = asyncio.ensure_future(watcher.wait("vid_0"))
-            for read in (anext(watcher), anext(events), waiting):
-                with pytest.raises(ZeroDivisionError) as raised:
-                    await read
-                assert raised.value.open_ids == ("vid_0",)
+            reads = anext(watcher), anext(events), waiting, anext(watcher)
+            errors = [await failure_of(read) for read in reads]
+
+    assert len({id(error) for error in errors}) == 4
+    for error in errors:
+        assert type(error) is EzVideoError
+        assert str(error).startswith(f"{kind.__name__} ended the watch (see the cause): ")
+        assert (error.open_ids, error.__cause__) == (("vid_0",), bug)
+        assert error.__context__ is None
+    assert not any(each.name == "failure_of" for each in traceback.extract_tb(bug.__traceback__))
+
+
+async def failure_of(read):
+    """Return the error that a read raises."""
+    try:
+        await read
+    except EzVideoError as error:
+        return error
+
+
+def key_refused(server, watcher):
+    server.outage = 401, {}, b'{"error":{"code":"invalid_api_key","message":"no"}}'
+    watcher.poll_now("vid_0")
+
+
+def task_refused(server, _watcher):
+    server.outage = 410, {}, b""
+
+
+def task_discarded(_server, watcher):
+    watcher.discard("vid_0")
+
+
+@pytest.mark.parametrize("end", [key_refused, task_refused, task_discarded])
+async def test_no_caller_sees_what_another_one_was_handling(end):
+    """Two waiters of one id get equal errors, each with its own frames only."""
+    server = FakeTransport(vid_0="processing")
+    failed, reported = asyncio.Event(), asyncio.Event()
+
+    async def alice(watcher):
+        error = await failure_of(watcher.wait("vid_0"))
+        failed.set()
+        await reported.wait()
+        frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        return error, frames, "".join(traceback.format_exception(error))
+
+    async def bob(watcher):
+        waiting = asyncio.ensure_future(watcher.wait("vid_0"))
+        await failed.wait()
+        try:
+            {}["bob's password"]
+        except KeyError:
+            error = await failure_of(waiting)
+        reported.set()
+        return error
+
+    async with fake_client(server) as client, client.watch(["vid_0"], keep_open=True) as watcher:
+        callers = asyncio.gather(alice(watcher), bob(watcher))
+        await asyncio.sleep(1)
+        end(server, watcher)
+        (first, frames, report), second = await callers
+
+    assert first is not second
+    assert (type(first), str(first), vars(first)) == (type(second), str(second), vars(second))
+    assert (frames[0], frames.count("failure_of")) == ("failure_of", 1)
+    assert "bob's password" not in report
+    assert "bob's password" in repr(second.__context__)
+
+
+async def test_error_of_a_lost_id_is_each_readers_own():
+    """Also in the event, in get() and in a later wait()."""
+    server = FakeTransport()
+    async with fake_client(server) as client:
+        async with client.watch(["vid_0"], not_found_grace=0, keep_open=True) as watcher:
+            async with watcher.subscribe() as events:
+                errors = [(await anext(events)).error, (await anext(watcher)).error]
+            known = watcher.get("vid_0")
+            errors.append(known.final_event.error)
+            errors += [await failure_of(watcher.wait("vid_0")) for _ in range(2)]
+
+    assert len({id(error) for error in errors}) == 5
+    assert {type(error) for error in errors} == {TaskNotFoundError}
+    assert len({str(error) for error in errors}) == 1
 
 
 @pytest.mark.fault("C17")

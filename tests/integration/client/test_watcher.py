@@ -260,6 +260,7 @@ async def test_get_returns_the_reason_of_a_lost_id():
             lost = watcher.get("vid_1")
 
     assert (lost.task, lost.final_event.reason) == (None, "not_found")
+    assert type(lost.last_error) is TaskNotFoundError
     assert lost.last_error is lost.final_event.error
 
 

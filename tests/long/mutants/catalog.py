@@ -104,15 +104,15 @@ MUTANTS = (
     Mutant(
         "an error ends the iteration silently",
         "_delivery/broadcaster.py",
-        "            raise self.fault.with_traceback(None)",
+        "            raise fresh_error(self.fault)",
         "            raise StopAsyncIteration",
         first="tests/contracts/test_delivery.py",
     ),
     Mutant(
         "open ids not named",
         "_watcher.py",
-        '["open_ids"] = self._scheduler.open_ids',
-        '["open_ids"] = ()',
+        "fault.open_ids = self._scheduler.open_ids",
+        "fault.open_ids = ()",
         first="tests/contracts/test_model.py",
     ),
     # -- readers ----------------------------------------------------------------------------------
