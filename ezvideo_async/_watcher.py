@@ -126,7 +126,12 @@ class TaskWatcher:
         self._engine.on_close(self._client_closed)
         self._dispatcher.start()
         first, self._first = self._first, {}
-        self._add(first, timeout=self._timeout, restart_ended=False)
+        try:
+            self._add(first, timeout=self._timeout, restart_ended=False)
+        except BaseException:  # there will be no ``__aexit__``
+            self._fail(ClosedError("the watcher could not be entered"))
+            await self._dispatcher.wait_stopped()
+            raise
         return self
 
     async def __aexit__(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -20,6 +22,7 @@ from ezvideo_async import (
     VideoTask,
     WaitTimeoutError,
 )
+from tests.support.clients import make_client
 from tests.support.fake_transport import FakeTransport, fake_client
 
 
@@ -113,6 +116,41 @@ async def test_watcher_is_used_after_entering():
             with pytest.raises(NotOpenError, match="enter the watcher first: async with"):
                 await read
         assert (watcher.stats.polls, watcher.get("vid_1")) == (0, None)
+
+
+async def test_watcher_that_cannot_be_entered_leaves_nothing():
+    """No task, no timer, and nothing of it in the client; the caller's error is raised."""
+
+    def broken():
+        raise ZeroDivisionError("no random number")
+
+    async with make_client(transport=FakeTransport(), rand=broken, api_key="key") as client:
+        watcher = client.watch(["vid_1", "vid_2"])
+        gone, tasks = weakref.ref(watcher), asyncio.all_tasks()
+        with pytest.raises(ZeroDivisionError, match="no random number"):
+            await watcher.__aenter__()
+
+        assert asyncio.all_tasks() == tasks
+        with pytest.raises(ClosedError, match="could not be entered"):
+            watcher.add("vid_3")
+        del watcher
+        gc.collect()
+        assert gone() is None
+
+
+async def test_watcher_counts_its_ids_before_and_after_it_is_entered():
+    """Its representation names the ids that have not ended."""
+    async with fake_client(FakeTransport(vid_1="completed", vid_2="pending")) as client:
+        watcher = client.watch(["vid_1", "vid_2"], keep_open=True)
+        shown = [repr(watcher)]
+        async with watcher:
+            shown.append(repr(watcher))
+            await watcher.wait("vid_1")
+            shown.append(repr(watcher))
+            watcher.discard("vid_2")
+            shown.append(repr(watcher))
+
+    assert shown == [f"<TaskWatcher of {count} open tasks>" for count in (2, 2, 1, 0)]
 
 
 async def test_watcher_is_entered_once():
