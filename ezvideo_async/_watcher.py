@@ -87,6 +87,7 @@ class TaskWatcher:
         self._scheduler = Scheduler(
             self._policy,
             estimator=engine.estimator if self._policy.adaptive else None,
+            final_bodies=engine.final_bodies,
             not_found_grace=validate_seconds("not_found_grace", not_found_grace, low=0.0),
             retain_ended=validate_seconds("retain_ended", retain_ended, low=0.0),
             progress=progress,
@@ -232,9 +233,10 @@ class TaskWatcher:
             self.add(task_id)
         tracked = self._known(task_id)
         tracked.claim()
-        final = tracked.final_event
-        if final is None:
+        if tracked.final_event is None:
             final = await self._broadcaster.final_event_of(tracked, limit)
+        else:
+            final = own_event(tracked.final_event)
         return outcome_of(final, raise_on_failure=raise_on_failure)
 
     def get(self, task: str | VideoTask) -> WatchedTask | None:

@@ -78,15 +78,15 @@ class Mailbox:
         if not self._unread:
             return None
         tracked, unread = self._unread.popitem(last=False)
-        event: Event = tracked.current_state() if unread is None else unread
+        self._seq += 1
+        event = numbered(tracked.current_state() if unread is None else unread, self._seq)
         if event.is_final:
             self._last_read.pop(tracked, None)
         elif isinstance(event, ProgressChanged):
             self._last_read[tracked] = event.current
         elif self._progress and event.task is not None:
             self._last_read[tracked] = event.task.progress
-        self._seq += 1
-        return numbered(event, self._seq)
+        return event
 
     def drop(self, tracked: TrackedTask) -> None:
         self._unread.pop(tracked, None)

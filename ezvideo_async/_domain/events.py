@@ -23,6 +23,10 @@ LossReason = Literal["not_found", "vanished", "deadline", "refused", "too_large"
 class EncodedTask(Protocol):
     """A task that is decoded on demand, since few readers of progress need it."""
 
+    @property
+    def is_large(self) -> bool:
+        """True if the decoded task may take far more memory than most."""
+
     def decode(self) -> VideoTask | None:
         """Return the task; None when no response ever showed one."""
 
@@ -206,9 +210,12 @@ def numbered(event: Event, seq: int) -> Event:
     Give an event its number among those of one reader.
 
     The first reader of a change gets the event itself, which nobody else has read; others get a
-    copy, and so does every reader of an event that is kept or has an error.
+    copy.  So does every reader of an event that is kept, has an error, or has a large task, which
+    would stay decoded for all.
     """
-    if event.seq or event.is_final or isinstance(event, TaskStalled):
+    state = event._state  # noqa: SLF001 -- the same module
+    is_large = state is not None and not isinstance(state, VideoTask) and state.is_large
+    if event.seq or event.is_final or is_large or isinstance(event, TaskStalled):
         return evolve(own_event(event), seq=seq)
     object.__setattr__(event, "seq", seq)
     return event
@@ -218,7 +225,7 @@ E = TypeVar("E", bound=Event)
 
 
 def own_event(event: E) -> E:
-    """Return a copy for one reader, with an error of its own."""
+    """Return a copy for one reader: nobody sees its error raised, or keeps what it decodes."""
     if isinstance(event, TaskLost | TaskStalled) and event.error is not None:
         return evolve(event, error=fresh_error(event.error))
     return evolve(event)

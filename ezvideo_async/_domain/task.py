@@ -152,8 +152,8 @@ class VideoTask:
         The whole response body as the server sent it, envelopes included.
 
         It is decoded on each access, so that thousands of watched tasks need little memory: keep
-        the result if you need it twice.  For a task that was not read from a response it is
-        :meth:`to_dict`.
+        the result if you need it twice.  For a task that was not read from a response, or whose
+        response is too large for a watcher to keep, it is :meth:`to_dict`.
         """
         if not self._body:
             return self.to_dict()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ezvideo_async._engine.poller import Poller
     from ezvideo_async._limits.budget import RequestBudget
     from ezvideo_async._limits.rate_limiter import RateLimiter
+    from ezvideo_async._protocol.stored_response import FinalBodies
     from ezvideo_async._scheduling.duration_estimator import DurationEstimator
     from ezvideo_async._transport.credentials import Credentials
     from ezvideo_async._transport.transport import Transport
@@ -84,6 +85,13 @@ class Engine:
         )
 
         return DurationEstimator()
+
+    @cached_property
+    def final_bodies(self) -> FinalBodies:
+        """The account of the large responses that watchers keep."""
+        from ezvideo_async._protocol.stored_response import FinalBodies  # noqa: PLC0415 -- as above
+
+        return FinalBodies()
 
     @property
     def requests_sent(self) -> int:

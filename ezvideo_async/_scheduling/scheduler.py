@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ezvideo_async._domain.events import FinalEvent
 from ezvideo_async._protocol.messages import FRESH
 from ezvideo_async._protocol.responses import poll_hint
-from ezvideo_async._protocol.stored_response import Snapshot
+from ezvideo_async._protocol.stored_response import FinalBodies, Snapshot
 from ezvideo_async._scheduling.due_queue import DueQueue
 from ezvideo_async._scheduling.pacing import AdaptivePacer, Pacer
 from ezvideo_async._scheduling.ready_queue import ReadyQueue
@@ -76,6 +76,7 @@ class Scheduler:
         not_found_grace: Seconds after ``add`` in which "not found" means "not yet".
         retain_ended: Seconds for which an ended id stays known.
         progress: Whether a change of progress alone is an event.
+        final_bodies: The client's account of large final bodies; None for one of its own.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class Scheduler:
         not_found_grace: float = 10.0,
         retain_ended: float = 300.0,
         progress: bool = False,
+        final_bodies: FinalBodies | None = None,
     ) -> None:
         self.policy = policy
         self._pacer = Pacer(policy) if estimator is None else AdaptivePacer(policy, estimator)
         self._not_found_grace = not_found_grace
         self._retain_ended = retain_ended
         self._progress = progress
+        self._final_bodies = FinalBodies() if final_bodies is None else final_bodies
         self._tracked: dict[str, TrackedTask] = {}
         self._due = DueQueue()
         self._ready = ReadyQueue()
@@ -346,6 +349,8 @@ class Scheduler:
         )
         if isinstance(found, EzVideoError):
             return found
+        if found is not None:
+            found = tracked.keep(found, self._final_bodies)
         if isinstance(found, FinalEvent):
             self._end(tracked, found, now, unix_now)
             return found

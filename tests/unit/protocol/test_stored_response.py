@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from attrs import asdict, evolve
 from hypothesis import given, strategies as st
 
-from ezvideo_async._domain.events import TaskCompleted
-from ezvideo_async._domain.task import TaskStatus, VideoTask
-from ezvideo_async._protocol.stored_response import Snapshot, StoredResponse
-from tests.support.response_bodies import ASKED, outcome_of, response_of, task_of
+from ezvideo_async._domain.events import TaskCompleted, own_event
+from ezvideo_async._domain.task import TaskStatus, VideoTask, source_of
+from ezvideo_async._protocol import stored_response
+from ezvideo_async._protocol.messages import FRESH
+from ezvideo_async._protocol.stored_response import FinalBodies, Snapshot, StoredResponse
+from ezvideo_async._scheduling.tracked_task import TrackedTask
+from tests.support.response_bodies import ASKED, decode, outcome_of, response_of, task_of
 from tests.support.strategies import hostile_objects
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "cases.jsonl"
@@ -219,6 +224,154 @@ def test_a_change_found_without_decoding_is_the_decoded_one(body, other, data):
 
     if progress is not None:
         assert outcome_of(text) == evolve(before, progress=progress)
+
+
+# -- what a server sends is kept within bounds ------------------------------------------------
+
+MIB = 1024 * 1024
+LONG = "x" * MIB
+LARGE = {
+    "metadata": {"metadata": {"text": LONG}},
+    "many metadata": {"metadata": {str(number): {} for number in range(9000)}},
+    "unknown field": {"note": LONG},
+    "status": {"status": LONG},
+    "model": {"model": LONG},
+    "url": {"url": f"https://a.test/{LONG}"},
+    "size": {"size": LONG, "seconds": LONG},
+    "error": {"error": {"code": LONG, "message": LONG}},
+}
+
+
+def running(**fields):
+    """Return the body of a running task."""
+    return json.dumps({"id": ASKED, "status": "processing", "progress": 1, **fields})
+
+
+def observed(body, finals=None):
+    """Store a response as a poll does; return the record and the event."""
+    record = TrackedTask(ASKED, added=0.0)
+    event = record.observe(
+        response_of(body), decode, FRESH, now=0.0, unix_now=0.0, progress=True, stalled_after=None
+    )
+    event = record.keep(event, finals or FinalBodies())
+    if event.is_final:
+        record.end(event)
+    return record, event
+
+
+def memory_of(make, count):
+    """Return the bytes that each of *count* results takes, and the results."""
+    made = [make()]  # fills caches
+    tracemalloc.start()
+    try:
+        made += [make() for _ in range(count)]
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] / count, made
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.fault("Q19")
+@pytest.mark.parametrize("fields", LARGE.values(), ids=LARGE)
+def test_large_running_response_is_kept_as_its_main_fields(fields):
+    """Whatever is large in it: a few KiB of 1 MiB, in the record and in an unread event."""
+    body = running(**fields)
+
+    each, [(record, event), *_] = memory_of(lambda: observed(body), 5)
+
+    assert each < 16 * 1024
+    for task in (record.task, event.task, record.stored_state.decode()):
+        assert (task.id, task.status, task.progress) == (ASKED, "processing", 1)
+        assert (task.metadata, task.raw) == ({}, task.to_dict())
+
+
+@pytest.mark.fault("Q19")
+def test_texts_of_a_large_running_response_are_cut():
+    """A url is left out, since a part of it is none."""
+    record, _ = observed(
+        running(**LARGE["model"] | LARGE["error"] | LARGE["url"], status="s" * 999)
+    )
+
+    task = record.task
+
+    assert (task.raw_status, task.model, task.url) == ("s" * 200, "x" * 200, None)
+    assert (len(task.error.code), len(task.error.message)) == (200, 2000)
+
+
+@pytest.mark.fault("Q19")
+def test_repeat_of_a_large_response_is_recognized():
+    """By its digest, without decoding it; an error status repeats nothing."""
+    record, _ = observed(running(note=LONG))
+
+    assert record.is_repeated_by(response_of(running(note=LONG)))
+    assert not record.is_repeated_by(response_of(running(note=LONG), status=500))
+    assert not record.is_repeated_by(response_of(running(note=LONG + "y")))
+    assert record.progress_change_in(response_of(running(note=LONG, progress=2))) is None
+
+
+@pytest.mark.parametrize("length", [10, 5_000, 16_000])
+def test_smaller_running_response_is_kept_whole(length):
+    """Its event has the raw response and the metadata."""
+    body = running(metadata={"text": "x" * length})
+
+    record, event = observed(body)
+
+    assert (record.content, event.task.raw) == (body.encode(), json.loads(body))
+    assert event.task == record.task == task_of(body)
+    assert event.task.metadata == {"text": "x" * length}
+
+
+@pytest.mark.fault("Q19")
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_final_event_is_not_kept_decoded(status):
+    """Decoded metadata take ten times their bytes; a reader gets all of it, and keeps it alone."""
+    body = running(status=status, metadata={str(number): {} for number in range(9000)})
+
+    each, [(_, event), *_] = memory_of(lambda: observed(body), 5)
+
+    assert each < len(body) + 4096
+    read = own_event(event)
+    each, _ = memory_of(lambda: own_event(event), 5)
+    assert each < 4096
+    assert read.task is read.task
+    assert read.task == task_of(body)
+    assert read.task.raw == json.loads(body)
+
+
+@pytest.mark.fault("Q19")
+def test_final_bodies_over_1_mib_are_kept_up_to_a_limit(monkeypatch):
+    """Then without the raw response, with url and small metadata; freed ones make room."""
+    monkeypatch.setattr(stored_response, "_FINALS_MAX", 9 * MIB)
+    finals, video = FinalBodies(), f"data:video/mp4;base64,{'A' * (2 * MIB)}"
+    body = running(status="completed", url=video, metadata={"fps": 24})
+    events = [observed(body, finals)[1] for _ in range(5)]
+
+    tasks = [own_event(event).task for event in events]
+
+    assert {task.url for task in tasks} == {video}
+    assert [task.metadata for task in tasks] == [{"fps": 24}] * 5
+    assert [len(source_of(task)[0]) for task in tasks[:4]] == [len(body)] * 4
+    assert (source_of(tasks[4]), tasks[4].raw) == (None, tasks[4].to_dict())
+    del events[1:3], tasks
+    gc.collect()
+    _, event = observed(body, finals)
+    assert source_of(own_event(event).task) is not None
+
+
+@pytest.mark.fault("Q19")
+def test_final_body_beyond_the_limit_is_kept_without_large_metadata(monkeypatch):
+    """They may take ten times the bytes of the body."""
+    monkeypatch.setattr(stored_response, "_FINALS_MAX", 2 * MIB)
+    finals = FinalBodies()
+    body = running(status="completed", url="https://a.test/1.mp4", metadata={"text": LONG})
+    kept = observed(body, finals)
+
+    each, [(_, event), *_] = memory_of(lambda: observed(body, finals), 3)
+
+    assert kept[0].task.metadata == {"text": LONG}
+    assert each < 8192
+    assert (event.task.url, event.task.metadata) == ("https://a.test/1.mp4", {})
+    assert event.task.succeeded
 
 
 # -- snapshots --------------------------------------------------------------------------------
