@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _DIALECTS = ("ezmodel", "openai", "xai", "openrouter")
 """The other dialects belong to gateways that refresh a task only every 15 seconds."""
 _OUTCOMES = {3: "failed", 10: "cancelled", 17: "expired"}
-"""By the task's number modulo 20; the others complete, except one that is lost."""
+"""By the task's number modulo 20; the others complete, except one that the server does not know."""
+_UNKNOWN_ID = "video_unknown"
+_GRACE_SHARE = 0.3  # of the demo, at most the default grace
 _CYCLE = 20
 _MIN_DURATION = 0.15  # share of the demo that the shortest task takes
 _POLLS = 14  # of the longest task
@@ -38,17 +40,19 @@ async def demo(*, tasks: int, seconds: float) -> int:
     async with FakeVideoServer() as server:
         ids = list(_add_tasks(server, tasks, seconds))
         print_error(f"watching {count_text(tasks, 'task')} of a fake server at {server.base_url}")
-        return await _watch(server.base_url, Summary(ids), interval=seconds / _POLLS)
+        return await _watch(server.base_url, Summary(ids), seconds=seconds)
 
 
 def _add_tasks(server: FakeVideoServer, tasks: int, seconds: float) -> Iterator[str]:
     for number in range(tasks):
         # The stride is coprime to most counts, so that tasks finish in no visible order.
         share = (number * 37 % tasks + 1) / tasks
-        outcome = _OUTCOMES.get(number % _CYCLE, "completed")
+        if number == tasks // 2:
+            yield _UNKNOWN_ID
+            continue
         yield server.add_task(
             duration=seconds * (_MIN_DURATION + (1 - _MIN_DURATION) * share),
-            outcome="lost" if number == tasks // 2 else outcome,
+            outcome=_OUTCOMES.get(number % _CYCLE, "completed"),
             dialect=_DIALECTS[number % len(_DIALECTS)],
         )
 
@@ -59,7 +63,7 @@ def _policy(interval: float) -> PollPolicy:
     return PollPolicy(interval=interval, min_interval=min_interval)
 
 
-async def _watch(base_url: str, summary: Summary, *, interval: float) -> int:
+async def _watch(base_url: str, summary: Summary, *, seconds: float) -> int:
     loop = asyncio.get_running_loop()
     started_at = loop.time()
     client = AsyncVideoClient("no-key-needed", base_url=base_url)
@@ -68,7 +72,8 @@ async def _watch(base_url: str, summary: Summary, *, interval: float) -> int:
         async with client:
             watcher = client.watch(
                 summary.open_ids,
-                policy=_policy(max(interval, _MIN_INTERVAL)),
+                policy=_policy(max(seconds / _POLLS, _MIN_INTERVAL)),
+                not_found_grace=min(10.0, seconds * _GRACE_SHARE),
                 progress=output.wants_progress,
             )
             await show_events(watcher, output=output, summary=summary)
