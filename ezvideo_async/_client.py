@@ -26,7 +26,7 @@ from ezvideo_async._domain.validation import (
 from ezvideo_async._engine.engine import Engine
 from ezvideo_async._limits.budget import RequestBudget
 from ezvideo_async._protocol.requests import retrieve_request
-from ezvideo_async._scheduling.verdicts import is_local_stall
+from ezvideo_async._scheduling.failure_kinds import is_local_stall
 from ezvideo_async._transport.credentials import Credentials, KeySource
 from ezvideo_async._transport.transport import Transport
 from ezvideo_async.errors import BadRequestError, EzVideoError, RateLimitError

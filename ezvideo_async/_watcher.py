@@ -86,11 +86,13 @@ class TaskWatcher:
         self._progress = progress
         self._scheduler = Scheduler(
             self._policy,
+            history=engine.history,
             estimator=engine.estimator if self._policy.adaptive else None,
             final_bodies=engine.final_bodies,
             not_found_grace=validate_seconds("not_found_grace", not_found_grace, low=0.0),
             retain_ended=validate_seconds("retain_ended", retain_ended, low=0.0),
             progress=progress,
+            is_hub=not self._ends_by_itself,
         )
         self._is_finishing = False
         self._affinity: LoopAffinity | None = None
@@ -278,8 +280,8 @@ class TaskWatcher:
 
     @property
     def stats(self) -> WatcherStats:
-        """Counts of what happened so far."""
-        is_entered = self._affinity is not None
+        """Counts of what happened so far, and whether the server responds."""
+        is_entered, history = self._affinity is not None, self._engine.history
         return WatcherStats(
             open=len(self._scheduler),
             completed=self._ended["task_completed"],
@@ -288,7 +290,15 @@ class TaskWatcher:
             unread=self._broadcaster.unread if is_entered else 0,
             polls=self._dispatcher.polls if is_entered else 0,
             in_flight=self._dispatcher.in_flight if is_entered else 0,
+            last_response_at=self._unix_time(history.last_valid_at),
+            failing_since=self._unix_time(history.failing_since),
+            last_error=history.last_error,
         )
+
+    def _unix_time(self, instant: float | None) -> float | None:
+        if instant is None or self._affinity is None:
+            return None
+        return instant + self._unix_offset
 
     # -- which ids are watched --------------------------------------------------------------------
 

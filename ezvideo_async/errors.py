@@ -310,13 +310,13 @@ class TaskFailedError(EzVideoError):
 
 class WaitTimeoutError(EzVideoError, TimeoutError):
     """
-    The task did not finish within the timeout; it may still complete and be billed.
+    The task did not finish within the timeout; one that was seen may still complete and be billed.
 
     Call ``wait()`` with the same id to continue; it costs nothing but requests.
 
     Attributes:
         task: The last state received; None when none was received in time.
-        last_error: The error of the last request; None when it succeeded.
+        last_error: The error of the last request, also its ``__cause__``; None when it succeeded.
         waited: Seconds waited.
     """
 
@@ -334,6 +334,8 @@ class WaitTimeoutError(EzVideoError, TimeoutError):
         super().__init__(message, task_id=task_id)
         self.task = task
         self.last_error = last_error
+        if last_error is not None:
+            self.__cause__ = last_error
         self.waited = waited
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @frozen(kw_only=True)
 class WatcherStats:
     """
-    Counts of one watcher.
+    Counts of one watcher, and the health of its client's server.
 
     Attributes:
         open: Ids that have not ended.
@@ -25,6 +25,11 @@ class WatcherStats:
         unread: Events that the watcher's own iteration has not read.
         polls: Polls that have ended, well or not.
         in_flight: Polls that wait for their response.
+        last_response_at: When the client's last valid response came, Unix seconds; None before
+            the first one.
+        failing_since: When the first failed poll since then ended, Unix seconds; None if none
+            failed.
+        last_error: The last failure since then; None if none failed.
     """
 
     open: int
@@ -34,6 +39,9 @@ class WatcherStats:
     unread: int
     polls: int
     in_flight: int
+    last_response_at: float | None = None
+    failing_since: float | None = None
+    last_error: EzVideoError | None = None
 
 
 @frozen(kw_only=True)

@@ -16,6 +16,7 @@ from ezvideo_async._engine.requester import Requester
 from ezvideo_async._engine.telemetry import TelemetryEmitter
 from ezvideo_async._lifetime import LoopAffinity, running_loop
 from ezvideo_async._limits.budget import rate_limiter_of
+from ezvideo_async._scheduling.server_history import ServerHistory
 from ezvideo_async.errors import ClosedError, ConfigError
 
 if TYPE_CHECKING:
@@ -59,12 +60,14 @@ class Engine:
         self.rand = rand
         self.telemetry: TelemetryEmitter = TelemetryEmitter(observers)
         self.admission: AdmissionQueue = AdmissionQueue(self.limiter, self.telemetry, rand)
+        self.history: ServerHistory = ServerHistory()
         self.requester: Requester = Requester(
             base_url=base_url,
             credentials=credentials,
             transport=transport,
             admission=self.admission,
             telemetry=self.telemetry,
+            history=self.history,
         )
         self._transport = transport
         self._affinity: LoopAffinity | None = None

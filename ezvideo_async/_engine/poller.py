@@ -8,6 +8,7 @@ configuration is raised: it would concern every task.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ from ezvideo_async._domain.task import ErrorInfo
 from ezvideo_async._domain.telemetry import RetryScheduled
 from ezvideo_async._protocol.requests import retrieve_request
 from ezvideo_async._scheduling.scheduler import Scheduler
-from ezvideo_async._scheduling.verdicts import FirewallPages, is_fatal
 from ezvideo_async.errors import ClosedError, EzVideoError, TaskFailedError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     Publish = Callable[[TrackedTask, Event], None]
 
+_log = logging.getLogger("ezvideo_async")
+
 _CAUSE_MAX = 200  # characters of a failed task's own error in our message
 
 
@@ -41,7 +43,6 @@ class Poller:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._firewall = FirewallPages()
 
     async def poll(self, scheduler: Scheduler, tracked: TrackedTask, publish: Publish) -> None:
         """
@@ -70,9 +71,7 @@ class Poller:
         request = retrieve_request(engine.base_url, tracked.task_id)
         found = await engine.requester.request(request, read, poll=True)
         if isinstance(found, EzVideoError):
-            self._fail(scheduler, tracked, found, publish, now())
-        else:
-            self._firewall.reset()
+            self._fail(scheduler, tracked, found, publish, url=request.url, now=now())
 
     def _fail(
         self,
@@ -80,20 +79,28 @@ class Poller:
         tracked: TrackedTask,
         error: EzVideoError,
         publish: Publish,
+        *,
+        url: str,
         now: float,
     ) -> None:
-        if self._firewall.is_permanent(error, now):
-            error.retryable = False
-        if is_fatal(error) or isinstance(error, ClosedError):
+        if isinstance(error, ClosedError):
             raise error
         engine = self._engine
-        lost = scheduler.fail(tracked, error, now=now, unix_now=time.time(), rand=engine.rand())
-        if lost is not None:
-            publish(tracked, lost)
-        elif engine.telemetry and tracked.is_open:
+        event = scheduler.fail(
+            tracked, error, url=url, now=now, unix_now=time.time(), rand=engine.rand()
+        )
+        advice = engine.history.warning_of(error)
+        if advice is not None:
+            _log.warning(
+                "no valid response from %s yet, and polling continues: task %.200a: %s; %s",
+                engine.base_url, tracked.task_id, error, advice,
+            )  # fmt: skip
+        if event is not None:
+            publish(tracked, event)
+        if engine.telemetry and tracked.is_open:
             delay = tracked.due - now
-            event = RetryScheduled(task_id=tracked.task_id, failures=tracked.failures, delay=delay)
-            engine.telemetry.emit(event)
+            retry = RetryScheduled(task_id=tracked.task_id, failures=tracked.failures, delay=delay)
+            engine.telemetry.emit(retry)
 
     async def wait(
         self,
@@ -114,7 +121,12 @@ class Poller:
         """
         engine, loop = self._engine, asyncio.get_running_loop()
         estimator = engine.estimator if policy.adaptive else None
-        scheduler = Scheduler(policy, estimator=estimator, not_found_grace=not_found_grace)
+        scheduler = Scheduler(
+            policy,
+            history=engine.history,
+            estimator=estimator,
+            not_found_grace=not_found_grace,
+        )
         began = loop.time()
         (tracked,) = scheduler.add({task_id: None}, now=began, rand=engine.rand())
         deadline = asyncio.timeout_at(None if timeout is None else began + timeout)

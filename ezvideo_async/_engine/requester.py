@@ -17,6 +17,7 @@ from ezvideo_async._domain.telemetry import PollFailed, PollSucceeded
 from ezvideo_async._protocol.fields import is_known_status
 from ezvideo_async._protocol.messages import FRESH, Evidence
 from ezvideo_async._protocol.responses import decode_task
+from ezvideo_async._scheduling.failure_kinds import proves_server
 from ezvideo_async.errors import AuthenticationError, BadResponseError, ConfigError, EzVideoError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ezvideo_async._engine.admission import AdmissionQueue
     from ezvideo_async._engine.telemetry import TelemetryEmitter
     from ezvideo_async._protocol.messages import Request, Response
+    from ezvideo_async._scheduling.server_history import ServerHistory
     from ezvideo_async._scheduling.tracked_task import TrackedTask
     from ezvideo_async._transport.backend import Connection
     from ezvideo_async._transport.credentials import ApiKey, Credentials
@@ -54,13 +56,14 @@ class Requester:
         transport: Transport,
         admission: AdmissionQueue,
         telemetry: TelemetryEmitter,
+        history: ServerHistory,
     ) -> None:
         self._base_url = base_url
         self._credentials = credentials
         self._transport = transport
         self._admission = admission
         self._telemetry = telemetry
-        self._has_responded = False
+        self._history = history
         self._logged: set[str] = set()
         self._aliases: dict[str, tuple[str, ...]] = {}
 
@@ -89,7 +92,7 @@ class Requester:
             raise
         error = found if isinstance(found, EzVideoError) else None
         self._admission.finish(error, started=started, poll=poll)
-        self._note(request.task_id, found)
+        self._note(request.task_id, found, asyncio.get_running_loop().time())
         self._report(request.task_id, found, started)
         return found
 
@@ -180,15 +183,20 @@ class Requester:
                 )
         return task
 
-    def _note(self, task_id: str, found: VideoTask | TrackedTask | EzVideoError) -> None:
-        if isinstance(found, ConfigError):
-            if found.reason == "route":
+    def _note(
+        self, task_id: str, found: VideoTask | TrackedTask | EzVideoError, now: float
+    ) -> None:
+        history = self._history
+        if isinstance(found, EzVideoError):
+            if proves_server(found):
+                history.record_valid(task_id, now)
+            elif isinstance(found, ConfigError) and found.reason == "route":
                 # A server that has responded has the route: it is being deployed, not misspelt.
-                found.retryable = self._has_responded
-        elif not isinstance(found, EzVideoError):
-            self._has_responded = True
-            if self._aliases and found.status is not None and found.status.is_terminal:
-                self._aliases.pop(task_id, None)
+                found.retryable = history.last_valid is not None
+            return
+        history.record_valid(task_id, now)
+        if self._aliases and found.status is not None and found.status.is_terminal:
+            self._aliases.pop(task_id, None)
 
     def _first_time_level(self, what: str) -> int:
         return logging.WARNING if self._is_first_time(what) else logging.DEBUG

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ezvideo_async._scheduling.verdicts import is_local_stall
+from ezvideo_async._scheduling.failure_kinds import is_local_stall
 from ezvideo_async.errors import RateLimitError, TaskNotFoundError
 
 if TYPE_CHECKING:
@@ -49,9 +49,10 @@ class Pacer:
         )
 
     def after_failure(self, tracked: TrackedTask, error: EzVideoError, *, rand: float) -> float:
-        """Count a failure and return the delay after it."""
+        """Count a failure and return the delay after it; "not found" before a state is none."""
         retry_after = getattr(error, "retry_after", None)
-        if isinstance(error, TaskNotFoundError) or is_local_stall(error):
+        is_not_yet_found = isinstance(error, TaskNotFoundError) and tracked.status is None
+        if is_not_yet_found or is_local_stall(error):
             return self.policy.delay(rand=rand, retry_after=retry_after)
         streak = tracked.failure_streak()
         streak.errors += 1

@@ -26,13 +26,20 @@ from ezvideo_async._protocol.stored_response import FinalBodies, Snapshot
 from ezvideo_async._scheduling.due_queue import DueQueue
 from ezvideo_async._scheduling.pacing import AdaptivePacer, Pacer
 from ezvideo_async._scheduling.ready_queue import ReadyQueue
+from ezvideo_async._scheduling.server_history import ServerHistory
 from ezvideo_async._scheduling.tracked_task import Phase, TrackedTask
 from ezvideo_async.errors import EzVideoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from ezvideo_async._domain.events import AnyFinalEvent, Event, LossReason
+    from ezvideo_async._domain.events import (
+        AnyFinalEvent,
+        Event,
+        LossReason,
+        TaskLost,
+        TaskStalled,
+    )
     from ezvideo_async._domain.policies import PollPolicy
     from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._protocol.messages import Evidence, Response
@@ -72,29 +79,35 @@ class Scheduler:
     The schedule of any number of ids.
 
     Args:
+        history: What the client has seen of its server; None for a new one.
         estimator: Predicts the end of tasks; None for a policy that is not adaptive.
         not_found_grace: Seconds after ``add`` in which "not found" means "not yet".
         retain_ended: Seconds for which an ended id stays known.
         progress: Whether a change of progress alone is an event.
         final_bodies: The client's account of large final bodies; None for one of its own.
+        is_hub: Whether ids may come from visitors: one of them alone never ends the watch.
     """
 
     def __init__(
         self,
         policy: PollPolicy,
         *,
+        history: ServerHistory | None = None,
         estimator: DurationEstimator | None = None,
         not_found_grace: float = 10.0,
         retain_ended: float = 300.0,
         progress: bool = False,
         final_bodies: FinalBodies | None = None,
+        is_hub: bool = False,
     ) -> None:
         self.policy = policy
+        self._history = ServerHistory() if history is None else history
         self._pacer = Pacer(policy) if estimator is None else AdaptivePacer(policy, estimator)
         self._not_found_grace = not_found_grace
         self._retain_ended = retain_ended
         self._progress = progress
         self._final_bodies = FinalBodies() if final_bodies is None else final_bodies
+        self._is_hub = is_hub
         self._tracked: dict[str, TrackedTask] = {}
         self._due = DueQueue()
         self._ready = ReadyQueue()
@@ -362,23 +375,39 @@ class Scheduler:
         return found
 
     def fail(
-        self, tracked: TrackedTask, error: EzVideoError, *, now: float, unix_now: float, rand: float
-    ) -> AnyFinalEvent | None:
+        self,
+        tracked: TrackedTask,
+        error: EzVideoError,
+        *,
+        url: str,
+        now: float,
+        unix_now: float,
+        rand: float,
+    ) -> TaskLost | TaskStalled | None:
         """
-        Record a failed poll and schedule the next one.
+        Record a failed poll of *url* and schedule the next one.
 
         Returns:
-            ``TaskLost`` when the failure ends the id; None when it does not, or the id has ended.
+            ``TaskLost`` when the failure ends the id, ``TaskStalled`` when nothing has changed
+            for a long time; None for neither, or when the id has ended.
+
+        Raises:
+            EzVideoError: The failure ends the watch; the id is still in flight.
         """
         if tracked.phase is not _IN_FLIGHT:
             return None
-        reason = tracked.failure_streak().loss_by(
+        verdict = tracked.fail(
             error,
-            is_seen=tracked.status is not None,
+            self._history,
+            url=url,
             is_in_grace=now - tracked.added < self._not_found_grace,
+            is_in_hub=self._is_hub,
+            now=now,
         )
-        if reason is not None:
-            return self._lose(tracked, reason, now, unix_now)
+        if isinstance(verdict, EzVideoError):
+            raise verdict
+        if verdict is not None:
+            return self._lose(tracked, verdict, now, unix_now)
         delay = self._pacer.after_failure(tracked, error, rand=rand)
         retry_after = getattr(error, "retry_after", None)
         if self._take_poll_again(tracked) and retry_after is None:
@@ -387,7 +416,8 @@ class Scheduler:
         if now + obeyed >= tracked.deadline:
             return self._lose(tracked, "deadline", now, unix_now)
         self._wait(tracked, self._pacer.earliest(tracked, now + delay))
-        return None
+        stalled_after = self.policy.stalled_after
+        return tracked.stall(error, now=now, unix_now=unix_now, stalled_after=stalled_after)
 
     def _take_poll_again(self, tracked: TrackedTask) -> bool:
         """Return True, once, if ``poll_now`` came while the poll was in flight."""
@@ -397,7 +427,7 @@ class Scheduler:
 
     def _lose(
         self, tracked: TrackedTask, reason: LossReason, now: float, unix_now: float
-    ) -> AnyFinalEvent:
+    ) -> TaskLost:
         event = tracked.lost(reason, now=now, unix_now=unix_now)
         self._end(tracked, event, now, unix_now)
         return event

@@ -6,11 +6,12 @@ When the id is polled is decided by the scheduler.
 
 from __future__ import annotations
 
+from copy import copy
 from enum import Enum, auto
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from ezvideo_async._domain.events import (
     FinalEvent,
@@ -22,7 +23,7 @@ from ezvideo_async._domain.events import (
     TaskStalled,
 )
 from ezvideo_async._protocol.stored_response import StoredResponse
-from ezvideo_async._scheduling.verdicts import FailureStreak
+from ezvideo_async._scheduling.verdicts import FailedPoll, FailureStreak, judge
 from ezvideo_async.errors import EzVideoError, WaitTimeoutError
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from ezvideo_async._domain.task import TaskStatus, VideoTask
     from ezvideo_async._protocol.messages import Evidence, Response
     from ezvideo_async._protocol.stored_response import StoredState
+    from ezvideo_async._scheduling.server_history import ServerHistory
+    from ezvideo_async._scheduling.verdicts import Verdict
 
     # Takes the response, the task's id, and what else is known of the response.
     Decode = Callable[[Response, str, Evidence], VideoTask | EzVideoError]
@@ -61,9 +64,10 @@ class TrackedTask(StoredResponse):
         due: When it is polled next, while it waits; when it is evicted, once it has ended.
         started: When the last request was sent, loop clock.
         seen_at: When the last response came, Unix seconds.
-        changed: When status or progress last changed, loop clock; ``inf`` once ``TaskStalled``
-            was delivered since.
+        changed: When status or progress last changed, or it was added, loop clock; ``inf`` once
+            ``TaskStalled`` was delivered since.
         streak: The failures since the last valid response; None for none.
+        was_not_found: Whether the server responded "not found" after it had shown a state.
         is_claimed: Whether anybody has waited for it, or subscribed to it by its id.
     """
 
@@ -74,8 +78,9 @@ class TrackedTask(StoredResponse):
     due: float = field(init=False, default=-inf)
     started: float = field(init=False, default=-inf)
     seen_at: float = field(init=False, default=0.0)
-    changed: float = field(init=False, default=inf)
+    changed: float = field(init=False, default=Factory(lambda self: self.added, takes_self=True))
     streak: FailureStreak | None = field(init=False, default=None)
+    was_not_found: bool = field(init=False, default=False)
     is_claimed: bool = field(init=False, default=False)
 
     @property
@@ -174,9 +179,25 @@ class TrackedTask(StoredResponse):
         self.seen_at, self.streak = unix_now, None
         if stalled_after is None or now - self.changed < stalled_after:
             return None
+        return self._stalled(now, unix_now, None)
+
+    def stall(
+        self, error: EzVideoError, *, now: float, unix_now: float, stalled_after: float | None
+    ) -> TaskStalled | None:
+        """Return the event if a failed poll finds no change for *stalled_after* seconds, once."""
+        if stalled_after is None or now - self.changed < stalled_after:
+            return None
+        return self._stalled(now, unix_now, error)
+
+    def _stalled(self, now: float, unix_now: float, error: EzVideoError | None) -> TaskStalled:
         since, self.changed = unix_now - (now - self.changed), inf
         return TaskStalled(
-            task_id=self.task_id, task=self.stored_state, at=unix_now, tag=self.tag, since=since
+            task_id=self.task_id,
+            task=self.stored_state,
+            at=unix_now,
+            tag=self.tag,
+            since=since,
+            error=error,
         )
 
     def _progress_changed(
@@ -212,8 +233,25 @@ class TrackedTask(StoredResponse):
 
     def failure_streak(self) -> FailureStreak:
         if self.streak is None:
-            self.streak = FailureStreak()
+            self.streak = FailureStreak(self.was_not_found)
         return self.streak
+
+    def fail(
+        self,
+        error: EzVideoError,
+        history: ServerHistory,
+        *,
+        url: str,
+        is_in_grace: bool,
+        is_in_hub: bool,
+        now: float,
+    ) -> Verdict:
+        """Record a failed poll of *url*; return what it ends."""
+        streak, is_seen = self.failure_streak(), self.status is not None
+        poll = FailedPoll(error, self.task_id, url, is_seen, is_in_grace, is_in_hub, now)
+        verdict = judge(poll, streak, history)
+        self.was_not_found = self.was_not_found or (is_seen and streak.is_not_found)
+        return verdict
 
     def end(self, event: AnyFinalEvent) -> None:
         """Store the final event in place of the last response."""
@@ -225,6 +263,8 @@ class TrackedTask(StoredResponse):
         error = self.last_error
         if reason == "deadline" or error is None:
             error = self.timeout_error(waited=now - self.added)
+            if self._not_found_only is not None:
+                reason = "not_found"
         return TaskLost(
             task_id=self.task_id,
             task=self.stored_state,
@@ -234,11 +274,24 @@ class TrackedTask(StoredResponse):
             reason=reason,
         )
 
-    def timeout_error(self, *, waited: float) -> WaitTimeoutError:
+    @property
+    def _not_found_only(self) -> EzVideoError | None:
+        """The last "not found", if the server said nothing else about an id never seen."""
+        if self.status is not None or self.streak is None or not self.streak.is_not_found:
+            return None
+        return self.streak.decisive
+
+    def timeout_error(self, *, waited: float) -> EzVideoError:
+        """Make the error of a wait that has ended; "not found" if the server said nothing else."""
+        not_found = self._not_found_only
+        if not_found is not None:
+            return copy(not_found)  # each caller raises one of its own
         cause = "" if self.last_error is None else f" (last error: {self.last_error})"
+        seen = "it may still complete and be billed"
+        unseen = "no response has shown a state of it"
         return WaitTimeoutError(
-            f"task {self.task_id!a} did not finish within {waited:.0f} s{cause}; it may still "
-            "complete and be billed; call wait() again to continue",
+            f"task {self.task_id!a} did not finish within {waited:.0f} s{cause}; "
+            f"{unseen if self.status is None else seen}; call wait() again to continue",
             task_id=self.task_id,
             task=self.task,
             last_error=self.last_error,

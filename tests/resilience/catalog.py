@@ -236,7 +236,11 @@ _REFUSALS: dict[str, Fault] = {
         for status in (400, 405, 406, 411, 415, 417, 422)
     },
     "status 400 with Retry-After": Fault(
-        row="H1", script=_refused(400, "Retry-After: 2"), kind=BadRequestError, retryable=True
+        row="H1",
+        script=_refused(400, "Retry-After: 2"),
+        kind=BadRequestError,
+        verdict="lost",
+        retryable=True,
     ),
     "status 401": Fault(row="H2", script=_refused(401), kind=AuthenticationError, verdict="fatal"),
     "status 402": Fault(

@@ -13,31 +13,30 @@ import pytest
 
 from ezvideo_async import EzVideoError
 from tests.resilience.wires import ONCE, client_for, failed
-from tests.support.raw_server import READ, RawServer, done
+from tests.support.raw_server import READ, RawServer, done, now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ezvideo_async import Event
     from tests.resilience.catalog import Fault
 
 
-class FaultFirst:
+class FaultyRequests:
     """
-    A script for all connections: the first *times* requests meet a fault, the others none.
+    A script for all connections: the requests meet a fault as *plan* says, then none.
 
     A fault counts when its request has been read, so that an unused connection holds none.
     """
 
-    def __init__(self, steps: Any, times: int) -> None:
+    def __init__(self, steps: Any, plan: Iterable[bool]) -> None:
         self._steps = steps
-        self._left = times
+        self._plan = iter(plan)
 
     def __iter__(self) -> Iterator[Any]:
         while True:
             yield READ
-            if self._left:
-                self._left -= 1
+            if next(self._plan, False):
                 steps = iter(self._steps)
                 assert next(steps) is READ
                 yield from steps
@@ -47,7 +46,12 @@ class FaultFirst:
 
 def meeting(fault: Fault, *, polls: int) -> RawServer:
     """Make a server with *fault* for the first *polls* polls; then tasks are completed."""
-    return RawServer(FaultFirst(fault.script, polls * fault.requests))
+    return RawServer(FaultyRequests(fault.script, [True] * (polls * fault.requests)))
+
+
+def refusing_the_first_id(fault: Fault) -> RawServer:
+    """Make a server with *fault* for the first of three ids; the others are completed."""
+    return RawServer(FaultyRequests(fault.script, [True, False, False, *[True] * 100]))
 
 
 async def read_all(reader: Any) -> list[Event]:
@@ -105,21 +109,22 @@ async def check_retry(fault: Fault, session: str) -> None:
 
 
 async def check_lost(fault: Fault, session: str) -> None:
-    """The id with the fault is lost with the error; the others complete."""
+    """The id with the fault is lost with the error after three polls; the others complete."""
     async with (
-        meeting(fault, polls=1) as server,
+        refusing_the_first_id(fault) as server,
         client_for(server.base_url, session) as client,
     ):
         async with client.watch(["a", "b", "c"]) as watcher:
             events = await read_all(watcher)
 
         assert [(event.task_id, event.kind) for event in events] == [
-            ("a", "task_lost"),
             ("b", "task_completed"),
             ("c", "task_completed"),
+            ("a", "task_lost"),
         ]
-        check_error(events[0].error, fault)
-        assert client.requests_sent == len(server.requests) == 3
+        check_error(events[-1].error, fault)
+        assert client.requests_sent == len(server.requests) == 5
+        assert now() >= 10.0
 
 
 async def check_fatal(fault: Fault, session: str) -> None:

@@ -156,7 +156,7 @@ def _due_times(steps: list[tuple[str, float]]) -> list[float]:
         )
         for tracked in tick.to_poll:
             if step == "fail":
-                scheduler.fail(tracked, RequestTimeoutError("late"), **moment)
+                scheduler.fail(tracked, RequestTimeoutError("late"), url="", **moment)
             else:
                 scheduler.observe(tracked, RUNNING, lambda *_: ALIVE, **moment)
     return times

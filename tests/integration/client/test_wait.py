@@ -128,8 +128,9 @@ async def test_message_of_a_timeout_has_the_last_error() -> None:
     assert isinstance(error.last_error, ServerError)
     assert str(error) == (
         f"task 't' did not finish within 12 s (last error: {error.last_error}); "
-        "it may still complete and be billed; call wait() again to continue"
+        "no response has shown a state of it; call wait() again to continue"
     )
+    assert error.__cause__ is error.last_error
 
 
 # -- failures -------------------------------------------------------------------------------------
@@ -137,8 +138,9 @@ async def test_message_of_a_timeout_has_the_last_error() -> None:
 
 @pytest.mark.parametrize("kind", ["503", "close", "garbage", "429"])
 async def test_minutes_of_failures_do_not_end_a_wait(kind: str) -> None:
-    """A task that is billed is waited for through an outage."""
+    """A task that is billed is waited for through an outage of a server that has responded."""
     async with FakeVideoServer() as server, client_of(server) as client:
+        await client.retrieve(server.add_task())
         server.fault(kind, seconds=300.0)
         task_id = server.add_task(duration=60.0)
         assert (await client.wait(task_id)).succeeded

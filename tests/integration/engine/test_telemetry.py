@@ -48,7 +48,7 @@ async def test_observers_get_retries_of_a_wait() -> None:
     script = replying(BUSY, response(b"{}", status="410 Gone"))
     async with RawServer(script) as server, client_of(server, observers=[events.append]) as client:
         with pytest.raises(TaskNotFoundError):
-            await client.wait("t")
+            await client.wait("t", not_found_grace=0.0)
 
     assert [type(event) for event in events] == [PollFailed, RetryScheduled, PollFailed]
     assert events[1] == RetryScheduled(task_id="t", failures=1, delay=7.5)

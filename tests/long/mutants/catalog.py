@@ -97,8 +97,8 @@ MUTANTS = (
     Mutant(
         "404 ends at once after the task was seen",
         "_scheduling/verdicts.py",
-        "_NOT_FOUND_AFTER_SEEN = 3",
-        "_NOT_FOUND_AFTER_SEEN = 1",
+        "_IN_A_ROW = 3",
+        "_IN_A_ROW = 1",
         first="tests/unit/scheduling/test_verdicts.py",
     ),
     Mutant(
@@ -250,9 +250,8 @@ MUTANTS = (
     Mutant(
         "circuit breaker ends the watch",
         "_engine/poller.py",
-        "        if is_fatal(error) or isinstance(error, ClosedError):",
-        "        if is_fatal(error) or isinstance(error, ClosedError) or "
-        "self._engine.limiter.is_circuit_open:",
+        "        if isinstance(error, ClosedError):",
+        "        if isinstance(error, ClosedError) or self._engine.limiter.is_circuit_open:",
         first="tests/contracts/test_polling.py",
     ),
     Mutant(

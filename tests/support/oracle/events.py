@@ -54,6 +54,8 @@ def _fits(event: Event) -> bool:
             return event.is_final and (event.task is None or not event.task.is_terminal)
         case StatusChanged():
             return not event.task.is_terminal and event.current is event.task.status
+        case TaskStalled(task=None):  # all its polls fail
+            return event.error is not None
         case _:
             return not event.is_final and not event.task.is_terminal
 
@@ -93,7 +95,7 @@ def sources(history: History) -> Iterator[str]:
             for place, each in records:
                 if isinstance(each.event, TaskLost):
                     yield from _loss(watch, place, each)
-                elif _state(each.event) not in _shown(watch, place):
+                elif each.event.task is not None and _state(each.event) not in _shown(watch, place):
                     yield f"INV-3: {watch.key} was delivered as {_state(each.event)}"
 
 
@@ -126,7 +128,9 @@ def order(history: History) -> Iterator[str]:
             states = [
                 (place, _state(each.event))
                 for place, each in records
-                if not isinstance(each.event, TaskLost) and place <= min(ends, default=place)
+                # The two repeat a state that may have been delivered before.
+                if not isinstance(each.event, TaskLost | TaskStalled)
+                and place <= min(ends, default=place)
             ]
             if all(state in _shown(watch, place) for place, state in states):  # else INV-3
                 yield from _subsequence(watch, states)

@@ -27,6 +27,7 @@ COMPLETED, FAILED = TaskStatus.COMPLETED, TaskStatus.FAILED
 OUTAGE = ServerError("HTTP 503", status=503, retryable=True)
 OUTAGE_30_S = ServerError("HTTP 503", status=503, retryable=True, retry_after=30.0)
 NOT_FOUND = TaskNotFoundError("no such task", status=404)
+URL = "https://api.example.test/v1/videos/a"
 
 
 def response_with(status, *, task_id="a", headers=None, **fields):
@@ -95,7 +96,7 @@ class Driver:
     def fail(self, error, *, now, task_id="a"):
         """Record a failed poll."""
         return self.scheduler.fail(
-            self.polled[task_id], error, now=now, unix_now=UNIX_NOW + now, rand=0.5
+            self.polled[task_id], error, url=URL, now=now, unix_now=UNIX_NOW + now, rand=0.5
         )
 
     def apply(self, status, *, now, task_id="a", **fields):

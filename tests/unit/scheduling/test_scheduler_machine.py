@@ -252,7 +252,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if known is None:
             return
         event = self.scheduler.fail(
-            known.tracked, error, now=self.now, unix_now=UNIX_NOW, rand=rand
+            known.tracked, error, url="", now=self.now, unix_now=UNIX_NOW, rand=rand
         )
         known.in_flight = False
         if known.ended or known in self.removed:
