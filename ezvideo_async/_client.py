@@ -232,6 +232,7 @@ class AsyncVideoClient:
         Poll immediately, then at intervals, until the task finishes.
 
         A failed poll never ends the wait; the timeout does, and cancels the request in flight.
+        The errors below end it once they are confirmed by repetition.
 
         Args:
             task: The task, or its id.

@@ -139,7 +139,8 @@ class TaskStalled(TaskEvent):
 
     Attributes:
         since: When the last change was seen, Unix seconds.
-        error: The error of the last poll; None when it showed the same state.
+        error: The error of the last poll; None when it showed the same state.  When all polls
+            failed, ``task`` is None, and ``since`` is when the id was added.
     """
 
     kind: ClassVar[Literal["task_stalled"]] = "task_stalled"

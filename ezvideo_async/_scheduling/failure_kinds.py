@@ -110,16 +110,25 @@ def is_local_stall(error: EzVideoError) -> bool:
     return isinstance(error, TransportError) and error.reason == "local_stall"
 
 
+_ABOUT_BASE_URL = frozenset(
+    {
+        FailureKind.PAGE,
+        FailureKind.NO_TASK,
+        FailureKind.AMBIGUOUS,
+        FailureKind.ROUTE,
+        FailureKind.REDIRECT,
+    }
+)
+
+
 def what_to_check(error: EzVideoError) -> str | None:
     """Return what the user should check when nothing valid came yet; None to wait and see."""
     match kind_of(error):
         case FailureKind.TRANSIENT if isinstance(error, TransportError):
             is_local = error.reason in _LOCAL_REASONS
             return None if is_local else "check base_url, the network and the proxy"
-        case FailureKind.PAGE | FailureKind.NO_TASK | FailureKind.AMBIGUOUS | FailureKind.ROUTE:
-            return "check base_url; does it end with /v1?"
-        case FailureKind.REDIRECT:
-            return "check base_url"
+        case kind if kind in _ABOUT_BASE_URL:
+            return "check that base_url leads to the API"
         case FailureKind.FORBIDDEN | FailureKind.FIREWALL | FailureKind.REFUSED:
             return "check the API key, base_url and the ids"
         case _:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from ezvideo_async import RequestTimeoutError
+from ezvideo_async import EzVideoError, RequestTimeoutError
 from ezvideo_async._protocol.messages import Response
 from tests.support.clients import make_client
 from tests.support.oracle import Asked, Trace
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 Reply = tuple[int, dict[str, str], bytes]
 """Status, headers and body of a response."""
+
+Fault = str | Reply | EzVideoError
+"""The name of a fault, a response, or what the transport raises."""
 
 FAULTS: dict[str, Reply] = {
     "500": (500, {}, b'{"error":{"message":"oops"}}'),
@@ -44,7 +48,7 @@ class FakeTask:
 
     status: str = "pending"
     progress: int | None = None
-    fault: str | Reply | None = None
+    fault: Fault | None = None
     latency: float = 0.0
     extra: dict[str, Any] = field(factory=dict)
 
@@ -80,7 +84,7 @@ class FakeTransport:
     def __init__(self, trace: Trace | None = None, **tasks: str) -> None:
         self.tasks = {task_id: FakeTask(status) for task_id, status in tasks.items()}
         self.trace = trace if trace is not None else Trace()
-        self.outage: str | Reply | None = None
+        self.outage: Fault | None = None
         self.share = 1.0
         self._count = 0
         self.headers: dict[str, str] = {}
@@ -110,12 +114,14 @@ class FakeTransport:
         await asyncio.sleep(15.0 if fault == "hang" else task.latency)
         if fault == "hang":
             raise RequestTimeoutError("no response in time", task_id=request.task_id)
+        if isinstance(fault, EzVideoError):
+            raise copy(fault)
         if fault is None:
             fault = 200, self.headers, task.body(request.task_id)
         status, headers, body = FAULTS[fault] if isinstance(fault, str) else fault
         return Response(status=status, headers=headers, body=body), FakeConnection()
 
-    def _outage_of_next(self) -> str | Reply | None:
+    def _outage_of_next(self) -> Fault | None:
         """Return the outage for the given share of the requests, evenly distributed."""
         self._count += 1
         has_outage = int(self._count * self.share) > int((self._count - 1) * self.share)

@@ -101,9 +101,9 @@ def test_only_our_own_timeout_is_a_local_stall():
     [
         (TransportError("x", reason="dns"), "check base_url, the network and the proxy"),
         (RequestTimeoutError("x", reason="local_stall"), None),
-        (BadResponseError("x", reason="html"), "check base_url; does it end with /v1?"),
-        (BadResponseError("x", reason="schema"), "check base_url; does it end with /v1?"),
-        (ConfigError("x", reason="redirect"), "check base_url"),
+        (BadResponseError("x", reason="html"), "check that base_url leads to the API"),
+        (BadResponseError("x", reason="schema"), "check that base_url leads to the API"),
+        (ConfigError("x", reason="redirect"), "check that base_url leads to the API"),
         (PermissionDeniedError("x", status=403), "check the API key, base_url and the ids"),
         (BadRequestError("x", code="bad"), "check the API key, base_url and the ids"),
         (RateLimitError("x", status=429), None),

@@ -92,6 +92,16 @@ def test_some_failures_do_not_count_for_the_backoff(error):
     assert tracked.failures == 0
 
 
+def test_not_found_counts_for_the_backoff_of_a_task_that_was_seen():
+    """It exists, so that the server may be at fault."""
+    pacer, tracked = Pacer(PollPolicy()), TrackedTask("vid_1", added=0.0)
+    tracked.store(task())
+
+    error = TaskNotFoundError("x", status=404)
+
+    assert [pacer.after_failure(tracked, error, rand=0.5) for _ in range(2)] == [7.5, 12.5]
+
+
 # -- predicted intervals --------------------------------------------------------------------------
 
 

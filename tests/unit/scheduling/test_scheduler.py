@@ -14,6 +14,7 @@ from ezvideo_async._protocol.messages import Response
 from ezvideo_async._scheduling.duration_estimator import DurationEstimator
 from ezvideo_async._scheduling.scheduler import Scheduler, Tick
 from ezvideo_async.errors import (
+    AuthenticationError,
     BadResponseError,
     RateLimitError,
     ServerError,
@@ -486,6 +487,31 @@ def test_unseen_id_is_lost_when_not_found_after_its_grace(grace, now, is_lost):
         assert (event.error, len(driver.scheduler)) == (NOT_FOUND, 0)
     else:
         assert (event, driver.next_at) == (None, now + 5.0)
+
+
+@pytest.mark.fault("Q1")
+def test_fatal_failure_is_raised_and_leaves_the_id_in_flight():
+    """It ends the watch, with this id among the open ones."""
+    driver = Driver("a")
+    error = AuthenticationError("HTTP 401", status=401)
+
+    with pytest.raises(AuthenticationError):
+        driver.poll(error, now=0.0)
+
+    assert driver.scheduler.open_ids == ("a",)
+    assert driver.next_at == inf
+
+
+@pytest.mark.fault("Q15")
+def test_failed_polls_are_a_stall_of_the_policy():
+    """The id is polled on."""
+    driver = Driver("a", policy=PollPolicy(stalled_after=100.0))
+
+    assert driver.poll(OUTAGE, now=99.0) is None
+    event = driver.poll(OUTAGE, now=driver.next_at)
+
+    assert (event.kind, event.error) == ("task_stalled", OUTAGE)
+    assert driver.next_at > 106.5
 
 
 def test_id_is_lost_at_its_deadline():

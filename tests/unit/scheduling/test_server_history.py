@@ -59,7 +59,7 @@ def test_a_warning_is_given_once_for_each_advice_before_a_valid_response():
         None,
         "check base_url, the network and the proxy",
         None,
-        "check base_url; does it end with /v1?",
+        "check that base_url leads to the API",
         None,
     ]
     proven = ServerHistory()

@@ -17,8 +17,15 @@ from ezvideo_async._domain.events import (
 )
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._protocol.messages import Response
+from ezvideo_async._scheduling.server_history import ServerHistory
 from ezvideo_async._scheduling.tracked_task import TrackedTask
-from ezvideo_async.errors import BadResponseError, ServerError, WaitTimeoutError
+from ezvideo_async.errors import (
+    BadResponseError,
+    RequestTimeoutError,
+    ServerError,
+    TaskNotFoundError,
+    WaitTimeoutError,
+)
 from tests.support.response_bodies import UNIX_NOW, decode
 
 PENDING, PROCESSING = TaskStatus.PENDING, TaskStatus.PROCESSING
@@ -220,6 +227,25 @@ def test_no_stall_without_stalled_after():
     assert polled.observe(response_with(PROCESSING), now=1e6) is None
 
 
+@pytest.mark.fault("Q15")
+def test_failed_polls_are_a_stall_once():
+    """From the last change on, or from adding if no state was ever shown."""
+    polled, unseen = Polled(), TrackedTask("vid_2", added=50.0)
+    polled.observe(response_with(PROCESSING), now=10.0)
+    error = ServerError("HTTP 503")
+
+    def stall(tracked, now, stalled_after=100.0):
+        return tracked.stall(error, now=now, unix_now=UNIX_NOW + now, stalled_after=stalled_after)
+
+    for tracked, since in ((polled.tracked, 10.0), (unseen, 50.0)):
+        assert stall(tracked, since + 99.9) is None
+        assert stall(tracked, since + 100.0, stalled_after=None) is None
+        event = stall(tracked, since + 100.0)
+        assert (event.since, event.error) == (UNIX_NOW + since, error)
+        assert event.task == tracked.task
+        assert stall(tracked, 1e6) is None
+
+
 # -- states without a poll, and ends without a state --------------------------------------------
 
 
@@ -283,6 +309,57 @@ def test_timeout_error_says_what_to_do_next():
     assert str(before).startswith(message % "")
     assert str(after).startswith(message % " (last error: HTTP 503: overloaded)")
     assert (after.task, after.task_id, after.last_error) == (task(PENDING), "vid_1", error)
+
+
+NOT_FOUND = TaskNotFoundError("no such task", status=404, code="task_not_found")
+
+
+def fail(tracked, error, *, now=0.0):
+    """Record a failed poll within the grace."""
+    return tracked.fail(error, ServerHistory(), url="", is_in_grace=True, is_in_hub=False, now=now)
+
+
+@pytest.mark.fault("Q16")
+def test_timeout_of_a_task_that_was_never_seen_speaks_of_no_bill():
+    """It may not exist."""
+    unseen = TrackedTask("vid_1", added=0.0)
+    fail(unseen, ServerError("HTTP 503"))
+
+    error = unseen.timeout_error(waited=12.0)
+
+    assert str(error) == (
+        "task 'vid_1' did not finish within 12 s (last error: HTTP 503); "
+        "no response has shown a state of it; call wait() again to continue"
+    )
+    assert error.__cause__ is error.last_error
+
+
+@pytest.mark.fault("Q8")
+def test_deadline_of_a_task_that_was_only_not_found_says_so():
+    """With an error of its own for each caller; timeouts in between change nothing."""
+    unseen = TrackedTask("vid_1", added=0.0)
+    fail(unseen, NOT_FOUND)
+    fail(unseen, RequestTimeoutError("x"))
+
+    lost = unseen.lost("deadline", now=5.0, unix_now=UNIX_NOW)
+
+    assert lost.reason == "not_found"
+    assert (type(lost.error), str(lost.error)) == (TaskNotFoundError, "no such task")
+    assert lost.error is not NOT_FOUND
+    assert isinstance(unseen.timeout_error(waited=5.0), TaskNotFoundError)
+
+
+@pytest.mark.fault("Q9")
+def test_task_that_came_back_after_not_found_is_remembered():
+    """Across streaks; "not yet found" before its first state does not count."""
+    polled = Polled()
+    fail(polled.tracked, NOT_FOUND)
+    polled.observe(response_with(PENDING))
+    assert not polled.tracked.failure_streak().has_returned
+    fail(polled.tracked, NOT_FOUND)
+    polled.observe(response_with(PENDING))
+
+    assert polled.tracked.failure_streak().has_returned
 
 
 def test_claim_is_recorded():
