@@ -9,7 +9,6 @@ import doctest
 import inspect
 import io
 import itertools
-import json
 import re
 import runpy
 import shutil
@@ -217,54 +216,9 @@ def test_example_runs(
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ["web_handler.py", "web_hub.py"])
-def test_web_example_runs(name: str, runner: ProgramRunner) -> None:
-    """A web example responds on every route, with 404 for an unknown id, and stops cleanly."""
-    runner.run({"vid_abc123"}, run_file(name))
-
-
-async def test_asgi_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ASGI example responds 200 if finished, 202 if running, 502 on an error, and stops."""
-    monkeypatch.setenv("EZVIDEO_API_KEY", "test-key")
-    app = runpy.run_path(str(EXAMPLES / "asgi_app.py"))["app"]
-    received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    sent: list[dict[str, Any]] = []
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    async def get(path: str) -> tuple[int, dict[str, Any]]:
-        await app({"type": "http", "path": path}, received.get, send)
-        return sent[-2]["status"], json.loads(sent[-1]["body"])
-
-    async with FakeVideoServer() as server:
-        monkeypatch.setenv("EZVIDEO_BASE_URL", server.base_url)
-        server.add_task("vid_1", duration=10.0)
-        server.add_task("vid_2", outcome="never")
-        lifespan = asyncio.create_task(app({"type": "lifespan"}, received.get, send))
-        received.put_nowait({"type": "lifespan.startup"})
-        await asyncio.sleep(1.0)
-        finished, running, unknown = await get("/vid_1"), await get("/vid_2"), await get("/vid_3")
-        received.put_nowait({"type": "lifespan.shutdown"})
-        await lifespan
-
-    assert (finished[0], finished[1]["status"]) == (200, "completed")
-    assert (running[0], unknown[0]) == (202, 502)
-    assert sent[0] == {"type": "lifespan.startup.complete"}
-    assert sent[-1] == {"type": "lifespan.shutdown.complete"}
-
-
-async def test_lifespan_of_the_web_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lifespan for ASGI frameworks provides an open watcher."""
-    page = DOCS / "how-to" / "from-a-web-backend.md"
-    (block,) = (block for block in blocks_of(page, "python") if "lifespan" in block.text)
-    names: dict[str, Any] = {}
-    exec(compile(block.text, str(block), "exec"), names)
-    monkeypatch.setenv("EZVIDEO_API_KEY", "test-key")
-    async with FakeVideoServer() as server:
-        monkeypatch.setenv("EZVIDEO_BASE_URL", server.base_url)
-        async with names["lifespan"](None) as state:
-            assert (await state["watcher"].wait(server.add_task())).succeeded
+def test_web_handler_runs(runner: ProgramRunner) -> None:
+    """The handler without a watcher responds, with 404 for an unknown id, and stops cleanly."""
+    runner.run({"vid_abc123"}, run_file("web_handler.py"))
 
 
 def test_testing_example_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
