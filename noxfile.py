@@ -60,6 +60,16 @@ def install(session: nox.Session, *what: str, group: str | None = None, pins: Pa
     session.install("--disable-pip-version-check", "--constraint", str(pins), *what, *needs)
 
 
+def install_tests(session: nox.Session, pins: Path = PINS) -> None:
+    """Install the tests' packages, and pytest-asyncio apart: our own tests run without it."""
+    install(session, "--editable", ".[cli]", group="tests", pins=pins)
+    folder = str(session.cache_dir.absolute() / "pytest-asyncio")
+    target = ("--no-deps", "--upgrade", "--target", folder)
+    install(session, *target, group="pytest-asyncio", pins=pins)
+    session.env["PYTEST_ASYNCIO_FOLDER"] = folder
+    session.env["PYTEST_ASYNCIO_FOLDER"] = str(folder)
+
+
 def run(session: nox.Session, *command: str, minutes: int = 30, **options: Any) -> None:
     """Run a command that is killed, and fails, when it takes longer."""
     session.run(*BOUNDED, str(minutes), *command, **options)
@@ -90,7 +100,7 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run all tests; on one Python, measure coverage, unless `-- ARGS` go to pytest."""
-    install(session, "--editable", ".[cli]", group="tests")
+    install_tests(session)
     if session.posargs or session.python != HERE:
         run(session, "pytest", *(session.posargs or PARALLEL))
         return
@@ -127,7 +137,7 @@ def oldest(session: nox.Session) -> None:
     others = [pin for pin in PINS.read_text().split() if pin.partition("==")[0] not in lowest]
     pins = Path(session.create_tmp(), "oldest.txt")
     pins.write_text("\n".join([*others, *map("==".join, lowest.items())]))
-    install(session, "--editable", ".[cli]", group="tests", pins=pins)
+    install_tests(session, pins)
     run(session, "pytest", *(session.posargs or PARALLEL))
 
 
