@@ -182,6 +182,16 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def browser(session: nox.Session) -> None:
+    """Drive the web examples with Chromium, which Debian's package provides."""
+    install(session, "--editable", ".", group="tests")
+    if shutil.which("chromium") is None:
+        session.run("apt-get", "update", external=True)
+        session.run("apt-get", "install", "-y", "chromium", external=True)
+    run(session, "pytest", *(session.posargs or ["tests/long/browser"]))
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure, and write the performance page; `-- --quick` for a draft, `-- NAMES` for parts."""
     install(session, "--editable", ".", group="bench")
