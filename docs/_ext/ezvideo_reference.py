@@ -4,6 +4,7 @@ Sphinx extension for the reference: links, signatures and tables from the code.
 - Names link to their public module, whatever private module an annotation names.
 - Values made by attrs show their fields and defaults, not the code that attrs wrote.
 - Data defined in a private module shows the text below its assignment.
+- The sections ``Shape:`` and ``Source:`` of a docstring are paragraphs, with the source linked.
 - ``{status-values}``, ``{url-places}`` and ``{field-aliases}`` are tables of ``dialects.py``.
 """
 
@@ -44,6 +45,14 @@ DATA_MODULES = {
 }
 """Public name to the private module that has its description."""
 
+API_PARTS = {
+    "task status": "api-task-status",
+    "response parameters": "api-response",
+    "note": "api-notes",
+}
+"""Part of the API document to its label in the reference."""
+
+_PROSE_SECTION = re.compile(r"(?P<name>Shape|Source):")
 _TYPE = ":type: "
 _CONSTANT = re.compile(r"(?P<name>[A-Z_]+): Final = \(")
 _ROW = re.compile(r'(?P<row>"\w+"(?:, "\w+")*),?\)*,?(?: +# (?P<source>.+))?')
@@ -89,6 +98,29 @@ def join_at_colon(
             if line.startswith(_TYPE):
                 del lines[place]
                 lines[0] = f"{line.removeprefix(_TYPE)}: {lines[0]}"
+
+
+def write_sections_as_prose(
+    _app: Sphinx, _what: str, _name: str, _item: object, _options: object, lines: list[str]
+) -> None:
+    """Replace the sections ``Shape:`` and ``Source:`` by paragraphs."""
+    section = ""
+    for place, line in enumerate(lines):
+        if match := _PROSE_SECTION.fullmatch(line):
+            section, lines[place] = match["name"], ""
+        elif section and line.startswith(" "):
+            text = line.strip()
+            is_first = not lines[place - 1]
+            lines[place] = _link_source(text, is_first) if section == "Source" else text
+        elif line:
+            section = ""
+
+
+def _link_source(text: str, is_first: bool) -> str:  # noqa: FBT001 -- called from one place
+    label = next((label for part, label in API_PARTS.items() if part in text), None)
+    if label is not None:
+        text = text.replace("API document", f":ref:`API document <{label}>`")
+    return f"Source: {text}" if is_first else text
 
 
 def show_fields_in_signature(
@@ -231,6 +263,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("missing-reference", find_public_name)
     app.connect("autodoc-process-docstring", add_text_below_data, priority=400)
+    app.connect("autodoc-process-docstring", write_sections_as_prose, priority=450)
     app.connect("autodoc-process-docstring", join_at_colon, priority=600)
     app.connect("autodoc-process-signature", show_fields_in_signature)
     app.connect("autodoc-process-bases", show_public_bases)

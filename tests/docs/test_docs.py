@@ -15,12 +15,14 @@ import shutil
 import sys
 import textwrap
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from anyio.from_thread import start_blocking_portal
 
 import ezvideo_async
 from ezvideo_async import AsyncVideoClient, errors, instrumentation, testing
@@ -219,6 +221,25 @@ def test_example_runs(
 def test_web_handler_runs(runner: ProgramRunner) -> None:
     """The handler without a watcher responds, with 404 for an unknown id, and stops cleanly."""
     runner.run({"vid_abc123"}, run_file("web_handler.py"))
+
+
+def test_synchronous_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example for synchronous code shares one client among threads, and opens again."""
+    monkeypatch.setenv("EZVIDEO_API_KEY", "test-key")
+    videos = runpy.run_path(str(EXAMPLES / "videos.py"))["videos"]
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(FakeVideoServer()) as server,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        monkeypatch.setenv("EZVIDEO_BASE_URL", server.base_url)
+        task_id = portal.call(lambda: server.add_task(duration=0.0))
+        states = [*threads.map(videos.retrieve, [task_id] * 8), videos.wait(task_id)]
+        videos.close()
+        states.append(videos.retrieve(task_id))
+        videos.close()
+
+    assert [state.succeeded for state in states] == [True] * 10
 
 
 def test_testing_example_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
