@@ -15,7 +15,9 @@ import pytest
 from ezvideo_async._version import __version__
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = PYPROJECT["project"]
+DESCRIPTION = PYPROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
 LOCK_FILE = re.compile(r".*\.lock|pylock.*\.toml|package-lock\.json")
 LEAKS = {
     "registry host": r"\b(pypi|pythonhosted|npmjs|nodejs|anaconda)\.(org|com|io)\b",
@@ -79,6 +81,18 @@ def test_entry_points_can_be_loaded() -> None:
 
     assert callable(command.load())
     assert plugin.load().__name__ == "ezvideo_async.testing.pytest_plugin"
+
+
+def test_the_description_has_links_that_work_on_an_index() -> None:
+    """The description of the package has no link or picture of a file of the sources."""
+    text = "".join((ROOT / part["path"]).read_text("utf-8") for part in DESCRIPTION["fragments"])
+    for each in DESCRIPTION["substitutions"]:
+        text = re.sub(each["pattern"], each["replacement"], text)
+    links = re.findall(r"\]\(([^)]*)\)", text)
+
+    assert "your first watch, 15 minutes" in text
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []
 
 
 def test_the_package_has_py_typed() -> None:
