@@ -223,6 +223,27 @@ def test_web_handler_runs(runner: ProgramRunner) -> None:
     runner.run({"vid_abc123"}, run_file("web_handler.py"))
 
 
+async def test_hub_keeps_what_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour after its end an id costs the hub of the web page no request and no unread event."""
+    monkeypatch.setenv("EZVIDEO_API_KEY", "test-key")
+    example = runpy.run_path(str(EXAMPLES / "video_hub.py"))
+    async with FakeVideoServer() as server:
+        monkeypatch.setenv("EZVIDEO_BASE_URL", server.base_url)
+        task_id = server.add_task(duration=40.0, progress="none")
+        async with example["open_hub"]() as hub:
+            hub.add(task_id)
+            first = [message async for message in hub.messages(task_id)]
+            polls = len(server.requests())
+            await asyncio.sleep(3600.0)
+            hub.add(task_id)
+            later = [message async for message in hub.messages(task_id)]
+
+    assert b": heartbeat\n\n" in first
+    assert first[-1] == example["END"]
+    assert later == [first[-2] + first[-1]]
+    assert len(server.requests()) == polls
+
+
 def test_synchronous_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The example for synchronous code shares one client among threads, and opens again."""
     monkeypatch.setenv("EZVIDEO_API_KEY", "test-key")
