@@ -39,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments without the program's name; None means those of the process.
 
     Returns:
-        The exit code: 0 all completed, 1 some failed or lost, 2 usage or configuration, 3 API
-        key refused, 4 some still open, 141 stdout was closed, 128 + n ended by signal n.
+        The exit code; the first that applies: 128 + n ended by signal n, 2 usage or
+        configuration, 3 API key refused, 4 some still open, 1 some failed or lost, 0 all
+        completed; 141 if stdout was closed.
     """
     _escape_unencodable_output()
     try:

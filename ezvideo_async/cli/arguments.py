@@ -22,13 +22,14 @@ INTERVAL, TIMEOUT, RATE = 5.0, 86_400.0, 100.0
 _EXIT_CODES = """\
 exit codes:
   0  all tasks completed
-  1  some tasks failed or were lost
+  1  all tasks ended, but some failed or were lost
   2  wrong usage or configuration: no API key, unusable base URL or task id,
      unknown option
   3  the server refused the API key
-  4  none failed, but some are not finished: timeout reached (watch), or still
-     running (status)
+  4  some tasks are not finished: timeout reached (watch), or still running
+     (status)
   130, 143, 129  stopped by Ctrl-C, SIGTERM, SIGHUP
+If several apply, the first of 130, 143, 129, 2, 3, 4, 1 is returned.
 """
 
 _API_KEY_REFUSED = (

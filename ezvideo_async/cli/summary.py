@@ -78,10 +78,10 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """1 if a task failed or was lost for another reason than the timeout; else 4 or 0."""
-        if self.counts["failed"] + self.counts["lost"] > len(self._timed_out):
-            return NOT_ALL_COMPLETED
-        return STILL_OPEN if self._timed_out else COMPLETED
+        """4 if a task exceeded the timeout; else 1 if one failed or was lost; else 0."""
+        if self._timed_out:
+            return STILL_OPEN
+        return NOT_ALL_COMPLETED if self.counts["failed"] + self.counts["lost"] else COMPLETED
 
     def lines(self, *, elapsed: float, requests: int) -> Iterator[str]:
         """Yield the summary: counts, requests and seconds, then the most frequent reasons."""

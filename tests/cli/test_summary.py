@@ -19,7 +19,16 @@ def test_each_task_counts_with_its_last_state() -> None:
     summary.record(lost("b", "deadline"))
     assert (summary.open_ids, summary.exit_code) == (["b", "c"], 4)
     summary.record(lost("c", "not_found"))
-    assert (summary.ended, summary.exit_code) == (3, 1)
+    assert (summary.ended, summary.exit_code) == (3, 4)
+
+
+def test_lost_tasks_are_exit_code_1() -> None:
+    """Tasks lost for another reason than the timeout are exit code 1, like failed ones."""
+    summary = Summary(["a", "b"])
+    summary.record(completed("a", None))
+    summary.record(lost("b", "not_found"))
+
+    assert summary.exit_code == 1
 
 
 def test_lines_show_the_five_most_frequent_reasons() -> None:

@@ -49,7 +49,7 @@ async def _status(client: AsyncVideoClient, ids: Sequence[str], *, as_json: bool
             for request in requests:
                 request.cancel()
             await asyncio.gather(*requests, return_exceptions=True)
-    return NOT_ALL_COMPLETED if NOT_ALL_COMPLETED in codes else max(codes)
+    return max(codes)  # still open before failed
 
 
 async def _retrieve(
