@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ezvideo_async import TaskLost, TaskStalled, TaskStatus
 
 if TYPE_CHECKING:
-    from ezvideo_async import Event, VideoTask
+    from ezvideo_async import Event, EzVideoError, VideoTask
 
 _MAX_REASON = 500  # characters of a server's text
 _MINUTE, _HOUR = 60, 3600
@@ -111,6 +111,11 @@ def failure_reason(task: VideoTask) -> str:
 def loss_reason(event: TaskLost) -> str:
     """Return the reason why a task is no longer polled."""
     return _LOSS_REASONS.get(event.reason) or _clean_start(str(event.error))
+
+
+def error_record(error: EzVideoError) -> dict[str, str]:
+    """Return an error as plain data, in the shape that events have."""
+    return {"type": type(error).__name__, "message": str(error)}
 
 
 def _clean_start(text: str) -> str:

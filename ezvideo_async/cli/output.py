@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
 from ezvideo_async.cli.formatting import clean, event_line
 
@@ -68,9 +68,14 @@ def write_line(event: Event) -> None:
     print(event_line(event), flush=True)
 
 
+def print_record(record: dict[str, Any]) -> None:
+    """Print a record as one line of ASCII JSON to stdout."""
+    print(json.dumps(record), flush=True)
+
+
 def write_json(event: Event) -> None:
     """Write an event as one line of ASCII JSON to stdout."""
-    print(json.dumps(event.to_dict()), flush=True)
+    print_record(event.to_dict())
 
 
 class LineOutput:

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from ezvideo_async import AsyncVideoClient
 from ezvideo_async.cli.commands.demo import demo
+from ezvideo_async.cli.commands.status import _status
+from ezvideo_async.testing import FakeVideoServer
 
 WATCH = ("watch", "--interval", "0.05", "--rate", "1000")
 
@@ -144,6 +147,79 @@ def test_status_reports_unknown_ids_and_continues(ezvideo: Any, server: Any) -> 
     assert result.code == 1
     assert len(result.lines) == 1
     assert result.err.startswith("ezvideo: vid_unknown: HTTP 404: ")
+
+
+def test_status_json_has_a_record_for_each_error(ezvideo: Any, server: Any) -> None:
+    """With --json an id that gives an error has a record in its place, without a status."""
+    (known,) = server.add("completed")
+    result = ezvideo("status", "--json", "vid_unknown", known)
+    missing, completed = map(json.loads, result.lines)
+
+    assert result.code == 1
+    assert (missing["id"], missing["object"], missing["status"]) == ("vid_unknown", "error", None)
+    assert missing["error"]["type"] == "TaskNotFoundError"
+    assert missing["error"]["message"].startswith("HTTP 404: ")
+    assert (completed["id"], completed["object"]) == (known, "video")
+
+
+def test_status_json_has_a_record_for_each_id_that_was_not_requested(
+    ezvideo: Any, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --json every id has one record, also when a refused API key ends the command."""
+    monkeypatch.setenv("EZVIDEO_API_KEY", "sk-other")
+    ids = [f"vid_{number}" for number in range(100)]
+    before = len(server.call("requests"))
+    result = ezvideo("status", "--json", *ids)
+    records = [json.loads(line) for line in result.lines]
+
+    assert result.code == 3
+    assert [record["id"] for record in records] == ids
+    assert {record["error"]["type"] for record in records} == {"AuthenticationError"}
+    assert len(server.call("requests")) - before < 100
+
+
+@pytest.mark.parametrize(("others", "code"), [((), 2), (("completed",), 1)])
+def test_status_of_one_redirected_id(
+    ezvideo: Any, server: Any, others: tuple[str, ...], code: int
+) -> None:
+    """A redirect of one id is wrong configuration only if the server knows no other id."""
+    ids = server.add(*others)
+    server.call("fault", "redirect", task_id="odd")
+    result = ezvideo("status", "odd", *ids)
+
+    assert result.code == code
+    assert "ezvideo: odd: HTTP 30" in result.err
+    assert [line.split()[:2] for line in result.lines] == [
+        [task_id, "completed"] for task_id in ids
+    ]
+
+
+async def test_status_json_has_a_record_for_each_open_request(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With --json an interrupted command prints a record for each id without a response."""
+    async with FakeVideoServer() as server:
+        server.add_task("vid_2", duration=0.0)
+        server.fault("hang", task_id="vid_1")
+        client = AsyncVideoClient("key", base_url=server.base_url)
+        command = asyncio.create_task(_status(client, ["vid_1", "vid_2"], as_json=True))
+        await asyncio.sleep(1.0)
+        command.cancel()
+        await asyncio.wait([command])
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+
+    assert command.cancelled()
+    assert (first["id"], first["error"]["type"]) == ("vid_1", "ClosedError")
+    assert (second["id"], second["status"]) == ("vid_2", "completed")
+
+
+def test_status_ends_after_two_redirected_ids(ezvideo: Any, server: Any) -> None:
+    """Redirects of two ids, and nothing valid, end the command with exit code 2."""
+    server.call("fault", "redirect")
+    result = ezvideo("status", *(f"vid_{number}" for number in range(100)))
+
+    assert result.code == 2
+    assert result.err.count("HTTP 30") == 2
 
 
 async def test_demo_ends_with_its_tasks(
