@@ -36,17 +36,20 @@ class Summary:
         counts: The number of tasks by state: ``without status``, ``pending``,
             ``processing``, ``completed``, ``failed``, ``lost``.
         total: The number of tasks.
+        last_seq: The number of the last event; 0 before the first one.
     """
 
     def __init__(self, task_ids: Iterable[str]) -> None:
         self._states = dict.fromkeys(task_ids, NO_STATUS)
         self.total: int = len(self._states)
+        self.last_seq: int = 0
         self.counts: Counter[str] = Counter({NO_STATUS: self.total})
         self._reasons: dict[str, Counter[str]] = {"failed": Counter(), "lost": Counter()}
         self._timed_out: set[str] = set()
 
     def record(self, event: Event) -> None:
         """Record one event."""
+        self.last_seq = event.seq
         state = state_of(event)
         if state != "stalled":
             self.counts[self._states[event.task_id]] -= 1
@@ -66,6 +69,11 @@ class Summary:
     def ended(self) -> int:
         """The number of tasks that have had their final event."""
         return sum(self.counts[state] for state in FINAL_STATES)
+
+    @property
+    def ids_without_final_event(self) -> list[str]:
+        """The ids that have not had their final event, in the order given."""
+        return [task_id for task_id, state in self._states.items() if state not in FINAL_STATES]
 
     @property
     def open_ids(self) -> list[str]:

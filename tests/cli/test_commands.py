@@ -13,6 +13,8 @@ import pytest
 from ezvideo_async import AsyncVideoClient
 from ezvideo_async.cli.commands.demo import demo
 from ezvideo_async.cli.commands.status import _status
+from ezvideo_async.cli.commands.watch import _open_records
+from ezvideo_async.cli.summary import Summary
 from ezvideo_async.testing import FakeVideoServer
 
 WATCH = ("watch", "--interval", "0.05", "--rate", "1000")
@@ -80,6 +82,40 @@ def test_watch_json_is_ascii(ezvideo: Any, server: Any) -> None:
     assert (event["event"], event["task_id"]) == ("task_failed", "视频\u202e1")
     assert event["final"]
     assert event["task"]["status"] == "failed"
+
+
+def test_watch_json_says_how_each_id_ended(
+    ezvideo: Any, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An id still open when an error ends the watch has a last record with that error."""
+    monkeypatch.setenv("EZVIDEO_API_KEY", "sk-other")
+    ids = server.add("completed", "never")
+    result = ezvideo(*WATCH, "--json", *ids)
+    records = [json.loads(line) for line in result.lines]
+
+    assert result.code == 3
+    assert [(record["event"], record["task_id"], record["seq"]) for record in records] == [
+        ("still_open", ids[0], 1),
+        ("still_open", ids[1], 2),
+    ]
+    assert {record["error"]["type"] for record in records} == {"AuthenticationError"}
+    assert {(record["final"], record["task"]) for record in records} == {(False, None)}
+
+
+async def test_a_final_event_that_was_not_read_is_the_last_record() -> None:
+    """An id that ended before the command did is not called open, read or not."""
+    async with FakeVideoServer() as server:
+        ids = [server.add_task(duration=0.0), server.add_task(duration=0.0)]
+        summary = Summary(ids)
+        async with (
+            AsyncVideoClient("key", base_url=server.base_url) as client,
+            client.watch(ids) as watcher,
+        ):
+            await asyncio.sleep(10.0)
+            summary.record(await anext(watcher))
+        (record,) = _open_records(watcher, summary, None)
+
+    assert (record["event"], record["final"], record["seq"]) == ("task_completed", True, 2)
 
 
 @pytest.mark.parametrize("command", [WATCH, ("status",)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -163,6 +164,26 @@ def test_a_signal_stops_the_watch(
     assert "5 tasks: 0 completed, 0 failed, 0 lost, 5 still open" in err
     command = f"ezvideo watch --interval 0.1 --progress {' '.join(ids)}"
     assert err.endswith(f"continue with:\n  {command}\n")
+
+
+def test_a_signal_leaves_a_last_record_of_each_id(
+    start: Callable[..., subprocess.Popen[str]], ids: list[str]
+) -> None:
+    """After a signal the last JSON record of each id has its last state and is not final."""
+    process = start(*WATCH, "--json", *ids, command=EZVIDEO_WITH_SIGNALS)
+    first = read_line(process.stdout)
+    process.send_signal(signal.SIGINT)
+    code, out, _ = finish(process)
+    records = [json.loads(line) for line in [first, *out.splitlines()]]
+    last = {record["task_id"]: record for record in records}
+
+    assert code == 130
+    assert [record["seq"] for record in records] == list(range(1, len(records) + 1))
+    assert [record["task_id"] for record in records[-5:]] == ids
+    assert {(record["event"], record["final"]) for record in last.values()} == {
+        ("still_open", False)
+    }
+    assert last[records[0]["task_id"]]["task"]["status"] == records[0]["current"]
 
 
 # --- a terminal ----------------------------------------------------------------------------------

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
-from typing import TYPE_CHECKING
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
 
 from ezvideo_async import EzVideoError, PollPolicy
 from ezvideo_async.cli.connection import FailureReporter, make_client
 from ezvideo_async.cli.exit_codes import exit_code_of
-from ezvideo_async.cli.output import choose_output, print_error, print_message
+from ezvideo_async.cli.formatting import error_record
+from ezvideo_async.cli.output import choose_output, print_error, print_message, print_record
 from ezvideo_async.cli.runner import run
 from ezvideo_async.cli.summary import Summary
 from ezvideo_async.cli.task_ids import read_task_ids, resume_command
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
 
     from ezvideo_async import AsyncVideoClient, TaskWatcher
     from ezvideo_async.cli.output import EventOutput
@@ -37,7 +40,6 @@ def command(args: Namespace) -> int:
 
 async def _watch(args: Namespace, client: AsyncVideoClient, summary: Summary) -> int:
     started_at = asyncio.get_running_loop().time()
-    finish = partial(_print_summary, args, client, summary, started_at=started_at)
     output = choose_output(
         client=client, summary=summary, progress=args.progress, as_json=args.json
     )
@@ -47,20 +49,55 @@ async def _watch(args: Namespace, client: AsyncVideoClient, summary: Summary) ->
         timeout=args.timeout,
         progress=output.wants_progress,
     )
+
+    def finish(error: EzVideoError | None = None) -> None:
+        _print_summary(args, client, summary, started_at=started_at)
+        if args.json:
+            for record in _open_records(watcher, summary, error):
+                print_record(record)
+
     try:
         async with client:
             await show_events(watcher, output=output, summary=summary)
-    except BrokenPipeError:
-        raise  # the reader of the events closed the pipe; it needs no summary
     except EzVideoError as error:
         print_error(str(error))
-        finish()
+        finish(error)
         return exit_code_of(error)
-    except (asyncio.CancelledError, OSError):
-        finish()
+    except asyncio.CancelledError:
+        # Ctrl-C also ends the reader of the pipe.
+        with contextlib.suppress(BrokenPipeError):
+            finish()
+        raise
+    except BrokenPipeError:
+        raise  # the reader of the events closed the pipe; it needs no summary
+    except OSError:
+        _print_summary(args, client, summary, started_at=started_at)
         raise
     finish()
     return summary.exit_code
+
+
+def _open_records(
+    watcher: TaskWatcher, summary: Summary, error: EzVideoError | None
+) -> Iterator[dict[str, Any]]:
+    """Yield the last record of each id that has had none with ``final``."""
+    for seq, task_id in enumerate(summary.ids_without_final_event, start=summary.last_seq + 1):
+        watched = watcher.get(task_id)
+        final = watched.final_event if watched else None
+        if final is not None:  # it ended, but the event was not read before the command ended
+            yield final.to_dict() | {"seq": seq}
+            continue
+        task = watched.task if watched else None
+        last_error = error or (watched.last_error if watched else None)
+        yield {
+            "event": "still_open",
+            "task_id": task_id,
+            "seq": seq,
+            "at": time.time(),
+            "final": False,
+            "task": task and task.to_dict(),
+            "error": last_error and error_record(last_error),
+        }
 
 
 async def show_events(watcher: TaskWatcher, *, output: EventOutput, summary: Summary) -> None:
