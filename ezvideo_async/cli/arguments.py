@@ -171,6 +171,14 @@ def _add_watch(commands: Commands) -> None:
         "one day)",
     )
     watch.add_argument("--progress", action="store_true", help="also print changes of progress")
+    watch.add_argument(
+        "--any", action="store_true", help="stop when the first task has ended, however it ended"
+    )
+    watch.add_argument(
+        "--fail-fast",
+        action="store_true",
+        help="stop when the first task has failed or is lost",
+    )
     _add_connection(watch)
 
 

@@ -117,7 +117,8 @@ def _option_words(args: Namespace) -> list[str]:
     for name, default in (("rate", RATE), ("interval", INTERVAL), ("timeout", TIMEOUT)):
         if getattr(args, name) != default:
             words += [f"--{name}", f"{getattr(args, name):g}"]
-    return words + [f"--{name}" for name in ("json", "progress") if getattr(args, name)]
+    flags = ("json", "progress", "any", "fail-fast")
+    return words + [f"--{flag}" for flag in flags if getattr(args, flag.replace("-", "_"))]
 
 
 def _save(ids: Iterable[str]) -> str | None:

@@ -71,6 +71,34 @@ def test_watch_reports_tasks_that_did_not_complete(
     assert summary in result.err
 
 
+@pytest.mark.parametrize(
+    ("option", "outcome", "code"),
+    [("--any", "completed", 0), ("--any", "failed", 1), ("--fail-fast", "failed", 1)],
+)
+def test_watch_stops_after_the_first_final_event(
+    ezvideo: Any, server: Any, option: str, outcome: str, code: int
+) -> None:
+    """Ids still open do not count for the exit code, and are in the command to continue."""
+    first, never = server.add(outcome, "never")
+    result = ezvideo(*WATCH, option, "--json", first, never)
+    last = {record["task_id"]: record["event"] for record in map(json.loads, result.lines)}
+
+    assert result.code == code
+    assert last == {first: f"task_{outcome}", never: "still_open"}
+    assert "1 still open" in result.err
+    assert result.err.endswith(f"{option} {never}\n")
+
+
+def test_fail_fast_continues_after_a_completed_task(ezvideo: Any, server: Any) -> None:
+    """With --fail-fast a completed task does not stop the watch, a lost one does."""
+    ids = server.add("completed", "completed")
+    result = ezvideo(*WATCH, "--fail-fast", *ids)
+    timed_out = ezvideo(*WATCH, "--fail-fast", "--timeout", "0.1", *server.add("never"))
+
+    assert (result.code, len(result.lines)) == (0, 2)
+    assert timed_out.code == 4
+
+
 @pytest.mark.fault("X19")
 def test_watch_json_is_ascii(ezvideo: Any, server: Any) -> None:
     """With --json, stdout is one ASCII JSON object per line, the last of a task being final."""

@@ -111,7 +111,7 @@ def test_options_are_kept() -> None:
     """The options that were given are in the command again."""
     options = (
         "--base-url http://x/v1 --api-key-file key --rate 7 --interval 2 --timeout 60 "
-        "--json --progress"
+        "--json --progress --any --fail-fast"
     )
 
     assert resume("vid_1", options=options) == f"ezvideo watch {options} vid_1"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ezvideo_async import EzVideoError, PollPolicy
+from ezvideo_async import EzVideoError, PollPolicy, TaskCompleted
 from ezvideo_async.cli.connection import FailureReporter, make_client
 from ezvideo_async.cli.exit_codes import exit_code_of
 from ezvideo_async.cli.formatting import error_record
@@ -18,9 +19,9 @@ from ezvideo_async.cli.task_ids import read_task_ids, resume_command
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from ezvideo_async import AsyncVideoClient, TaskWatcher
+    from ezvideo_async import AsyncVideoClient, Event, TaskWatcher
     from ezvideo_async.cli.output import EventOutput
 
 
@@ -58,7 +59,9 @@ async def _watch(args: Namespace, client: AsyncVideoClient, summary: Summary) ->
 
     try:
         async with client:
-            await show_events(watcher, output=output, summary=summary)
+            await show_events(
+                watcher, output=output, summary=summary, stops_after=partial(_stops_after, args)
+            )
     except EzVideoError as error:
         print_error(str(error))
         finish(error)
@@ -100,13 +103,27 @@ def _open_records(
         }
 
 
-async def show_events(watcher: TaskWatcher, *, output: EventOutput, summary: Summary) -> None:
-    """Show and record every event until all tasks have ended."""
+async def show_events(
+    watcher: TaskWatcher,
+    *,
+    output: EventOutput,
+    summary: Summary,
+    stops_after: Callable[[Event], bool] = lambda _: False,
+) -> None:
+    """Show and record every event until all tasks have ended, or one that *stops_after* names."""
     async with watcher:
         with output:
             async for event in watcher:
                 output.show(event)
                 summary.record(event)
+                if stops_after(event):
+                    break
+
+
+def _stops_after(args: Namespace, event: Event) -> bool:
+    return event.is_final and (
+        args.any or (args.fail_fast and not isinstance(event, TaskCompleted))
+    )
 
 
 def _policy(interval: float) -> PollPolicy:
