@@ -3,7 +3,8 @@ Event loop for one command, with signal handling and logging to stderr.
 
 The first SIGINT, SIGTERM or SIGHUP cancels the command, which closes its connections and prints
 how to continue; the second ends the process at once, unless it is a SIGHUP.  A signal that was
-ignored before stays ignored.
+ignored before stays ignored.  The end does not wait for the resolution of a host name, which
+nothing can cancel.
 """
 
 from __future__ import annotations
@@ -14,13 +15,19 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ezvideo_async.cli.exit_codes import SIGNALLED
 from ezvideo_async.cli.output import print_error
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _SIGHUP = getattr(signal, "SIGHUP", None)
@@ -35,6 +42,7 @@ def run(command: Coroutine[Any, Any, int], *, verbose: int) -> int:
         asyncio.Runner() as runner,
         contextlib.suppress(asyncio.CancelledError),
     ):
+        runner.get_loop().set_default_executor(_DaemonThreads())
         return runner.run(_run_cancellable(command, canceller))
     return SIGNALLED + canceller.number
 
@@ -42,6 +50,35 @@ def run(command: Coroutine[Any, Any, int], *, verbose: int) -> int:
 async def _run_cancellable(command: Coroutine[Any, Any, int], canceller: _SignalCanceller) -> int:
     canceller.install(asyncio.current_task())
     return await command
+
+
+class _DaemonThreads(ThreadPoolExecutor):
+    """
+    Executor with one daemon thread per call, which neither the loop nor the process waits for.
+
+    The threads of its base class are joined when the interpreter exits, and ``getaddrinfo()`` may
+    take minutes.
+    """
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call *fn* in a new thread."""
+        future: Future[T] = Future()
+        Thread(target=_settle, args=(future, partial(fn, *args, **kwargs)), daemon=True).start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 -- the signature of the base class
+        """Do nothing."""
+
+
+def _settle(future: Future[T], call: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call()
+    except BaseException as error:  # noqa: BLE001 -- it belongs to the caller
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 class _SignalCanceller:

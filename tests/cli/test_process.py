@@ -34,6 +34,16 @@ from ezvideo_async.cli import main
 sys.exit(main())
 """
 EZVIDEO_WITH_SIGNALS = [*PYTHON, "-c", RESET_SIGNALS]
+# A name server that never answers.
+HANGING_LOOK_UP = """
+import socket, sys, time
+
+def getaddrinfo(*_, **__):
+    print('looking up', flush=True)
+    time.sleep(3600.0)
+
+socket.getaddrinfo = getaddrinfo
+"""
 WATCH = ["watch", "--interval", "0.1", "--progress"]
 TIMEOUT = 30.0  # seconds; reached only if something hangs
 
@@ -184,6 +194,21 @@ def test_a_signal_leaves_a_last_record_of_each_id(
         ("still_open", False)
     }
     assert last[records[0]["task_id"]]["task"]["status"] == records[0]["current"]
+
+
+@pytest.mark.parametrize("command", ["watch", "status"])
+def test_a_signal_ends_a_hanging_look_up(
+    start: Callable[..., subprocess.Popen[str]], command: str
+) -> None:
+    """The command ends within 2 s of a signal while the look-up of the host name hangs."""
+    program = [*PYTHON, "-c", HANGING_LOOK_UP + RESET_SIGNALS]
+    process = start(command, "--base-url", "https://x.example.test/v1", "vid_1", command=program)
+    assert read_line(process.stdout) == "looking up\n"
+    process.send_signal(signal.SIGINT)
+    code = process.wait(timeout=2.0)
+
+    assert code == 130
+    assert "Traceback" not in finish(process)[2]
 
 
 # --- a terminal ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ezvideo_async.cli import main
-from ezvideo_async.cli.runner import _SignalCanceller
+from ezvideo_async.cli.runner import _DaemonThreads, _SignalCanceller
 
 
 @pytest.mark.fault("P1")
@@ -45,6 +45,17 @@ async def test_ignored_signals_stay_ignored(monkeypatch: pytest.MonkeyPatch) -> 
     _SignalCanceller().install(None)
 
     assert handled == []
+
+
+def test_calls_in_daemon_threads_settle_their_futures() -> None:
+    """The executor returns the result or raises the error of a call, and cannot be shut down."""
+    with _DaemonThreads() as executor:
+        result, error = executor.submit(divmod, 7, 2), executor.submit(divmod, 7, 0)
+
+    assert result.result(timeout=10.0) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        error.result(timeout=10.0)
+    assert executor.submit(abs, -1).result(timeout=10.0) == 1
 
 
 def test_the_command_runs_in_any_thread(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
