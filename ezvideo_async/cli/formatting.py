@@ -10,21 +10,20 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ezvideo_async import TaskLost, TaskStalled, TaskStatus
+from ezvideo_async import APIStatusError, TaskLost, TaskStalled, TaskStatus, WaitTimeoutError
 
 if TYPE_CHECKING:
-    from ezvideo_async import Event, EzVideoError, VideoTask
+    from ezvideo_async import ErrorInfo, Event, EzVideoError, VideoTask
 
 _MAX_REASON = 500  # characters of a server's text
 _MINUTE, _HOUR = 60, 3600
 _TIME_LENGTH = len("09:15:00")
 
-_LOSS_REASONS = {
-    "not_found": "the server has no task with this id",
-    "vanished": "the server no longer has this task",
-    "deadline": "not finished before the timeout",
-}
-"""By ``TaskLost.reason``; for other reasons the text of the error is shown."""
+_NO_URL = "no url; try GET /videos/ID/content"
+"""OpenAI's own API, and many gateways of its shape, send no url."""
+
+_STILL_PENDING = ", still reported as pending by the server"
+"""xAI's API reports pending until a task finishes."""
 
 _INVISIBLE = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
@@ -95,22 +94,35 @@ def event_detail(event: Event) -> str:
 def task_detail(task: VideoTask) -> str:
     """Return the video's url, the reason of the failure, or the progress."""
     if task.status is TaskStatus.COMPLETED:
-        return clean(task.url or "")
+        return clean(task.url or "") or _NO_URL
     if task.status is TaskStatus.FAILED:
         return failure_reason(task)
-    return "" if task.progress is None else f"{task.progress}%"
+    if task.progress is None:
+        return ""
+    is_odd = task.status is TaskStatus.PENDING and task.progress > 0
+    return f"{task.progress}%{_STILL_PENDING if is_odd else ''}"
 
 
 def failure_reason(task: VideoTask) -> str:
     """Return the error code and message of a failed task."""
-    error = task.error
-    reason = ": ".join(part for part in (error.code, error.message) if part) if error else ""
-    return _clean_start(reason) or "the server gave no reason"
+    return _server_reason(task.error) or "the server gave no reason"
+
+
+def _server_reason(error: ErrorInfo | APIStatusError | None) -> str:
+    parts = (error.code, error.message) if error is not None else ()
+    return _clean_start(": ".join(part for part in parts if part))
 
 
 def loss_reason(event: TaskLost) -> str:
-    """Return the reason why a task is no longer polled."""
-    return _LOSS_REASONS.get(event.reason) or _clean_start(str(event.error))
+    """Return the reason why a task is no longer polled, with what the server wrote about it."""
+    error = event.error
+    if isinstance(error, WaitTimeoutError):
+        reason, detail = "not finished before the timeout", str(error.last_error or "")
+        return reason + (detail and f"; last error: {_clean_start(detail)}")
+    if event.reason == "vanished" and isinstance(error, APIStatusError):
+        reason, detail = "the server no longer has this task", _server_reason(error)
+        return reason + (detail and f": {detail}")
+    return _clean_start(str(error))
 
 
 def error_record(error: EzVideoError) -> dict[str, str]:

@@ -58,6 +58,7 @@ _STYLES = {
 _MIN_ID_WIDTH, _MAX_ID_SHARE = 10, 3  # an id takes at most a third of the line
 _STATE_WIDTH = len("processing")
 _TASK_BAR_WIDTH = 20
+_MAX_BAR_LINE = 100  # cells: its text stays near the rows on a wide terminal
 _EMOJI_STYLE = "\ufe0f"
 """Terminals disagree on the width of the character before this one."""
 
@@ -86,7 +87,10 @@ class LiveView:
         self._line_output = line_output
         self.wants_progress: bool = not as_json or bool(line_output and line_output.wants_progress)
         self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
-        self._glyph = "━" if self._console.encoding.startswith("utf") else "#"
+        self._glyphs = _glyphs(
+            is_utf=self._console.encoding.startswith("utf"),
+            has_colors=self._console.color_system is not None and not self._console.no_color,
+        )
         self._live = Live(
             console=self._console,
             auto_refresh=False,
@@ -163,7 +167,7 @@ class LiveView:
             width=width,
             elapsed=self._now() - self._started_at,
             rate=self._rate_text(),
-            glyph=self._glyph,
+            glyphs=self._glyphs,
         )
 
     def _rate_text(self) -> str:
@@ -185,7 +189,7 @@ def draw_frame(
     width: int,
     elapsed: float,
     rate: str,
-    glyph: str = "━",
+    glyphs: tuple[str, str],
 ) -> Group:
     """
     Draw one frame of the live view: a blank line, a row per event, the bar, the counts.
@@ -196,14 +200,20 @@ def draw_frame(
         width: The width of the terminal, in cells.
         elapsed: Seconds since the watch began.
         rate: The text at the end of the bar, such as ``4.0 requests/s``.
-        glyph: The character of which bars are made.
+        glyphs: The characters of which bars are made: of the done part, and of the rest.
     """
     return Group(
         "",
-        *draw_rows(events, width=width, glyph=glyph),
-        draw_bar(summary, width=width, elapsed=elapsed, rate=rate, glyph=glyph),
+        *draw_rows(events, width=width, glyph=glyphs[0]),
+        draw_bar(summary, width=width, elapsed=elapsed, rate=rate, glyphs=glyphs),
         draw_counts(summary, width=width),
     )
+
+
+def _glyphs(*, is_utf: bool, has_colors: bool) -> tuple[str, str]:
+    """Return the characters of the done part of a bar and of the rest."""
+    done = "━" if is_utf else "#"
+    return done, done if is_utf and has_colors else "."
 
 
 def draw_rows(events: Iterable[Event], *, width: int, glyph: str) -> list[Text]:
@@ -217,11 +227,11 @@ def draw_rows(events: Iterable[Event], *, width: int, glyph: str) -> list[Text]:
 def _draw_row(task_id: str, event: Event, id_width: int, width: int, glyph: str) -> Text:
     state = state_of(event)
     line = Text(no_wrap=True)
-    line.append(fit(task_id, id_width) + " ")
+    line.append(fit_id(task_id, id_width) + " ")
     line.append(f"{state:<{_STATE_WIDTH}} ", _STYLES[state])
     rest = max(width - id_width - _STATE_WIDTH - 2, 0)
     progress = None if event.task is None else event.task.progress
-    if state in {"processing", "pending"} and progress is not None:
+    if state == "processing" and progress is not None:
         task_bar = glyph * (_TASK_BAR_WIDTH * progress // 100)
         line.append(fit(f"{progress:3}% {task_bar}", rest), "cyan")
     else:
@@ -235,8 +245,8 @@ def _short_detail(event: Event) -> str:
         return failure_reason(event.task)
     if isinstance(event, TaskLost):
         return loss_reason(event)
-    if isinstance(event, TaskCompleted):
-        return clean((event.task.url or "").partition("?")[0])
+    if isinstance(event, TaskCompleted) and event.task.url:
+        return clean(event.task.url.partition("?")[0])
     return event_detail(event)
 
 
@@ -248,14 +258,30 @@ def fit(text: str, width: int) -> str:
     return set_cell_size(plain, max(width - 1, 0)) + "…"[:width]
 
 
-def draw_bar(summary: Summary, *, width: int, elapsed: float, rate: str, glyph: str) -> Text:
+def fit_id(task_id: str, width: int) -> str:
+    """Pad or truncate an id to exactly *width* cells, in the middle: ids share their first part."""
+    plain = task_id.replace(_EMOJI_STYLE, "")
+    if cell_len(plain) <= width:
+        return fit(plain, width)
+    start = set_cell_size(plain, max(width - 1, 0) // 2).rstrip()
+    end = plain[max(len(plain) - width // 2, 0) :]
+    while cell_len(end) > width // 2:
+        end = end[1:]
+    return fit(f"{start}…{end}", width)
+
+
+def draw_bar(
+    summary: Summary, *, width: int, elapsed: float, rate: str, glyphs: tuple[str, str]
+) -> Text:
     """Draw the share of ended tasks as a bar, then their number, the time and the rate."""
+    width = min(width, _MAX_BAR_LINE)
     text = f" {summary.ended:,}/{summary.total:,} ended  {duration_text(elapsed)}  {rate}"
     bar_width = max(width - cell_len(text), 0)
     filled = bar_width * summary.ended // max(summary.total, 1)
     line = Text(no_wrap=True)
-    line.append(glyph * filled, "green")
-    line.append(("." if glyph == "#" else glyph) * (bar_width - filled), "bright_black")
+    done, rest = glyphs
+    line.append(done * filled, "green")
+    line.append(rest * (bar_width - filled), "bright_black")
     line.append(text)
     line.truncate(width)
     return line

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from ezvideo_async import TaskFailed, TaskLost
 from ezvideo_async.cli.exit_codes import COMPLETED, NOT_ALL_COMPLETED, STILL_OPEN
 from ezvideo_async.cli.formatting import (
+    clean,
     count_text,
     duration_text,
     failure_reason,
@@ -56,14 +58,16 @@ class Summary:
             self.counts[state] += 1
             self._states[event.task_id] = state
         if isinstance(event, TaskFailed):
-            self._record_reason("failed", failure_reason(event.task))
+            self._record_reason("failed", failure_reason(event.task), event.task_id)
         elif isinstance(event, TaskLost):
-            self._record_reason("lost", loss_reason(event))
+            self._record_reason("lost", loss_reason(event), event.task_id)
             if event.reason == "deadline":
                 self._timed_out.add(event.task_id)
 
-    def _record_reason(self, state: str, reason: str) -> None:
-        self._reasons[state][truncate(reason, _MAX_REASON_LENGTH)] += 1
+    def _record_reason(self, state: str, reason: str, task_id: str) -> None:
+        # Servers quote the id: without it, equal reasons are counted together.
+        same = re.sub(rf"(?<!\w){re.escape(clean(task_id))}(?!\w)", "ID", reason)
+        self._reasons[state][truncate(same, _MAX_REASON_LENGTH)] += 1
 
     @property
     def ended(self) -> int:

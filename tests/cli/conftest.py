@@ -6,6 +6,7 @@ import asyncio
 import re
 import sys
 import threading
+from importlib import import_module
 from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,7 @@ class Result:
 @pytest.fixture(scope="module")
 def running_server() -> Iterator[ServerInThread]:
     """One server for all tests of a module."""
+    import_module("ezvideo_async.cli.commands.watch")  # it takes longer than some tasks run
     server = ServerInThread()
     server.thread.start()
     assert server.started.wait(timeout=10)

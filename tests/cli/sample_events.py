@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ezvideo_async import (
     ErrorInfo,
+    EzVideoError,
     StatusChanged,
     TaskCompleted,
     TaskFailed,
@@ -11,8 +14,13 @@ from ezvideo_async import (
     TaskNotFoundError,
     TaskStalled,
     TaskStatus,
+    TransportError,
     VideoTask,
+    WaitTimeoutError,
 )
+
+if TYPE_CHECKING:
+    from ezvideo_async._domain.events import LossReason
 
 
 def failed(task_id: str, message: str | None, *, at: float = 0.0) -> TaskFailed:
@@ -29,15 +37,27 @@ def processing(task_id: str, *, progress: int | None) -> StatusChanged:
     return StatusChanged(task_id=task_id, task=task, previous=None, current=status)
 
 
+def pending(task_id: str, *, progress: int | None) -> StatusChanged:
+    """Make the event of a task that the server reports as pending."""
+    status = TaskStatus.PENDING
+    task = VideoTask(id=task_id, status=status, progress=progress)
+    return StatusChanged(task_id=task_id, task=task, previous=None, current=status)
+
+
 def completed(task_id: str, url: str | None) -> TaskCompleted:
     """Make the final event of a completed task."""
     task = VideoTask(id=task_id, status=TaskStatus.COMPLETED, url=url)
     return TaskCompleted(task_id=task_id, task=task)
 
 
-def lost(task_id: str, reason: str) -> TaskLost:
+def lost(task_id: str, reason: LossReason) -> TaskLost:
     """Make the final event of a lost task."""
-    return TaskLost(task_id=task_id, task=None, error=TaskNotFoundError("refused"), reason=reason)
+    error: EzVideoError = TaskNotFoundError(
+        f"HTTP 404: no {task_id}", server_message=f"no {task_id}"
+    )
+    if reason == "deadline":
+        error = WaitTimeoutError("", last_error=TransportError("cannot connect"))
+    return TaskLost(task_id=task_id, task=None, error=error, reason=reason)
 
 
 def stalled(task_id: str) -> TaskStalled:

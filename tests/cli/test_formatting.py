@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, strategies as st
@@ -16,7 +17,10 @@ from ezvideo_async.cli.formatting import (
     state_of,
     task_line,
 )
-from tests.cli.sample_events import failed, lost
+from tests.cli.sample_events import completed, failed, lost, pending
+
+if TYPE_CHECKING:
+    from ezvideo_async._domain.events import LossReason
 
 INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 ZERO_WIDTH_LETTERS = "\u034f\u115f\u1160\u3164\uffa0\U000e0100\U000e01ef"
@@ -86,10 +90,27 @@ def test_lines_start_with_the_local_time() -> None:
     assert task_line(event.task) == "vid_1 failed no\\x07"
 
 
-def test_unlisted_loss_reasons_show_the_error() -> None:
-    """A lost task without a fixed text for its reason shows the server's error."""
-    assert event_detail(lost("vid_1", "refused")) == "refused: refused"
-    assert state_of(lost("vid_1", "refused")) == "lost"
+@pytest.mark.parametrize(
+    ("reason", "detail"),
+    [
+        ("not_found", "HTTP 404: no vid_1"),
+        ("vanished", "the server no longer has this task: no vid_1"),
+        ("deadline", "not finished before the timeout; last error: cannot connect"),
+        ("refused", "HTTP 404: no vid_1"),
+    ],
+)
+def test_a_lost_task_shows_what_the_server_wrote(reason: LossReason, detail: str) -> None:
+    """The reason of a lost task contains the server's sentence, or the last error of a wait."""
+    assert event_detail(lost("vid_1", reason)) == f"{reason}: {detail}"
+    assert state_of(lost("vid_1", reason)) == "lost"
+
+
+def test_odd_states_are_explained() -> None:
+    """Progress of a pending task, and a completed task without a url, are explained."""
+    assert event_detail(pending("vid_1", progress=0)) == "0%"
+    assert event_detail(pending("vid_1", progress=98)).startswith("98%, still reported as pending")
+    assert event_detail(completed("vid_1", "https://x/1")) == "https://x/1"
+    assert event_detail(completed("vid_1", None)).startswith("no url; ")
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,9 @@ def test_lost_tasks_are_exit_code_1() -> None:
 
 def test_lines_show_the_five_most_frequent_reasons() -> None:
     """Reasons are truncated to a line, and the number of tasks with other reasons is added."""
-    summary = Summary(f"{number}" for number in range(10))
+    summary = Summary(f"vid_{number}" for number in range(10))
     for number in range(9):
-        summary.record(failed(f"{number}", f"reason {number % 7} " + "x" * 200))
+        summary.record(failed(f"vid_{number}", f"reason {number % 7} " + "x" * 200))
     head, *lines = summary.lines(elapsed=61.0, requests=1)
 
     assert head == "10 tasks: 0 completed, 9 failed, 0 lost, 1 still open; 1 request in 1:01"
@@ -46,11 +46,12 @@ def test_lines_show_the_five_most_frequent_reasons() -> None:
 
 
 def test_lines_explain_lost_tasks() -> None:
-    """After the reasons of lost tasks a line explains what lost means."""
-    summary = Summary(["a"])
-    summary.record(lost("a", "vanished"))
+    """Reasons that differ only in the id are counted together, and a line explains lost."""
+    summary = Summary(["vid_1", "vid_2"])
+    summary.record(lost("vid_1", "vanished"))
+    summary.record(lost("vid_2", "vanished"))
 
     assert list(summary.lines(elapsed=0.0, requests=2))[1:] == [
-        "  1 lost: the server no longer has this task",
+        "  2 lost: the server no longer has this task: no ID",
         "  (lost: no longer polled; the task may still be running and be billed)",
     ]
