@@ -16,7 +16,7 @@ from ezvideo_async.cli.exit_codes import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-INTERVAL, TIMEOUT, RATE = 5.0, 86_400.0, 100.0
+INTERVAL, TIMEOUT, RATE, REQUEST_TIMEOUT = 5.0, 86_400.0, 100.0, 15.0
 """The library's own defaults, repeated because importing them is slow."""
 
 _EXIT_CODES = """\
@@ -242,6 +242,22 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file with the API key in its first line (default: EZVIDEO_API_KEY)",
     )
+    parser.add_argument(
+        "--header",
+        dest="headers",
+        type=_header,
+        action="append",
+        default=[],
+        metavar="NAME:VALUE",
+        help="send this header with every request; may be repeated",
+    )
+    parser.add_argument(
+        "--request-timeout",
+        type=_positive,
+        default=REQUEST_TIMEOUT,
+        metavar="S",
+        help="seconds for one request, from connecting to the last byte (default: %(default)g)",
+    )
     _add_verbose(parser)
 
 
@@ -273,6 +289,18 @@ def _positive(text: str) -> float:
     if not isfinite(number) or number <= 0:
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!a}")
     return number
+
+
+def _header(text: str) -> tuple[str, str]:
+    # The text is not printed: it may contain a secret.
+    name, colon, value = (part.strip() for part in text.partition(":"))
+    if not name or not colon:
+        raise argparse.ArgumentTypeError("must be NAME:VALUE")
+    if name.lower() == "authorization":
+        raise argparse.ArgumentTypeError(
+            "the API key is no header here; set EZVIDEO_API_KEY or give --api-key-file FILE"
+        )
+    return name, value
 
 
 _MAX_TASKS = 100_000

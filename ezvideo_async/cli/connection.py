@@ -57,14 +57,16 @@ def make_client(args: Namespace, *, observers: Sequence[Observer] = ()) -> Async
 
     Raises:
         UsageError: There is no API key.
-        ConfigError: The API key, the base URL or the rate is invalid.
+        ConfigError: The API key, the base URL, the rate or a header is invalid.
     """
     if args.base_url is not None and not args.base_url.strip():
         raise UsageError("--base-url is empty; give a URL like https://www.ezmodel.cloud/v1")
     return AsyncVideoClient(
         _api_key(args.api_key_file),
         base_url=args.base_url,
+        request_timeout=args.request_timeout,
         budget=RequestBudget(rate=args.rate),
+        headers=dict(args.headers),
         observers=observers,
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ezvideo_async._domain.validation import validate_task_id
-from ezvideo_async.cli.arguments import INTERVAL, RATE, TIMEOUT
+from ezvideo_async.cli.arguments import INTERVAL, RATE, REQUEST_TIMEOUT, TIMEOUT
 from ezvideo_async.cli.exit_codes import UsageError
 from ezvideo_async.cli.formatting import clean
 from ezvideo_async.cli.output import print_error
@@ -21,6 +21,13 @@ _STDIN = "-"
 _FILE_NAME = "ezvideo-open-ids"
 _MAX_COMMAND_LENGTH = 320  # characters: four lines of a narrow terminal
 _MAX_FILES = 1_000
+_NUMBERS = {
+    "--request-timeout": REQUEST_TIMEOUT,
+    "--rate": RATE,
+    "--interval": INTERVAL,
+    "--timeout": TIMEOUT,
+}
+_FLAGS = ("--json", "--progress", "--any", "--fail-fast")
 
 
 def read_task_ids(args: Namespace) -> list[str]:
@@ -114,11 +121,17 @@ def _option_words(args: Namespace) -> list[str]:
         words += ["--base-url", args.base_url]
     if args.api_key_file is not None:
         words += ["--api-key-file", args.api_key_file]
-    for name, default in (("rate", RATE), ("interval", INTERVAL), ("timeout", TIMEOUT)):
-        if getattr(args, name) != default:
-            words += [f"--{name}", f"{getattr(args, name):g}"]
-    flags = ("json", "progress", "any", "fail-fast")
-    return words + [f"--{flag}" for flag in flags if getattr(args, flag.replace("-", "_"))]
+    for name, value in args.headers:
+        words += ["--header", f"{name}:{value}"]
+    for option, default in _NUMBERS.items():
+        number = getattr(args, _attribute(option))
+        if number != default:
+            words += [option, f"{number:g}"]
+    return words + [flag for flag in _FLAGS if getattr(args, _attribute(flag))]
+
+
+def _attribute(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
 
 
 def _save(ids: Iterable[str]) -> str | None:

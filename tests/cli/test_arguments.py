@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from ezvideo_async import AsyncVideoClient, PollPolicy, RequestBudget
-from ezvideo_async.cli.arguments import INTERVAL, RATE, TIMEOUT, parse_arguments
+from ezvideo_async.cli.arguments import (
+    INTERVAL,
+    RATE,
+    REQUEST_TIMEOUT,
+    TIMEOUT,
+    parse_arguments,
+)
 from ezvideo_async.cli.exit_codes import UsageError
 from tests.cli.conftest import KEY
 
@@ -19,8 +25,11 @@ def test_defaults_are_those_of_the_library() -> None:
     """The command repeats the library's defaults without importing them."""
     timeout = inspect.signature(AsyncVideoClient.watch).parameters["timeout"].default
 
+    client = inspect.signature(AsyncVideoClient).parameters
+
     assert (PollPolicy().interval, RequestBudget().rate) == (INTERVAL, RATE)
     assert timeout == TIMEOUT
+    assert client["request_timeout"].default == REQUEST_TIMEOUT
 
 
 @pytest.mark.parametrize(
@@ -39,6 +48,12 @@ def test_defaults_are_those_of_the_library() -> None:
         ("watch id --rate 1e9", "rate"),
         ("watch id --timeout 1e99", "timeout must be between 0 and"),
         ("watch id --interval 1e99", "interval must be between 0.001 and"),
+        ("watch id --request-timeout 1e99", "request_timeout must be between 0.001 and"),
+        ("watch id --header x-a", "argument --header: must be NAME:VALUE"),
+        ("watch id --header :x", "argument --header: must be NAME:VALUE"),
+        ("watch id --header x(a:b", "headers: 'x(a' is not a header name"),
+        ("watch id --header host:x", "headers: host is set by the client itself"),
+        ("watch id --header Authorization:x", "set EZVIDEO_API_KEY or give --api-key-file FILE"),
         ("watch id --base-url ftp://x", "base_url does not begin with http:// or https://"),
         ("watch id --base-url=", "--base-url is empty; give a URL like https://"),
         ("watch id --api-key-file nowhere", "cannot read the API key file nowhere: No such file"),

@@ -36,6 +36,26 @@ def test_the_api_key_file_wins(ezvideo: Any, server: Any, monkeypatch: pytest.Mo
     assert ezvideo("status", "--api-key-file", "key", *server.add("completed")).code == 0
 
 
+def test_headers_are_sent(ezvideo: Any, server: Any) -> None:
+    """Each --header is sent with every request."""
+    (task_id,) = server.add("completed")
+    options = ("--header", "x-one: 1", "--header", "X-Two:a:b")
+
+    assert ezvideo("status", *options, task_id).code == 0
+    (request,) = server.call("requests", task_id)
+    assert (request.headers["x-one"], request.headers["x-two"]) == ("1", "a:b")
+
+
+def test_a_request_ends_after_its_timeout(ezvideo: Any, server: Any) -> None:
+    """--request-timeout limits each request."""
+    (task_id,) = server.add("completed")
+    server.call("fault", "slow", share=1.0, delay=3600.0)
+    result = ezvideo("status", "--request-timeout", "0.05", task_id)
+
+    assert result.code == 1
+    assert f"{task_id}: no response within 0.0" in result.err
+
+
 async def test_failed_polls_are_reported_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     """The first failure is printed at once, others once a minute, a missing task never."""
     reporter = FailureReporter()

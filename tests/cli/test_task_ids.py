@@ -48,7 +48,7 @@ def read_ids(command: str) -> list[str]:
 
 def resume(*ids: str, options: str = "") -> str:
     """Return the command that continues with these ids."""
-    return resume_command(parse_arguments(["watch", *options.split(), "x"]), ids)
+    return resume_command(parse_arguments(["watch", *shlex.split(options), "x"]), ids)
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -110,7 +110,8 @@ def test_few_ids_are_in_the_command() -> None:
 def test_options_are_kept() -> None:
     """The options that were given are in the command again."""
     options = (
-        "--base-url http://x/v1 --api-key-file key --rate 7 --interval 2 --timeout 60 "
+        "--base-url http://x/v1 --api-key-file key --header 'x-a:b c' --header x-d:e "
+        "--request-timeout 9 --rate 7 --interval 2 --timeout 60 "
         "--json --progress --any --fail-fast"
     )
 
