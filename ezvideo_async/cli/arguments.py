@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 INTERVAL, TIMEOUT, RATE, REQUEST_TIMEOUT = 5.0, 86_400.0, 100.0, 15.0
 """The library's own defaults, repeated because importing them is slow."""
 
+DIALECTS = ("ezmodel", "openai", "new-api", "new-api-task", "xai", "openrouter")
+"""Those of the fake server, likewise."""
+
 _EXIT_CODES = """\
 exit codes:
   0  all tasks completed
@@ -67,8 +70,19 @@ class _PrintCompletion(argparse.Action):
             import shtab  # noqa: PLC0415 -- optional, and rarely needed
         except ModuleNotFoundError:
             raise UsageError("completion needs shtab; pip install 'ezvideo_async[cli]'") from None
+        _complete_files(parser, shtab.FILE)
         print(shtab.complete(parser, shell=str(values)))
         parser.exit()
+
+
+def _complete_files(parser: argparse.ArgumentParser, complete: object) -> None:
+    """Mark the options that take a file, also those of the commands, as shtab reads it."""
+    for action in parser._actions:  # noqa: SLF001 -- argparse has no public list of them
+        if action.metavar == "FILE":
+            vars(action)["complete"] = complete
+        elif isinstance(action.choices, dict):
+            for command in action.choices.values():
+                _complete_files(command, complete)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -100,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--print-completion",
         action=_PrintCompletion,
-        choices=("bash", "zsh"),
+        choices=("bash", "zsh", "fish"),
         help="print a shell completion script and exit",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -116,8 +130,8 @@ def _add_demo(commands: Commands) -> None:
     demo = commands.add_parser(
         "demo",
         help="watch the tasks of a fake server; needs no account",
-        description="Start a fake server in this process and watch its tasks.  Most complete,\n"
-        "some fail, and one is lost.  Needs no account and no network.",
+        description="Start a fake server in this process and watch its tasks.\n"
+        "Most complete, some fail, and one is lost.  Needs no account and no network.",
     )
     demo.set_defaults(module="commands.demo")
     _add_count(demo, default=200)
@@ -135,8 +149,8 @@ def _add_status(commands: Commands) -> None:
     status = commands.add_parser(
         "status",
         help="print the current status of each task",
-        description="Request the status of each task once and print one line per task, in the\n"
-        "order given.",
+        description="Request the status of each task once and print one line per task.\n"
+        "The lines are in the order of the ids.",
     )
     status.set_defaults(module="commands.status")
     _add_ids(status)
@@ -148,9 +162,8 @@ def _add_watch(commands: Commands) -> None:
     watch = commands.add_parser(
         "watch",
         help="watch tasks until each one has finished",
-        description="Poll tasks until each one has completed or failed, and print one line per\n"
-        "status change.  Ctrl-C stops polling, not the tasks, and prints a command to\n"
-        "continue.",
+        description="Poll tasks until each one has ended, and print one line per status change.\n"
+        "Ctrl-C stops polling, not the tasks, and prints a command to continue.",
     )
     watch.set_defaults(module="commands.watch")
     _add_ids(watch)
@@ -186,15 +199,16 @@ def _add_serve_fake(commands: Commands) -> None:
     serve = commands.add_parser(
         "serve-fake",
         help="run a fake server for experiments",
-        description="Run a fake server on this machine until Ctrl-C, and print commands that\n"
-        "watch its tasks from another terminal.",
+        description="Run a fake server on this machine until Ctrl-C.\n"
+        "It prints commands that watch its tasks from another terminal.",
     )
     serve.set_defaults(module="commands.serve_fake")
     serve.add_argument(
         "--dialect",
-        default="ezmodel",
+        choices=DIALECTS,
+        default=DIALECTS[0],
         metavar="NAME",
-        help="format of the responses; an unknown name lists all (default: %(default)s)",
+        help="format of the responses: %(choices)s (default: %(default)s)",
     )
     serve.add_argument(
         "--port",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 
 from ezvideo_async import AsyncVideoClient, PollPolicy, RequestBudget
 from ezvideo_async.cli.arguments import (
+    DIALECTS,
     INTERVAL,
     RATE,
     REQUEST_TIMEOUT,
@@ -18,6 +22,7 @@ from ezvideo_async.cli.arguments import (
     parse_arguments,
 )
 from ezvideo_async.cli.exit_codes import UsageError
+from ezvideo_async.testing import FakeVideoServer
 from tests.cli.conftest import KEY
 
 
@@ -30,6 +35,7 @@ def test_defaults_are_those_of_the_library() -> None:
     assert (PollPolicy().interval, RequestBudget().rate) == (INTERVAL, RATE)
     assert timeout == TIMEOUT
     assert client["request_timeout"].default == REQUEST_TIMEOUT
+    assert FakeVideoServer.dialects == DIALECTS
 
 
 @pytest.mark.parametrize(
@@ -59,7 +65,7 @@ def test_defaults_are_those_of_the_library() -> None:
         ("watch id --api-key-file nowhere", "cannot read the API key file nowhere: No such file"),
         ("watch id --api-key-file empty", "the first line of empty is empty; write the API key"),
         ("serve-fake --port 65536", "must be an integer from 0 to 65535, got '65536'"),
-        ("serve-fake --dialect x", "--dialect: dialect must be one of ezmodel, openai"),
+        ("serve-fake --dialect x", "argument --dialect: invalid choice: 'x' (choose from "),
         ("demo --tasks 0", "must be an integer from 1 to 100000, got '0'"),
     ],
 )
@@ -95,16 +101,63 @@ def test_an_api_key_argument_is_refused(ezvideo: Any, arguments: tuple[str, ...]
     assert "EZVIDEO_API_KEY or give --api-key-file" in result.err
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_completion_script_names_commands(capsys: pytest.CaptureFixture[str], shell: str) -> None:
-    """The completion script contains the commands, and not the refused option."""
+def completion_script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the completion script for a shell."""
     with pytest.raises(SystemExit, match="0"):
         parse_arguments(["--print-completion", shell])
+    return capsys.readouterr().out
 
-    script = capsys.readouterr().out
+
+@pytest.mark.parametrize(
+    ("shell", "files"), [("bash", "compgen -f"), ("zsh", ":_files"), ("fish", "complete_path")]
+)
+def test_completion_script_names_commands(
+    capsys: pytest.CaptureFixture[str], shell: str, files: str
+) -> None:
+    """The script contains commands, dialects and files, and not the refused option."""
+    script = completion_script(shell, capsys)
+
     assert "serve-fake" in script
-    assert "--api-key-file" in script
-    assert "--api-key " not in script.replace("'", " ").replace('"', " ")
+    assert "new-api-task" in script
+    assert files in script
+    assert "api-key-file" in script
+    assert not re.search(r"api-key(?!-file)", script)
+
+
+COMPLETE_IN_BASH = """
+complete_words() {
+    COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+    _shtab_ezvideo ezvideo "${@: -1}" "${@: -2:1}"
+    echo "${COMPREPLY[@]}"
+}
+complete_words ezvideo watch --from ids
+complete_words ezvideo watch --api-key-file ids
+complete_words ezvideo serve-fake --dialect new
+"""
+COMPLETE_IN_FISH = """
+complete -C 'ezvideo watch --from ids'
+complete -C 'ezvideo watch --api-key-file ids'
+complete -C 'ezvideo serve-fake --dialect new' | cut -f 1 | string join ' '
+"""
+
+
+@pytest.mark.parametrize(
+    ("shell", "program"), [("bash", COMPLETE_IN_BASH), ("fish", COMPLETE_IN_FISH)]
+)
+def test_the_shell_completes_files_and_dialects(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, shell: str, program: str
+) -> None:
+    """A real shell completes the name of a file and of a dialect."""
+    path = shutil.which(shell)
+    if path is None:
+        pytest.skip(f"{shell} is not installed")
+    (tmp_path / "ids.txt").touch()
+    script = completion_script(shell, capsys) + program
+    ran = subprocess.run(
+        [path], input=script, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    assert ran.stdout.splitlines() == ["ids.txt", "ids.txt", "new-api new-api-task"]
 
 
 def test_completion_without_shtab_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

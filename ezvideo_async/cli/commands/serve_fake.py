@@ -26,12 +26,9 @@ def command(args: Namespace) -> int:
     Serve until a signal arrives.
 
     Raises:
-        UsageError: The dialect does not exist, or the port cannot be opened.
+        UsageError: The port cannot be opened.
     """
-    try:
-        server = FakeVideoServer(dialect=args.dialect, port=args.port)
-    except ValueError as error:
-        raise UsageError(f"--dialect: {error}") from None
+    server = FakeVideoServer(dialect=args.dialect, port=args.port)
     return run(_serve(server, tasks=args.tasks, dialect=args.dialect), verbose=args.verbose)
 
 
