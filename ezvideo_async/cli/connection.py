@@ -10,50 +10,74 @@ from typing import TYPE_CHECKING
 
 from ezvideo_async import (
     AsyncVideoClient,
+    AuthenticationError,
     BadResponseError,
+    ConfigError,
+    PermissionDeniedError,
     RequestBudget,
     ServerError,
     TransportError,
 )
 from ezvideo_async.cli.exit_codes import UsageError
 from ezvideo_async.cli.output import print_error
-from ezvideo_async.instrumentation import PollFailed
+from ezvideo_async.instrumentation import PollFailed, PollSucceeded
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
 
-    from ezvideo_async.instrumentation import Observer, TelemetryEvent
+    from ezvideo_async import EzVideoError
+    from ezvideo_async.instrumentation import TelemetryEvent
 
 _MAX_KEY_LENGTH = 10_000  # characters
 _REPORT_INTERVAL = 60.0  # seconds
-_SERVER_ERRORS = (TransportError, ServerError, BadResponseError)
+_STILL_TRYING = "still trying; check the base URL, the network, and whether a proxy is needed"
+_CONTINUES = "polling continues"
+
+REPORTED_ERRORS = (
+    TransportError,
+    ServerError,
+    BadResponseError,
+    AuthenticationError,
+    PermissionDeniedError,
+    ConfigError,
+)
+"""Those that may be about all tasks; a 429 is logged by the client itself."""
 
 
 class FailureReporter:
     """
-    Observer that prints the first failed poll at once, then at most one a minute.
+    Observer that prints the first failed request at once, then at most one a minute.
 
     Without it, a mistyped host name would look like a slow task.  Failures that concern a
-    single task are not printed.
+    single task are not printed, nor those that end the command, which prints them itself.
     """
 
     def __init__(self) -> None:
         self._reported_at = -inf
+        self._has_response = False
+        self._has_task = False
 
     def __call__(self, event: TelemetryEvent) -> None:
-        """Print the error of a failed poll unless one was printed less than a minute ago."""
-        if not isinstance(event, PollFailed) or not isinstance(event.error, _SERVER_ERRORS):
-            return
+        """Print the error of a failed request unless one was printed less than a minute ago."""
+        if isinstance(event, PollSucceeded):
+            self._has_response = self._has_task = True
+        elif isinstance(event, PollFailed):
+            self._has_response = self._has_response or not isinstance(event.error, TransportError)
+            # Before the first task, what waiting does not repair ends the command.
+            if self._has_task or event.error.retryable:
+                self._report(event.error)
+
+    def _report(self, error: EzVideoError) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._reported_at >= _REPORT_INTERVAL:
+        is_due = now - self._reported_at >= _REPORT_INTERVAL
+        if is_due and isinstance(error, REPORTED_ERRORS):
             self._reported_at = now
-            print_error(f"{event.error}; polling continues")
+            print_error(f"{error}; {_CONTINUES if self._has_response else _STILL_TRYING}")
 
 
-def make_client(args: Namespace, *, observers: Sequence[Observer] = ()) -> AsyncVideoClient:
+def make_client(args: Namespace) -> AsyncVideoClient:
     """
-    Make a client from the command-line options.
+    Make a client from the command-line options; it reports failures to stderr.
 
     Raises:
         UsageError: There is no API key.
@@ -67,7 +91,7 @@ def make_client(args: Namespace, *, observers: Sequence[Observer] = ()) -> Async
         request_timeout=args.request_timeout,
         budget=RequestBudget(rate=args.rate),
         headers=dict(args.headers),
-        observers=observers,
+        observers=[FailureReporter()],
     )
 
 

@@ -20,6 +20,7 @@ from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from ezvideo_async.cli.connection import REPORTED_ERRORS
 from ezvideo_async.cli.exit_codes import SIGNALLED
 from ezvideo_async.cli.output import print_error
 
@@ -146,5 +147,12 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # An error ends the command, which prints it itself.
-        if self._is_verbose or record.levelno < logging.ERROR:
+        if self._is_verbose or (record.levelno < logging.ERROR and not _is_reported(record)):
             print_error(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def _is_reported(record: logging.LogRecord) -> bool:
+    """Return True for the failure of a request, which ``FailureReporter`` prints."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    errors = [argument for argument in arguments if isinstance(argument, REPORTED_ERRORS)]
+    return any(error.retryable for error in errors)

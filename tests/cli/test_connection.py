@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ezvideo_async import TaskNotFoundError, TaskStatus, TransportError
+from ezvideo_async import (
+    AuthenticationError,
+    TaskNotFoundError,
+    TaskStatus,
+    TLSError,
+    TransportError,
+)
 from ezvideo_async.cli.connection import FailureReporter
-from ezvideo_async.instrumentation import PollFailed, PollSucceeded
+from ezvideo_async.instrumentation import PollFailed, PollSucceeded, TelemetryEvent
 from tests.cli.conftest import KEY
 
 
@@ -56,20 +63,56 @@ def test_a_request_ends_after_its_timeout(ezvideo: Any, server: Any) -> None:
     assert f"{task_id}: no response within 0.0" in result.err
 
 
+UNREACHABLE = PollFailed(task_id="vid_1", error=TransportError("no \x1bconnection"), elapsed=0.0)
+UNTRUSTED = PollFailed(task_id="vid_1", error=TLSError("bad certificate"), elapsed=0.0)
+REFUSED = PollFailed(task_id="vid_1", error=AuthenticationError("HTTP 401: no"), elapsed=0.0)
+MISSING = PollFailed(task_id="vid_2", error=TaskNotFoundError("not found"), elapsed=0.0)
+SUCCEEDED = PollSucceeded(task_id="vid_3", status=TaskStatus.PENDING, elapsed=0.0)
+
+
 async def test_failed_polls_are_reported_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     """The first failure is printed at once, others once a minute, a missing task never."""
     reporter = FailureReporter()
-    unreachable = PollFailed(
-        task_id="vid_1", error=TransportError("no \x1bconnection"), elapsed=0.0
-    )
-    missing = PollFailed(task_id="vid_2", error=TaskNotFoundError("not found"), elapsed=0.0)
     for _ in range(25):
-        reporter(missing)
-        reporter(PollSucceeded(task_id="vid_3", status=TaskStatus.PENDING, elapsed=0.0))
-        reporter(unreachable)
+        for event in (MISSING, SUCCEEDED, UNREACHABLE):
+            reporter(event)
         await asyncio.sleep(5.0)
-
     out, err = capsys.readouterr()
 
     assert out == ""
     assert err == "ezvideo: no \\x1bconnection; polling continues\n" * 3
+
+
+@pytest.mark.parametrize(
+    ("events", "printed"),
+    [
+        ([UNREACHABLE], "ezvideo: no \\x1bconnection; still trying; "),
+        ([MISSING, UNREACHABLE], "ezvideo: no \\x1bconnection; polling continues\n"),
+        ([UNTRUSTED], ""),
+        ([REFUSED], ""),
+        ([SUCCEEDED, REFUSED], "ezvideo: HTTP 401: no; polling continues\n"),
+        ([SUCCEEDED, UNTRUSTED], "ezvideo: bad certificate; polling continues\n"),
+    ],
+)
+async def test_the_first_failure_says_what_to_check(
+    capsys: pytest.CaptureFixture[str], events: list[TelemetryEvent], printed: str
+) -> None:
+    """Before any response it says what to check, except for an error that ends the command."""
+    reporter = FailureReporter()
+    for event in events:
+        reporter(event)
+    err = capsys.readouterr().err
+
+    assert err.startswith(printed)
+    assert ("check the base URL" in err) == ("still trying" in err)
+    assert bool(err) == bool(printed)
+
+
+def test_an_unreachable_server_is_reported_at_once(ezvideo: Any) -> None:
+    """A wrong port is reported on stderr while the command is still trying."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    result = ezvideo("watch", "--timeout", "0.1", "--base-url", url, "vid_1")
+
+    assert result.code == 4
+    assert "; still trying; " in result.err.splitlines()[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from ezvideo_async import ConfigError, EzVideoError, TransportError
 from ezvideo_async.cli import main
-from ezvideo_async.cli.runner import _DaemonThreads, _SignalCanceller
+from ezvideo_async.cli.runner import _DaemonThreads, _logs_on_stderr, _SignalCanceller
 
 
 @pytest.mark.fault("P1")
@@ -77,6 +79,24 @@ def test_verbose_logs_requests_and_errors(ezvideo: Any, server: Any) -> None:
     assert result.code == 3
     assert "ezvideo: debug: 'vid_" in result.err
     assert "ezvideo: error: " in result.err
+
+
+@pytest.mark.parametrize(
+    ("error", "verbose", "lines"),
+    [
+        (TransportError("gone"), 0, 0),
+        (TransportError("gone"), 1, 1),
+        (ConfigError("no such route"), 0, 1),
+    ],
+)
+def test_a_reported_failure_is_not_printed_twice(
+    capsys: pytest.CaptureFixture[str], error: EzVideoError, verbose: int, lines: int
+) -> None:
+    """A warning about an error that the reporter prints appears only with -v."""
+    with _logs_on_stderr(verbose):
+        logging.getLogger("ezvideo_async").warning("no response: %s", error)
+
+    assert capsys.readouterr().err == f"ezvideo: warning: no response: {error}\n" * lines
 
 
 def test_closed_streams_keep_the_exit_code(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ezvideo_async import EzVideoError, PollPolicy, TaskCompleted
-from ezvideo_async.cli.connection import FailureReporter, make_client
+from ezvideo_async.cli.connection import make_client
 from ezvideo_async.cli.exit_codes import exit_code_of
 from ezvideo_async.cli.formatting import error_record
 from ezvideo_async.cli.output import choose_output, print_error, print_message, print_record
@@ -34,7 +34,7 @@ def command(args: Namespace) -> int:
         EzVideoError: An id or option is invalid; no request was sent.
     """
     # Read stdin before the loop runs: it would delay signals.
-    client = make_client(args, observers=(FailureReporter(),))
+    client = make_client(args)
     summary = Summary(read_task_ids(args))
     return run(_watch(args, client, summary), verbose=args.verbose)
 
