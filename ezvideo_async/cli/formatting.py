@@ -22,7 +22,7 @@ _TIME_LENGTH = len("09:15:00")
 _NO_URL = "no url; try GET /videos/ID/content"
 """OpenAI's own API, and many gateways of its shape, send no url."""
 
-_STILL_PENDING = ", still reported as pending by the server"
+_STILL_PENDING = ", still reported as pending"
 """xAI's API reports pending until a task finishes."""
 
 _INVISIBLE = frozenset(
@@ -110,7 +110,8 @@ def failure_reason(task: VideoTask) -> str:
 
 def _server_reason(error: ErrorInfo | APIStatusError | None) -> str:
     parts = (error.code, error.message) if error is not None else ()
-    return _clean_start(": ".join(part for part in parts if part))
+    # Some servers send the code as the message too.
+    return _clean_start(": ".join(part for part in dict.fromkeys(parts) if part))
 
 
 def loss_reason(event: TaskLost) -> str:

@@ -48,6 +48,7 @@ class Summary:
         self.counts: Counter[str] = Counter({NO_STATUS: self.total})
         self._reasons: dict[str, Counter[str]] = {"failed": Counter(), "lost": Counter()}
         self._timed_out: set[str] = set()
+        self._has_lost_seen_task = False
 
     def record(self, event: Event) -> None:
         """Record one event."""
@@ -61,6 +62,7 @@ class Summary:
             self._record_reason("failed", failure_reason(event.task), event.task_id)
         elif isinstance(event, TaskLost):
             self._record_reason("lost", loss_reason(event), event.task_id)
+            self._has_lost_seen_task = self._has_lost_seen_task or event.task is not None
             if event.reason == "deadline":
                 self._timed_out.add(event.task_id)
 
@@ -105,7 +107,7 @@ class Summary:
         )
         for state, reasons in self._reasons.items():
             yield from _reason_lines(state, reasons)
-        if self.counts["lost"]:
+        if self._has_lost_seen_task:
             yield f"  {_LOST_HINT}"
 
 

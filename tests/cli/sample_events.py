@@ -50,14 +50,14 @@ def completed(task_id: str, url: str | None) -> TaskCompleted:
     return TaskCompleted(task_id=task_id, task=task)
 
 
-def lost(task_id: str, reason: LossReason) -> TaskLost:
-    """Make the final event of a lost task."""
+def lost(task_id: str, reason: LossReason, *, task: VideoTask | None = None) -> TaskLost:
+    """Make the final event of a lost task, whose last state was *task*."""
     error: EzVideoError = TaskNotFoundError(
         f"HTTP 404: no {task_id}", server_message=f"no {task_id}"
     )
     if reason == "deadline":
         error = WaitTimeoutError("", last_error=TransportError("cannot connect"))
-    return TaskLost(task_id=task_id, task=None, error=error, reason=reason)
+    return TaskLost(task_id=task_id, task=task, error=error, reason=reason)
 
 
 def stalled(task_id: str) -> TaskStalled:

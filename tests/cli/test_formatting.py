@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, strategies as st
 
+from ezvideo_async import ErrorInfo, TaskStatus, VideoTask
 from ezvideo_async.cli.formatting import (
     clean,
     duration_text,
@@ -103,6 +104,14 @@ def test_a_lost_task_shows_what_the_server_wrote(reason: LossReason, detail: str
     """The reason of a lost task contains the server's sentence, or the last error of a wait."""
     assert event_detail(lost("vid_1", reason)) == f"{reason}: {detail}"
     assert state_of(lost("vid_1", reason)) == "lost"
+
+
+def test_a_code_that_is_also_the_message_is_shown_once() -> None:
+    """A server that sends one text as code and message gets it printed once."""
+    error = ErrorInfo(code="task_not_exist", message="task_not_exist")
+    task = VideoTask(id="vid_1", status=TaskStatus.FAILED, error=error)
+
+    assert failure_reason(task) == "task_not_exist"
 
 
 def test_odd_states_are_explained() -> None:

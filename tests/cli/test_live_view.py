@@ -91,7 +91,7 @@ def test_no_line_is_wider_than_the_terminal(texts: list[tuple[str, str]], width:
         (processing("vid_1", progress=None), "vid_1      processing"),
         (completed("vid_1", "https://x/1?token=s"), "vid_1      completed  https://x/1"),
         (completed("vid_1", None), "vid_1      completed  no url; try GET /videos/ID/content"),
-        (pending("vid_1", progress=98), "vid_1      pending    98%, still reported as pending by"),
+        (pending("vid_1", progress=98), "vid_1      pending    98%, still reported as pending"),
         (failed("vid_1", None), "vid_1      failed     the server gave no reason"),
         (lost("vid_1", "vanished"), "vid_1      lost       the server no longer has this task: no"),
         (stalled("vid_1"), "vid_1      stalled    no change since 19"),

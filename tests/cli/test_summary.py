@@ -48,10 +48,18 @@ def test_lines_show_the_five_most_frequent_reasons() -> None:
 def test_lines_explain_lost_tasks() -> None:
     """Reasons that differ only in the id are counted together, and a line explains lost."""
     summary = Summary(["vid_1", "vid_2"])
-    summary.record(lost("vid_1", "vanished"))
+    summary.record(lost("vid_1", "vanished", task=processing("vid_1", progress=1).task))
     summary.record(lost("vid_2", "vanished"))
 
     assert list(summary.lines(elapsed=0.0, requests=2))[1:] == [
         "  2 lost: the server no longer has this task: no ID",
         "  (lost: no longer polled; the task may still be running and be billed)",
     ]
+
+
+def test_a_task_never_seen_is_not_called_billed() -> None:
+    """Without a state of a lost task, nothing is said about what it may cost."""
+    summary = Summary(["vid_1"])
+    summary.record(lost("vid_1", "deadline"))
+
+    assert "billed" not in "".join(summary.lines(elapsed=0.0, requests=2))
