@@ -272,6 +272,12 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds for one request, from connecting to the last byte (default: %(default)g)",
     )
+    parser.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="send requests through this HTTP proxy, or through that of HTTPS_PROXY and NO_PROXY "
+        "if URL is the word environment (default: no proxy)",
+    )
     _add_verbose(parser)
 
 

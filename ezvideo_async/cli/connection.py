@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 _MAX_KEY_LENGTH = 10_000  # characters
 _REPORT_INTERVAL = 60.0  # seconds
-_STILL_TRYING = "still trying; check the base URL, the network, and whether a proxy is needed"
+_STILL_TRYING = (
+    "still trying; check the base URL, the network, and whether a proxy is needed (--proxy)"
+)
 _CONTINUES = "polling continues"
 
 REPORTED_ERRORS = (
@@ -81,7 +83,7 @@ def make_client(args: Namespace) -> AsyncVideoClient:
 
     Raises:
         UsageError: There is no API key.
-        ConfigError: The API key, the base URL, the rate or a header is invalid.
+        ConfigError: The API key, the base URL, or another option is invalid.
     """
     if args.base_url is not None and not args.base_url.strip():
         raise UsageError("--base-url is empty; give a URL like https://www.ezmodel.cloud/v1")
@@ -91,6 +93,7 @@ def make_client(args: Namespace) -> AsyncVideoClient:
         request_timeout=args.request_timeout,
         budget=RequestBudget(rate=args.rate),
         headers=dict(args.headers),
+        proxy=args.proxy,
         observers=[FailureReporter()],
     )
 

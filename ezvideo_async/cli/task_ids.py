@@ -121,6 +121,8 @@ def _option_words(args: Namespace) -> list[str]:
         words += ["--base-url", args.base_url]
     if args.api_key_file is not None:
         words += ["--api-key-file", args.api_key_file]
+    if args.proxy is not None:
+        words += ["--proxy", _without_login(args.proxy)]
     for name, value in args.headers:
         words += ["--header", f"{name}:{value}"]
     for option, default in _NUMBERS.items():
@@ -128,6 +130,13 @@ def _option_words(args: Namespace) -> list[str]:
         if number != default:
             words += [option, f"{number:g}"]
     return words + [flag for flag in _FLAGS if getattr(args, _attribute(flag))]
+
+
+def _without_login(proxy: str) -> str:
+    """Replace the login in a proxy's url, because what is printed may be kept in a log."""
+    scheme, separator, rest = proxy.rpartition("://")
+    _, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}USER:PASSWORD@{host}" if at else proxy
 
 
 def _attribute(option: str) -> str:

@@ -55,6 +55,7 @@ def test_defaults_are_those_of_the_library() -> None:
         ("watch id --timeout 1e99", "timeout must be between 0 and"),
         ("watch id --interval 1e99", "interval must be between 0.001 and"),
         ("watch id --request-timeout 1e99", "request_timeout must be between 0.001 and"),
+        ("watch id --proxy ftp://x", "proxy is not the url of an HTTP proxy"),
         ("watch id --header x-a", "argument --header: must be NAME:VALUE"),
         ("watch id --header :x", "argument --header: must be NAME:VALUE"),
         ("watch id --header x(a:b", "headers: 'x(a' is not a header name"),

@@ -53,6 +53,16 @@ def test_headers_are_sent(ezvideo: Any, server: Any) -> None:
     assert (request.headers["x-one"], request.headers["x-two"]) == ("1", "a:b")
 
 
+def test_requests_go_through_the_proxy(ezvideo: Any, server: Any) -> None:
+    """With --proxy the request is sent to the proxy, which gets the whole url."""
+    (task_id,) = server.add("completed")
+    proxy = server.base_url.removesuffix("/v1")
+    result = ezvideo("status", "--proxy", proxy, "--base-url", "http://localhost:9/v1", task_id)
+
+    assert result.code != 0
+    assert server.call("requests")[-1].path == f"http://localhost:9/v1/videos/{task_id}"
+
+
 def test_a_request_ends_after_its_timeout(ezvideo: Any, server: Any) -> None:
     """--request-timeout limits each request."""
     (task_id,) = server.add("completed")

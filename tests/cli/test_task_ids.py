@@ -110,12 +110,22 @@ def test_few_ids_are_in_the_command() -> None:
 def test_options_are_kept() -> None:
     """The options that were given are in the command again."""
     options = (
-        "--base-url http://x/v1 --api-key-file key --header 'x-a:b c' --header x-d:e "
+        "--base-url http://x/v1 --api-key-file key --proxy environment "
+        "--header 'x-a:b c' --header x-d:e "
         "--request-timeout 9 --rate 7 --interval 2 --timeout 60 "
         "--json --progress --any --fail-fast"
     )
 
     assert resume("vid_1", options=options) == f"ezvideo watch {options} vid_1"
+
+
+@pytest.mark.parametrize("login", ["", "user:canary@", "canary@", "a@b:canary@"])
+def test_the_login_of_a_proxy_is_not_printed(login: str) -> None:
+    """The url of a proxy is in the command, with words in place of user and password."""
+    printed = resume("vid_1", options=f"--proxy http://{login}proxy:3128")
+
+    shown = "USER:PASSWORD@" if login else ""
+    assert printed == f"ezvideo watch --proxy http://{shown}proxy:3128 vid_1"
 
 
 def test_many_ids_are_written_to_a_new_file() -> None:
