@@ -252,6 +252,11 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
         "https://www.ezmodel.cloud/v1)",
     )
     parser.add_argument(
+        "--allow-insecure",
+        action="store_true",
+        help="allow a base URL of plain http:// that leads to another machine",
+    )
+    parser.add_argument(
         "--api-key-file",
         metavar="FILE",
         help="file with the API key in its first line (default: EZVIDEO_API_KEY)",

@@ -82,20 +82,24 @@ def make_client(args: Namespace) -> AsyncVideoClient:
     Make a client from the command-line options; it reports failures to stderr.
 
     Raises:
-        UsageError: There is no API key.
-        ConfigError: The API key, the base URL, or another option is invalid.
+        UsageError: There is no API key, or it, the base URL or another option is invalid.
     """
     if args.base_url is not None and not args.base_url.strip():
         raise UsageError("--base-url is empty; give a URL like https://www.ezmodel.cloud/v1")
-    return AsyncVideoClient(
-        _api_key(args.api_key_file),
-        base_url=args.base_url,
-        request_timeout=args.request_timeout,
-        budget=RequestBudget(rate=args.rate),
-        headers=dict(args.headers),
-        proxy=args.proxy,
-        observers=[FailureReporter()],
-    )
+    try:
+        return AsyncVideoClient(
+            _api_key(args.api_key_file),
+            base_url=args.base_url,
+            request_timeout=args.request_timeout,
+            budget=RequestBudget(rate=args.rate),
+            headers=dict(args.headers),
+            proxy=args.proxy,
+            allow_insecure=args.allow_insecure,
+            observers=[FailureReporter()],
+        )
+    except ConfigError as error:
+        text = str(error).replace("pass allow_insecure=True", "give --allow-insecure")
+        raise UsageError(text) from None
 
 
 def _api_key(file: str | None) -> str:

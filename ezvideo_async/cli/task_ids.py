@@ -27,7 +27,7 @@ _NUMBERS = {
     "--interval": INTERVAL,
     "--timeout": TIMEOUT,
 }
-_FLAGS = ("--json", "--progress", "--any", "--fail-fast")
+_FLAGS = ("--allow-insecure", "--json", "--progress", "--any", "--fail-fast")
 
 
 def read_task_ids(args: Namespace) -> list[str]:

@@ -16,7 +16,8 @@ from ezvideo_async import (
     TLSError,
     TransportError,
 )
-from ezvideo_async.cli.connection import FailureReporter
+from ezvideo_async.cli.arguments import parse_arguments
+from ezvideo_async.cli.connection import FailureReporter, make_client
 from ezvideo_async.instrumentation import PollFailed, PollSucceeded, TelemetryEvent
 from tests.cli.conftest import KEY
 
@@ -61,6 +62,17 @@ def test_requests_go_through_the_proxy(ezvideo: Any, server: Any) -> None:
 
     assert result.code != 0
     assert server.call("requests")[-1].path == f"http://localhost:9/v1/videos/{task_id}"
+
+
+def test_plain_http_needs_an_option(ezvideo: Any) -> None:
+    """A base URL of plain http on another machine is refused; the message names the option."""
+    arguments = ("status", "--base-url", "http://192.0.2.1/v1", "vid_1")
+    refused = ezvideo(*arguments)
+    allowed = make_client(parse_arguments([*arguments, "--allow-insecure"]))
+
+    assert refused.code == 2
+    assert "or give --allow-insecure if " in refused.err
+    assert allowed.base_url == "http://192.0.2.1/v1"
 
 
 def test_a_request_ends_after_its_timeout(ezvideo: Any, server: Any) -> None:

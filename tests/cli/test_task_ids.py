@@ -113,7 +113,7 @@ def test_options_are_kept() -> None:
         "--base-url http://x/v1 --api-key-file key --proxy environment "
         "--header 'x-a:b c' --header x-d:e "
         "--request-timeout 9 --rate 7 --interval 2 --timeout 60 "
-        "--json --progress --any --fail-fast"
+        "--allow-insecure --json --progress --any --fail-fast"
     )
 
     assert resume("vid_1", options=options) == f"ezvideo watch {options} vid_1"
