@@ -172,8 +172,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         self._evict(evicted)
         assert {tracked for tracked, _ in tick.expired} == expired
         for tracked, event in tick.expired:
-            assert event.reason == "deadline"
-            self._publish(self.model[tracked.task_id], event, None)
+            known = self.model[tracked.task_id]
+            assert event.reason == "deadline" or (
+                event.reason == "not_found" and known.state is None
+            )
+            self._publish(known, event, None)
         if over and ready:
             assert (tick.to_poll, tick.ready, calls) == ([], 0, [])
             self._check_spread(ready, before, over, rand)
@@ -198,7 +201,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.spread_again(self.now, rand=lambda: rand, release=release)
 
         for known, old in zip(waiting, before, strict=True):
-            if known.first_due is None and known.state is not None:
+            if known.first_due is None and known.tracked.started >= known.tracked.added:
                 assert known.tracked.due == old  # the policy or the server decided
             elif known.tracked.due < old:
                 assert counts
