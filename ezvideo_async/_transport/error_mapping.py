@@ -85,11 +85,22 @@ def _classify(failure: BaseException) -> tuple[type[TransportError], TransportRe
 
 def _detail(failure: BaseException, reason: str, api_key: ApiKey) -> str:
     """Quote the library's text: the key masked, queries cut, escaped, at most 200 characters."""
-    # For broken HTTP without aiohttp's "400", which the server did not send.
-    message = getattr(failure, "message", None) if reason == "protocol" else None
-    text = str(message or failure).replace("\\\\", "\\")  # aiohttp escapes what it quotes
+    text = _text_of(failure, reason).replace("\\\\", "\\")  # aiohttp escapes what it quotes
     quoted = redact_queries(api_key.mask_torn(text))
     return f": {ascii(quoted[:_MAX_DETAIL])[1:-1]}" if quoted else ""
+
+
+def _text_of(failure: BaseException, reason: str) -> str:
+    """Return what was raised in the words of the server or system, not of aiohttp."""
+    if isinstance(failure, aiohttp.ClientHttpProxyError):
+        return f"{failure.status} {failure.message}"
+    if isinstance(failure, aiohttp.ClientConnectorCertificateError):
+        return str(failure.certificate_error)
+    if isinstance(failure, aiohttp.ClientConnectorError):  # its own text has "ssl:default"
+        return str(failure.os_error)
+    # For broken HTTP without aiohttp's "400", which the server did not send.
+    message = getattr(failure, "message", None) if reason == "protocol" else None
+    return str(message or failure)
 
 
 # For each reason what happened, and what to do.
@@ -99,7 +110,7 @@ _MESSAGES: Final[dict[TransportReason, tuple[str, str]]] = {
     "disconnected": ("server closed the connection before its response", "try again"),
     "protocol": ("invalid HTTP response", "check that base_url leads to the API"),
     "payload": ("response body was truncated", "try again"),
-    "proxy": ("proxy failed", "check the proxy of the session"),
+    "proxy": ("proxy failed", "check the proxy"),
     "timeout": (
         "no response within {elapsed:.3g} s",
         "try again, or increase request_timeout if the server is slow",

@@ -93,3 +93,28 @@ def test_quoted_text_is_masked_cut_and_escaped() -> None:
     assert message.isascii()
     assert message.isprintable()
     assert len(message) < 300
+
+
+@pytest.mark.parametrize(
+    ("failure", "quoted"),
+    [
+        (connector_error(errno.ENETUNREACH), ": [Errno 101] x; "),
+        (
+            aiohttp.ClientConnectorCertificateError(TARGET, ssl.CertificateError(1, "expired")),
+            ": expired; ",
+        ),
+        (
+            aiohttp.ClientHttpProxyError(TARGET, (), status=502, message="Bad Gateway"),
+            ": 502 Bad Gateway; ",
+        ),
+    ],
+)
+def test_text_of_the_system_is_quoted_without_that_of_aiohttp(
+    failure: BaseException, quoted: str
+) -> None:
+    """No ``ssl:default`` and no request stands in the message."""
+    message = str(mapped(failure))
+
+    assert quoted in message
+    assert "ssl:" not in message
+    assert "url=" not in message
