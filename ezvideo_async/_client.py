@@ -18,16 +18,27 @@ from ezvideo_async._domain.telemetry import RetryScheduled
 from ezvideo_async._domain.validation import (
     task_id_of,
     validate_base_url,
+    validate_bytes,
+    validate_encrypted,
     validate_headers,
     validate_instance,
+    validate_observers,
+    validate_query,
     validate_seconds,
+    validate_status_path,
     validate_timeout,
 )
 from ezvideo_async._engine.engine import Engine
 from ezvideo_async._limits.budget import RequestBudget
-from ezvideo_async._protocol.requests import retrieve_request
+from ezvideo_async._protocol.requests import (
+    MAX_STATUS_BYTES,
+    STATUS_PATH,
+    StatusRoute,
+    retrieve_request,
+)
 from ezvideo_async._scheduling.failure_kinds import is_local_stall
 from ezvideo_async._transport.credentials import Credentials, KeySource
+from ezvideo_async._transport.proxy import choose_proxy
 from ezvideo_async._transport.transport import Transport
 from ezvideo_async.errors import BadRequestError, EzVideoError, RateLimitError
 
@@ -64,6 +75,14 @@ class AsyncVideoClient:
         session: An aiohttp session whose connector is used; it is never closed, and its
             middlewares are not used.  None opens connections of its own, at half the CPU time.
         headers: Sent with every request; ``Authorization`` is not allowed.
+        query: Added to the url of every request, such as ``{"api-version": "2025-04-01"}``.
+        status_path: Path of a task's state after *base_url*, with ``{task_id}`` once.
+        max_response_bytes: Bytes of a status response; a longer one is a ``BadResponseError``
+            with reason ``too_large``.  Any other response is at most 1 MiB.
+        proxy: Url of an HTTP proxy, or ``"environment"`` for ``HTTPS_PROXY``, ``HTTP_PROXY`` and
+            ``NO_PROXY`` as they are now; None connects directly, or as *session* does.
+        allow_insecure: Whether a *base_url* of plain ``http://`` may lead to another machine:
+            everyone who can read the traffic gets the API key.
         observers: Called with every telemetry event.
 
     Raises:
@@ -82,6 +101,11 @@ class AsyncVideoClient:
         budget: RequestBudget | None = None,
         session: aiohttp.ClientSession | None = None,
         headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        status_path: str = STATUS_PATH,
+        max_response_bytes: int = MAX_STATUS_BYTES,
+        proxy: str | None = None,
+        allow_insecure: bool = False,
         observers: Sequence[Observer] = (),
     ) -> None:
         source = _or_environment(api_key, "EZVIDEO_API_KEY", None)
@@ -89,24 +113,35 @@ class AsyncVideoClient:
         try:
             timeout = validate_seconds("request_timeout", request_timeout, low=0.001)
             credentials = Credentials(source, timeout=timeout)
+            self._base_url = validate_base_url(
+                _or_environment(base_url, "EZVIDEO_BASE_URL", DEFAULT_BASE_URL)
+            )
+            chosen_proxy = choose_proxy(proxy, base_url=self._base_url)
         finally:
-            del source  # no traceback shows it
-        self._base_url = validate_base_url(
-            _or_environment(base_url, "EZVIDEO_BASE_URL", DEFAULT_BASE_URL)
-        )
+            del source, proxy  # no traceback shows them
+        if not validate_instance("allow_insecure", allow_insecure, bool):
+            proxy_host = None if chosen_proxy is None else chosen_proxy.host
+            validate_encrypted(self._base_url, proxy_host=proxy_host)
         self._retry = validate_instance("retry", retry, RetryPolicy) or RetryPolicy()
         transport = Transport(
             base_url=self._base_url,
-            headers=validate_headers(headers or {}),
+            headers=validate_headers({} if headers is None else headers),
             request_timeout=timeout,
             session=session,
+            proxy=chosen_proxy,
         )
         self._engine = Engine(
             base_url=self._base_url,
+            route=StatusRoute(
+                self._base_url,
+                path=validate_status_path(status_path),
+                query=validate_query({} if query is None else query),
+                max_bytes=validate_bytes("max_response_bytes", max_response_bytes),
+            ),
             credentials=credentials,
             transport=transport,
             budget=validate_instance("budget", budget, RequestBudget) or RequestBudget(),
-            observers=observers,
+            observers=validate_observers(observers),
             rand=random.random,
         )
 
@@ -178,7 +213,7 @@ class AsyncVideoClient:
         engine.bind()
         now = asyncio.get_running_loop().time
         deadline = inf if retry.deadline is None else now() + retry.deadline
-        request = retrieve_request(self._base_url, task_id)
+        request = retrieve_request(engine.route, task_id)
         requester, quota = engine.requester, engine.limiter.retry_quota
 
         def read(response: Response, evidence: Evidence) -> VideoTask | EzVideoError:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
-from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
+from ipaddress import IPv4Address, ip_address
+from typing import Any, Final, TypeGuard, TypeVar
 from urllib.parse import urlsplit
 
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async.errors import ConfigError, InvalidTaskIdError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 T = TypeVar("T")
 
@@ -29,6 +26,10 @@ _MAX_SHOWN = 10**18
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]{0,4000}\Z")
+_TASK_ID = "{task_id}"
+_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})+\Z")
+_NOT_IN_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_MAX_NAME = 80  # characters of a caller's text in our message
 _OWN_HEADERS = frozenset({"authorization", "host", "content-length", "transfer-encoding"})
 
 
@@ -154,16 +155,84 @@ def _bad_base_url(problem: str) -> ConfigError:
     return ConfigError(f"base_url {problem}; pass one like https://www.ezmodel.cloud/v1")
 
 
-def sends_in_clear(base_url: str) -> bool:
-    """Return True if a valid base url sends the API key unencrypted over a network."""
+def validate_encrypted(base_url: str, *, proxy_host: str | None = None) -> None:
+    """Raise ConfigError if a valid base url sends the API key unencrypted over a network."""
     parts = urlsplit(base_url)
-    host = parts.hostname or ""
-    is_local = host in {"localhost", "::1"} or host.startswith("127.")
-    return parts.scheme == "http" and not is_local
+    hosts = [parts.hostname or "", *([proxy_host] if proxy_host else [])]
+    if parts.scheme == "http" and not all(map(_is_loopback, hosts)):
+        raise ConfigError(
+            "base_url is plain http: the API key would be sent unencrypted to another machine; "
+            "use https, or pass allow_insecure=True if everyone in that network may read it"
+        )
 
 
-def validate_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def validate_status_path(path: object) -> str:
+    """Return *path* if it is the path of a task's state, else raise ConfigError."""
+    if not isinstance(path, str) or not path.startswith("/") or path.count(_TASK_ID) != 1:
+        raise _bad_status_path(f"must begin with / and contain {_TASK_ID} once")
+    rest = path.replace(_TASK_ID, "x")
+    if not _PATH.match(rest):
+        raise _bad_status_path("contains characters that are not allowed in the path of a url")
+    if {".", ".."} & set(rest.split("/")) or "//" in path:
+        raise _bad_status_path("contains an empty segment, . or ..")
+    return path
+
+
+def _bad_status_path(problem: str) -> ConfigError:
+    return ConfigError(f"status_path {problem}; pass one like /videos/{_TASK_ID}")
+
+
+def validate_query(query: object) -> dict[str, str]:
+    """Return a copy of *query*; raise ConfigError unless it maps names to texts."""
+    if not isinstance(query, Mapping):
+        raise ConfigError(
+            f"query must be a mapping from names to texts, got {type(query).__name__}"
+        )
+    for name, value in query.items():
+        if not isinstance(name, str) or not isinstance(value, str) or not name:
+            raise ConfigError("query: every name and value must be a text, and no name empty")
+        if any(map(_NOT_IN_TEXT.search, (name, value))):
+            raise ConfigError(
+                f"query: {name[:_MAX_NAME]!a} or its value has control or surrogate characters"
+            )
+    return dict(query)
+
+
+def validate_bytes(name: str, value: int) -> int:
+    """Return *value* if it is a whole number of at least 1, else raise ConfigError."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(
+            f"{name} must be a whole number of bytes, 1 or more, got {describe_value(value)}"
+        )
+    return value
+
+
+def validate_observers(observers: object) -> tuple[Any, ...]:
+    """Return *observers* as a tuple; raise ConfigError unless each of several can be called."""
+    if isinstance(observers, Iterable) and not isinstance(observers, str | bytes):
+        found = tuple(observers)
+        if all(map(callable, found)):
+            return found
+        wrong = next(each for each in found if not callable(each))
+        got = f"a list with {type(wrong).__name__}"
+    else:
+        got = type(observers).__name__
+    raise ConfigError(f"observers must be a list of functions, got {got}")
+
+
+def validate_headers(headers: object) -> dict[str, str]:
     """Return a copy of *headers*; raise ConfigError if one is invalid or the client sets it."""
+    if not isinstance(headers, Mapping):
+        raise ConfigError(
+            f"headers must be a mapping from names to texts, got {type(headers).__name__}"
+        )
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.match(name):
             raise ConfigError(f"headers: {name!a} is not a header name")

@@ -6,11 +6,9 @@ It is made without an event loop, and bound to the loop and process of its first
 
 from __future__ import annotations
 
-import logging
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ezvideo_async._domain.validation import sends_in_clear
 from ezvideo_async._engine.admission import AdmissionQueue
 from ezvideo_async._engine.requester import Requester
 from ezvideo_async._engine.telemetry import TelemetryEmitter
@@ -26,12 +24,11 @@ if TYPE_CHECKING:
     from ezvideo_async._engine.poller import Poller
     from ezvideo_async._limits.budget import RequestBudget
     from ezvideo_async._limits.rate_limiter import RateLimiter
+    from ezvideo_async._protocol.requests import StatusRoute
     from ezvideo_async._protocol.stored_response import FinalBodies
     from ezvideo_async._scheduling.duration_estimator import DurationEstimator
     from ezvideo_async._transport.credentials import Credentials
     from ezvideo_async._transport.transport import Transport
-
-_log = logging.getLogger("ezvideo_async")
 
 
 class Engine:
@@ -40,6 +37,7 @@ class Engine:
 
     Args:
         base_url: Valid, without a trailing slash.
+        route: Of a task's state at *base_url*.
         budget: Limits what is sent; may be shared with other clients.
         rand: Gives numbers in [0, 1); the only source of randomness.
     """
@@ -48,6 +46,7 @@ class Engine:
         self,
         *,
         base_url: str,
+        route: StatusRoute,
         credentials: Credentials,
         transport: Transport,
         budget: RequestBudget,
@@ -55,6 +54,7 @@ class Engine:
         rand: Callable[[], float],
     ) -> None:
         self.base_url = base_url
+        self.route = route
         self.budget = budget
         self.limiter: RateLimiter = rate_limiter_of(budget)
         self.rand = rand
@@ -123,8 +123,6 @@ class Engine:
             )
         self.admission.open()
         self._affinity = LoopAffinity("client")
-        if sends_in_clear(self.base_url):
-            _log.warning("the API key is sent unencrypted to %s; use https", self.base_url)
 
     def on_close(self, callback: Callable[[], None]) -> None:
         self._closing[callback] = None

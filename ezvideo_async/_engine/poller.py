@@ -68,7 +68,7 @@ class Poller:
                 publish(tracked, found)
             return tracked
 
-        request = retrieve_request(engine.base_url, tracked.task_id)
+        request = retrieve_request(engine.route, tracked.task_id)
         found = await engine.requester.request(request, read, poll=True)
         if isinstance(found, EzVideoError):
             self._fail(scheduler, tracked, found, publish, url=request.url, now=now())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ezvideo_async._domain.redaction import redact_queries
 from ezvideo_async._protocol.fields import text_or_none
@@ -15,12 +15,24 @@ _EXCERPT_CHARACTERS = 500
 _SUCCESS = frozenset(range(200, 300)) - {204, 205}
 
 
+MAX_BODY_BYTES: Final = 1 << 20
+"""Bytes of a body, decompressed, unless the request has a limit of its own."""
+
+
 class Request(NamedTuple):
-    """One HTTP request about a task; its url is absolute and percent-encoded."""
+    """
+    One HTTP request about a task.
+
+    Attributes:
+        url: Absolute and percent-encoded.
+        max_bytes: Bytes of the body of a success, decompressed, as ``max_response_bytes`` sets
+            them; None means 1 MiB, which is also the limit of every error.
+    """
 
     url: str
     task_id: str
     method: str = "GET"
+    max_bytes: int | None = None
 
 
 class Response(NamedTuple):
@@ -42,7 +54,7 @@ class Response(NamedTuple):
     @property
     def is_success(self) -> bool:
         """True if the status is a success with a body."""
-        return self.status in _SUCCESS
+        return is_success(self.status)
 
     @property
     def request_id(self) -> str | None:
@@ -69,6 +81,11 @@ class Evidence(NamedTuple):
 
 
 FRESH = Evidence(is_fresh=True)
+
+
+def is_success(status: int) -> bool:
+    """Return True if an HTTP status is a success with a body."""
+    return status in _SUCCESS
 
 
 class PollHint(NamedTuple):

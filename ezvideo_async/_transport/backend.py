@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError
 
+from ezvideo_async._protocol.messages import MAX_BODY_BYTES, is_success
 from ezvideo_async.errors import BadResponseError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from ezvideo_async._protocol.messages import Request
     from ezvideo_async._transport.credentials import ApiKey
 
-MAX_BODY_BYTES: Final = 1 << 20
 CONNECT_TIMEOUT: Final = 5.0  # seconds, as openai-python; a host that drops packets shows by then
 KEEP_ALIVE: Final = 15.0  # seconds; servers close idle connections from about then on
 DNS_CACHE: Final = 10  # seconds until a failover is noticed
@@ -71,19 +71,26 @@ def check_head(status: int, headers: Any) -> None:
 
 
 async def read_body(stream: Any, request: Request, *, status: int) -> bytes:
-    """Read a whole body; raise BadResponseError, and read no further, if it exceeds 1 MiB."""
-    if stream.is_eof() and stream.total_bytes <= MAX_BODY_BYTES:
+    """Read a whole body; raise BadResponseError, and read no further, if it is too large."""
+    limit = (request.max_bytes if is_success(status) else None) or MAX_BODY_BYTES
+    if stream.is_eof() and stream.total_bytes <= limit:
         return bytes(stream.read_nowait(-1))
     parts: list[bytes] = []
-    remaining = MAX_BODY_BYTES
+    remaining = limit
     async for part in stream.iter_any():
         remaining -= len(part)
         if remaining < 0:
-            raise BadResponseError(
-                f"the response body is larger than {MAX_BODY_BYTES} bytes",
-                task_id=request.task_id,
-                reason="too_large",
-                status=status,
-            )
+            raise _too_large(request, status, limit)
         parts.append(part)
     return b"".join(parts)
+
+
+def _too_large(request: Request, status: int, limit: int) -> BadResponseError:
+    fact = f"the response body is larger than {limit} bytes"
+    is_option = is_success(status) and request.max_bytes is not None
+    return BadResponseError(
+        f"{fact}; raise max_response_bytes to read it" if is_option else fact,
+        task_id=request.task_id,
+        reason="too_large",
+        status=status,
+    )

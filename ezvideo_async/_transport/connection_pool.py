@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from ezvideo_async._protocol.messages import Request
     from ezvideo_async._transport.credentials import ApiKey
+    from ezvideo_async._transport.proxy import Proxy
 
 # Bytes per read.  asyncio's 256 KiB exceed what malloc keeps for reuse: page faults.
 _RECEIVE_BYTES: Final = 1 << 16
@@ -48,7 +49,9 @@ _RECEIVE_BYTES: Final = 1 << 16
 def _is_supported() -> bool:
     used = ("read", "should_close", "is_connected", "abort")
     try:
-        signature(aiohttp.ClientRequest).bind("GET", URL(), loop=None)
+        signature(aiohttp.ClientRequest).bind(
+            "GET", URL(), loop=None, proxy=None, proxy_headers=None
+        )
         options = signature(ResponseHandler.set_response_params).parameters
         arguments = signature(aiohttp.BaseConnector.connect).parameters
         return (
@@ -95,12 +98,21 @@ class PoolBackend:
     Args:
         base_url: Any url of the origin.
         headers: Sent with every request, besides ``Host`` and ``Authorization``.
+        proxy: An HTTP proxy; None for none.
     """
 
     is_closed_by_owner = False
 
-    def __init__(self, *, base_url: str, headers: CIMultiDict[str]) -> None:
+    def __init__(
+        self, *, base_url: str, headers: CIMultiDict[str], proxy: Proxy | None = None
+    ) -> None:
         self._url = URL(base_url)
+        self._proxy = proxy
+        # A proxy forwards plain http by the whole url; TLS goes through a tunnel.
+        is_forwarded = proxy is not None and self._url.scheme == "http"
+        path_start = base_url.find("/", len("https://"))  # the shortest host has one character
+        origin_end = len(base_url) if path_start < 0 else path_start
+        self._target_start = 0 if is_forwarded else origin_end
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         # Everything between the path and the API key, in the order of aiohttp.
         self._head = (
@@ -138,8 +150,7 @@ class PoolBackend:
 
     def _write(self, request: Request, api_key: ApiKey, connection: PooledConnection) -> None:
         # No local variable holds the API key.
-        path = request.url[request.url.index("/", len("https://")) :]
-        start = f"{request.method} {path}{self._head}"
+        start = f"{request.method} {request.url[self._target_start :]}{self._head}"
         connection.protocol.transport.write(f"{start}{api_key.authorization()}\r\n\r\n".encode())
         self.sends += 1
 
@@ -159,7 +170,13 @@ class PoolBackend:
         if self._connector is None:
             self._connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE)
         # Names the host to the connector; it is never sent.
-        destination = aiohttp.ClientRequest("GET", self._url, loop=asyncio.get_running_loop())
+        destination = aiohttp.ClientRequest(
+            "GET",
+            self._url,
+            loop=asyncio.get_running_loop(),
+            proxy=None if self._proxy is None else self._proxy.url,
+            proxy_headers=None if self._proxy is None else self._proxy.headers,
+        )
         async with asyncio.timeout(CONNECT_TIMEOUT):  # includes the DNS lookup
             opened = await self._connector.connect(destination, [], self._timeout)
         connection = PooledConnection(opened, self._open)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from ezvideo_async._protocol.messages import Request
     from ezvideo_async._transport.credentials import ApiKey
+    from ezvideo_async._transport.proxy import Proxy
 
 _TIMEOUT_WITHOUT_POOL: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
 _TIMEOUT: Final = aiohttp.ClientTimeout(
@@ -74,6 +75,7 @@ class SessionBackend:
         base_url: Any url of the origin, the only one that gets the API key.
         headers: Sent with every request.
         session: A borrowed session, never closed here.  None makes one at the first request.
+        proxy: An HTTP proxy; None for none, or for that of the session.
     """
 
     def __init__(
@@ -82,11 +84,13 @@ class SessionBackend:
         base_url: str,
         headers: CIMultiDict[str],
         session: aiohttp.ClientSession | None,
+        proxy: Proxy | None,
     ) -> None:
         self._origin = URL(base_url).origin()
         self._headers = headers
         self._session = session
         self._owns_session = session is None
+        self._proxy = proxy
         self._in_flight = 0
         self._used: WeakSet[Any] = WeakSet()
         self.sends = 0
@@ -135,6 +139,8 @@ class SessionBackend:
             URL(request.url, encoded=True),
             headers=self._headers,
             allow_redirects=False,
+            proxy=None if self._proxy is None else self._proxy.url,
+            proxy_headers=None if self._proxy is None else self._proxy.headers,
             raise_for_status=False,  # a borrowed session may have it on
             auto_decompress=True,
             timeout=self._timeout(session.connector),

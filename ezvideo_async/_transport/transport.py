@@ -5,8 +5,8 @@ Promises:
 
 1. The server sees exactly the requests counted in ``sends``.
 2. An error references no aiohttp object and holds no API key; it is raised outside ``except``.
-3. A body is at most 1 MiB, decompressed.  Cookies are not kept, redirects not followed, proxies
-   and netrc of the environment not used.
+3. A body has at most the bytes that its request allows, decompressed; of an error 1 MiB.
+4. Cookies are not kept, redirects not followed, netrc and proxies of the environment not used.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
+from ezvideo_async._domain.validation import validate_instance
 from ezvideo_async._lifetime import wait_finished
 from ezvideo_async._protocol.messages import Request, Response
 from ezvideo_async._transport import connection_pool
@@ -33,6 +34,7 @@ from ezvideo_async.errors import ClosedError, EzVideoError, TransportError
 if TYPE_CHECKING:
     from ezvideo_async._transport.backend import Connection, HttpBackend
     from ezvideo_async._transport.credentials import ApiKey
+    from ezvideo_async._transport.proxy import Proxy
 
 _FIXED_HEADERS: Final[dict[str, str]] = {
     hdrs.ACCEPT: "application/json",
@@ -52,6 +54,10 @@ class Transport:
         request_timeout: Seconds for one attempt, from connecting to the last byte.
         session: A borrowed session, never closed here.  None opens connections of our own when
             needed.
+        proxy: An HTTP proxy; None for none, or for that of a borrowed session.
+
+    Raises:
+        ConfigError: *session* is no aiohttp session.
     """
 
     def __init__(
@@ -61,17 +67,25 @@ class Transport:
         headers: Mapping[str, str],
         request_timeout: float,
         session: aiohttp.ClientSession | None,
+        proxy: Proxy | None = None,
     ) -> None:
+        validate_instance("session", session, aiohttp.ClientSession)
         self._host = URL(base_url).host_port_subcomponent or ""
         self._timeouts = SharedTimeout(request_timeout)
         self._is_closed = False
         all_headers = CIMultiDict(_FIXED_HEADERS)
         all_headers.update(headers)
+        if proxy is not None and URL(base_url).scheme == "http":
+            all_headers.update(proxy.headers)  # it reads and forwards the request itself
         self._backend: HttpBackend
         if session is None and connection_pool.IS_SUPPORTED:
-            self._backend = connection_pool.PoolBackend(base_url=base_url, headers=all_headers)
+            self._backend = connection_pool.PoolBackend(
+                base_url=base_url, headers=all_headers, proxy=proxy
+            )
         else:
-            self._backend = SessionBackend(base_url=base_url, headers=all_headers, session=session)
+            self._backend = SessionBackend(
+                base_url=base_url, headers=all_headers, session=session, proxy=proxy
+            )
 
     @property
     def sends(self) -> int:
@@ -96,7 +110,7 @@ class Transport:
 
         Raises:
             TransportError: There was no response (also ``RequestTimeoutError``, ``TLSError``).
-            BadResponseError: The body is larger than 1 MiB.
+            BadResponseError: The body is larger than the request allows.
             ClosedError: The transport, or the borrowed session, was closed.
         """
         outcome, connection = await self._attempt(request, api_key, fresh=fresh)

@@ -393,7 +393,7 @@ async def test_frames_of_an_unmapped_exception_do_not_show_the_key(
     connector = aiohttp.TCPConnector(resolver=BrokenResolver())
     async with (
         aiohttp.ClientSession(connector=connector) as session,
-        AsyncVideoClient(KEY, base_url="http://api.test/v1", session=session) as client,
+        AsyncVideoClient(KEY, base_url="https://api.test/v1", session=session) as client,
     ):
         for use in (retrieve, wait, watch):
             with pytest.raises((LookupError, EzVideoError)) as raised:

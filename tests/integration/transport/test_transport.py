@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from ezvideo_async import AsyncVideoClient, RetryPolicy
-from ezvideo_async._transport.backend import MAX_BODY_BYTES
+from ezvideo_async._protocol.messages import MAX_BODY_BYTES
 from ezvideo_async.errors import BadResponseError, ClosedError, EzVideoError, TransportError
 from tests.support.raw_server import (
     CLOSE,
@@ -157,16 +157,18 @@ def chunked(body: bytes) -> list[bytes]:
 @pytest.mark.fault("H29", "X18")
 @pytest.mark.parametrize("framing", ["length", "chunked", "until the end"])
 @pytest.mark.parametrize("excess", [0, 1])
-async def test_body_of_more_than_a_mebibyte_is_refused(framing: str, excess: int) -> None:
-    """1 MiB is read, one byte more is too large, however the server frames it."""
-    body = padded(MAX_BODY_BYTES + excess)
+async def test_body_over_the_limit_is_refused(framing: str, excess: int) -> None:
+    """The limit is read, one byte more is too large, however the server frames it."""
+    limit = 100_000
+    body = padded(limit + excess)
     replies: dict[str, list[Any]] = {
         "length": [response(body)],
         "chunked": chunked(body),
         "until the end": [b"HTTP/1.1 200 OK\r\n\r\n", body],
     }
     script = [READ, *replies[framing], CLOSE]
-    async with RawServer(script) as server, client_of(server, retry=ONCE) as client:
+    options: dict[str, Any] = {"retry": ONCE, "max_response_bytes": limit}
+    async with RawServer(script) as server, client_of(server, **options) as client:
         if not excess:
             assert (await client.retrieve("t")).succeeded
             return
@@ -175,6 +177,21 @@ async def test_body_of_more_than_a_mebibyte_is_refused(framing: str, excess: int
         assert isinstance(raised, BadResponseError)
         assert (raised.reason, raised.status, raised.retryable) == ("too_large", 200, True)
         assert raised.task_id == "t"
+        assert str(raised) == (
+            "the response body is larger than 100000 bytes; raise max_response_bytes to read it"
+        )
+
+
+@pytest.mark.fault("H29")
+async def test_body_of_an_error_is_at_most_a_mebibyte() -> None:
+    """``max_response_bytes`` is for tasks; the message does not name it."""
+    body = b" " * (MAX_BODY_BYTES + 1)
+    script = [READ, response(body, status="500 Oops"), CLOSE]
+    async with RawServer(script) as server, client_of(server, retry=ONCE) as client:
+        raised = await failed(client)
+
+        assert (raised.reason, raised.status) == ("too_large", 500)
+        assert str(raised) == "the response body is larger than 1048576 bytes"
 
 
 # -- blocked event loop ---------------------------------------------------------------------------

@@ -11,12 +11,16 @@ from ezvideo_async._domain.policies import PollPolicy, RetryPolicy
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._domain.validation import (
     UNSET,
-    sends_in_clear,
     task_id_of,
     validate_base_url,
+    validate_bytes,
+    validate_encrypted,
     validate_headers,
     validate_instance,
+    validate_observers,
+    validate_query,
     validate_seconds,
+    validate_status_path,
     validate_task,
     validate_task_id,
     validate_tasks,
@@ -172,19 +176,134 @@ def test_invalid_base_url_is_refused(base_url, problem):
 
 
 @pytest.mark.parametrize(
-    ("base_url", "in_clear"),
+    ("base_url", "proxy_host"),
     [
-        ("https://api.example.test/v1", False),
-        ("http://api.example.test/v1", True),
-        ("http://10.0.0.5:3000/v1", True),
-        ("http://127.0.0.1:8080/v1", False),
-        ("http://localhost/v1", False),
-        ("http://[::1]:8080/v1", False),
+        ("https://api.example.test/v1", None),
+        ("https://api.example.test/v1", "proxy.example.test"),
+        ("http://127.0.0.1:8080/v1", None),
+        ("http://127.9.9.9/v1", None),
+        ("http://localhost/v1", "127.0.0.1"),
+        ("http://[::1]:8080/v1", None),
     ],
 )
-def test_plain_http_is_safe_only_on_this_machine(base_url, in_clear):
-    """Elsewhere the API key is sent in clear."""
-    assert sends_in_clear(base_url) is in_clear
+def test_encrypted_or_local_url_is_accepted(base_url, proxy_host):
+    """Nobody else can read the API key."""
+    validate_encrypted(base_url, proxy_host=proxy_host)
+
+
+@pytest.mark.fault("X7")
+@pytest.mark.parametrize(
+    ("base_url", "proxy_host"),
+    [
+        ("http://api.example.test/v1", None),
+        ("HTTP://10.0.0.5:3000/v1", None),
+        ("http://127.0.0.1.example.test/v1", None),
+        ("http://127.0.0.1:8080/v1", "proxy.example.test"),
+    ],
+)
+def test_plain_http_to_another_machine_is_refused(base_url, proxy_host):
+    """The message names the option that allows it."""
+    with pytest.raises(ConfigError, match=r"^base_url is plain http: .* allow_insecure=True "):
+        validate_encrypted(base_url, proxy_host=proxy_host)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/videos/{task_id}", "/video/generations/{task_id}", "/v/{task_id}.json", "/%20{task_id}"],
+)
+def test_valid_status_path_is_unchanged(path):
+    """The id may stand anywhere in it."""
+    assert validate_status_path(path) is path
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        (None, "must begin with / and contain {task_id} once"),
+        ("", "must begin with /"),
+        ("videos/{task_id}", "must begin with /"),
+        ("/videos", "must begin with / and contain {task_id} once"),
+        ("/{task_id}/{task_id}", "must begin with / and contain {task_id} once"),
+        ("/videos/{task_id}?a=b", "not allowed in the path"),
+        ("/videos/{task_id}#a", "not allowed in the path"),
+        ("/videos/{id}/{task_id}", "not allowed in the path"),
+        ("/a b/{task_id}", "not allowed in the path"),
+        ("/%2/{task_id}", "not allowed in the path"),
+        ("/../{task_id}", "an empty segment, . or .."),
+        ("//{task_id}", "an empty segment, . or .."),
+    ],
+)
+def test_invalid_status_path_is_refused(path, problem):
+    """The message shows a valid one."""
+    with pytest.raises(ConfigError, match=re.escape(problem)) as refused:
+        validate_status_path(path)
+
+    assert str(refused.value).endswith("pass one like /videos/{task_id}")
+
+
+def test_query_is_copied():
+    """Later changes of the caller's mapping have no effect."""
+    query = {"api-version": "é &=#"}
+
+    assert validate_query(query) == query
+    assert validate_query(query) is not query
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("a=b", "query must be a mapping from names to texts, got str"),
+        ([("a", "b")], "query must be a mapping from names to texts, got list"),
+        ({"a": 1}, "every name and value must be a text"),
+        ({1: "a"}, "every name and value must be a text"),
+        ({"": "a"}, "no name empty"),
+        ({"a": "\n"}, "query: 'a' or its value has control or surrogate characters"),
+        ({"\ud800": "a"}, "has control or surrogate characters"),
+    ],
+)
+def test_invalid_query_is_refused(query, problem):
+    """It maps texts to texts; a value, which may be a key, is not shown."""
+    with pytest.raises(ConfigError, match=problem):
+        validate_query(query)
+
+
+@pytest.mark.parametrize(("value", "got"), [(0, "0"), (-1, "-1"), (True, "bool"), (1.5, "1.5")])
+def test_bytes_are_a_positive_whole_number(value, got):
+    """A boolean or a fraction is refused too."""
+    assert validate_bytes("max_response_bytes", 1) == 1
+    with pytest.raises(ConfigError, match=f"^max_response_bytes must be .* 1 or more, got {got}"):
+        validate_bytes("max_response_bytes", value)
+
+
+def test_observers_are_any_functions():
+    """A generator of them is read once."""
+    assert validate_observers(()) == ()
+    assert validate_observers(each for each in (print, repr)) == (print, repr)
+
+
+@pytest.mark.parametrize(
+    ("observers", "got"),
+    [
+        (print, "builtin_function_or_method"),
+        ("print", "str"),
+        (None, "NoneType"),
+        ([None], "a list with NoneType"),
+        ([print, 5], "a list with int"),
+    ],
+)
+def test_observers_that_cannot_be_called_are_refused(observers, got):
+    """Also a function that stands alone."""
+    with pytest.raises(ConfigError, match=f"^observers must be a list of functions, got {got}$"):
+        validate_observers(observers)
+
+
+@pytest.mark.parametrize(
+    ("value", "got"), [([("X-A", "a")], "list"), ("X-A: a", "str"), (5, "int")]
+)
+def test_headers_are_a_mapping(value, got):
+    """A list of pairs is refused."""
+    with pytest.raises(ConfigError, match=f"^headers must be a mapping .* got {got}$"):
+        validate_headers(value)
 
 
 @pytest.mark.parametrize(
