@@ -129,6 +129,7 @@ class AsyncVideoClient:
             request_timeout=timeout,
             session=session,
             proxy=chosen_proxy,
+            rand=random.random,
         )
         self._engine = Engine(
             base_url=self._base_url,

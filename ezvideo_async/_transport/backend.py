@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT: Final = 5.0  # seconds, as openai-python; a host that drops packets shows by then
 KEEP_ALIVE: Final = 15.0  # seconds; servers close idle connections from about then on
 DNS_CACHE: Final = 10  # seconds until a failover is noticed
+MAX_AGE: Final = 300.0  # seconds; where a name leads to is looked up again by then
+AGE_JITTER: Final = 30.0  # seconds; connections that were opened together do not end together
 PROXY_LOGIN: Final = 407
+MAX_INTERIM: Final = 1000  # responses 1xx before one response, 10 ms of CPU; real are one or two
+FREE_PIECES: Final = 4096  # chunks or reads of one body, whatever their size
+PIECE_BYTES: Final = 128  # on average, in those above FREE_PIECES: else they cost more than data
 
 RawResponse = tuple[int, "Mapping[str, str]", bytes]
 """Status, headers in aiohttp's multidict, and the whole body, decompressed."""
@@ -34,7 +39,7 @@ RawResponse = tuple[int, "Mapping[str, str]", bytes]
 class Connection(Protocol):
     """The connection that one request is sent on."""
 
-    was_used: bool  # by an earlier request; the server may have closed it since
+    was_used: bool  # by a request before this one; the server may have closed it since
 
     def close(self) -> None: ...
 
@@ -70,18 +75,29 @@ def check_head(status: int, headers: Any) -> None:
         raise HttpProcessingError(message="two lengths")
 
 
+def check_interim(status: int, count: int) -> bool:
+    """Return True for an interim response (1xx), but refuse it if *count* came before it."""
+    if not 100 <= status < 200 or status == 101:  # noqa: PLR2004 -- no response follows a 101
+        return False
+    if count >= MAX_INTERIM:
+        raise HttpProcessingError(message=f"more than {MAX_INTERIM} interim responses")
+    return True
+
+
 async def read_body(stream: Any, request: Request, *, status: int) -> bytes:
     """Read a whole body; raise BadResponseError, and read no further, if it is too large."""
     limit = (request.max_bytes if is_success(status) else None) or MAX_BODY_BYTES
     if stream.is_eof() and stream.total_bytes <= limit:
         return bytes(stream.read_nowait(-1))
     parts: list[bytes] = []
-    remaining = limit
-    async for part in stream.iter_any():
-        remaining -= len(part)
-        if remaining < 0:
+    received = 0
+    async for part, _ in stream.iter_chunks():
+        received += len(part)
+        if received > limit:
             raise _too_large(request, status, limit)
         parts.append(part)
+        if len(parts) > FREE_PIECES + received // PIECE_BYTES:
+            raise HttpProcessingError(message=f"{len(parts)} pieces for {received} bytes of a body")
     return b"".join(parts)
 
 

@@ -6,8 +6,8 @@ request and response objects would take two thirds of a request's CPU time.  Som
 of aiohttp is not documented: where ``IS_SUPPORTED`` is False, the transport uses a session.
 
 1. A connection serves one request at a time.  An error or a cancellation closes it.
-2. An idle connection is kept for 15 s.  If data arrives while it is idle, it is closed: the data
-   would be read as the next response.
+2. An idle connection is kept for 15 s, and none is used after 300 to 330 s.  If data arrives
+   while it is idle, it is closed: the data would be read as the next response.
 3. No object here holds the API key.
 """
 
@@ -25,11 +25,14 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from ezvideo_async._transport.backend import (
+    AGE_JITTER,
     CONNECT_TIMEOUT,
     DNS_CACHE,
     KEEP_ALIVE,
+    MAX_AGE,
     RawResponse,
     check_head,
+    check_interim,
     read_body,
 )
 
@@ -67,16 +70,33 @@ IS_SUPPORTED: Final = _is_supported()
 
 
 class PooledConnection:
-    """One connection of the pool; while idle, it is kept until *kept_until* (loop clock)."""
+    """
+    One connection of the pool.
 
-    __slots__ = ("__weakref__", "_connection", "_open", "kept_until", "protocol", "was_used")
+    Attributes:
+        expires_at: When it is too old to carry another request, loop clock.
+        kept_until: While idle, when it is closed, loop clock.
+    """
 
-    def __init__(self, connection: Any, open_connections: WeakSet[PooledConnection]) -> None:
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_open",
+        "expires_at",
+        "kept_until",
+        "protocol",
+        "was_used",
+    )
+
+    def __init__(
+        self, connection: Any, open_connections: WeakSet[PooledConnection], *, expires_at: float
+    ) -> None:
         self._connection = connection
         self._open = open_connections
         self._open.add(self)
         self.protocol: Any = connection.protocol
         self.was_used = False
+        self.expires_at = expires_at
         self.kept_until = 0.0
 
     def close(self) -> None:
@@ -99,15 +119,22 @@ class PoolBackend:
         base_url: Any url of the origin.
         headers: Sent with every request, besides ``Host`` and ``Authorization``.
         proxy: An HTTP proxy; None for none.
+        rand: Gives numbers in [0, 1).
     """
 
     is_closed_by_owner = False
 
     def __init__(
-        self, *, base_url: str, headers: CIMultiDict[str], proxy: Proxy | None = None
+        self,
+        *,
+        base_url: str,
+        headers: CIMultiDict[str],
+        proxy: Proxy | None,
+        rand: Callable[[], float],
     ) -> None:
         self._url = URL(base_url)
         self._proxy = proxy
+        self._rand = rand
         # A proxy forwards plain http by the whole url; TLS goes through a tunnel.
         is_forwarded = proxy is not None and self._url.scheme == "http"
         path_start = base_url.find("/", len("https://"))  # the shortest host has one character
@@ -135,10 +162,15 @@ class PoolBackend:
     ) -> RawResponse:
         """Send a request, read the response, and release or close the connection."""
         try:
-            connection.protocol.set_response_params(read_until_eof=True, auto_decompress=True)
+            connection.protocol.set_response_params(
+                read_until_eof=True,
+                auto_decompress=True,
+            )
             self._write(request, api_key, connection)
             message, stream = await connection.protocol.read()
-            while _is_interim(message.code):
+            interim = 0
+            while check_interim(message.code, interim):
+                interim += 1
                 message, stream = await connection.protocol.read()
             check_head(message.code, message.headers)
             body = await read_body(stream, request, status=message.code)
@@ -161,6 +193,7 @@ class PoolBackend:
         while self._idle:
             connection = self._idle.pop()
             if connection.is_reusable and asyncio.get_running_loop().time() < connection.kept_until:
+                connection.was_used = True
                 return connection
             connection.close()
         return None
@@ -170,30 +203,34 @@ class PoolBackend:
         if self._connector is None:
             self._connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE)
         # Names the host to the connector; it is never sent.
+        loop = asyncio.get_running_loop()
         destination = aiohttp.ClientRequest(
             "GET",
             self._url,
-            loop=asyncio.get_running_loop(),
+            loop=loop,
             proxy=None if self._proxy is None else self._proxy.url,
             proxy_headers=None if self._proxy is None else self._proxy.headers,
         )
         async with asyncio.timeout(CONNECT_TIMEOUT):  # includes the DNS lookup
             opened = await self._connector.connect(destination, [], self._timeout)
-        connection = PooledConnection(opened, self._open)
+        expires_at = loop.time() + MAX_AGE + self._rand() * AGE_JITTER
+        connection = PooledConnection(opened, self._open, expires_at=expires_at)
         # Not public; where it is missing, as with TLS, the reads are small already.
         if hasattr(connection.protocol.transport, "max_size"):
             connection.protocol.transport.max_size = _RECEIVE_BYTES
         return connection
 
     def _release(self, connection: PooledConnection) -> None:
-        if self._is_closed or not connection.is_reusable:
+        now = asyncio.get_running_loop().time()
+        if self._is_closed or not connection.is_reusable or now >= connection.expires_at:
             connection.close()
             return
         # Not public.  With a parser, everything that a server sends unasked would be parsed and
         # kept; without one, reading stops at 64 KiB.
         connection.protocol._parser = None  # noqa: SLF001 -- no other way
-        connection.was_used = True
-        connection.kept_until = asyncio.get_running_loop().time() + KEEP_ALIVE
+        connection.kept_until = now + KEEP_ALIVE
+        if connection.kept_until > connection.expires_at:  # noqa: PLR1730 -- ``min`` costs more
+            connection.kept_until = connection.expires_at
         self._idle.append(connection)
         if self._timer is None:
             self._set_timer(connection.kept_until)
@@ -233,7 +270,3 @@ class PoolBackend:
 def _close_expired(pool: Callable[[], PoolBackend | None], due: float) -> None:
     if (alive := pool()) is not None:
         alive.close_expired(due)
-
-
-def _is_interim(status: int) -> bool:
-    return 100 <= status < 200 and status != 101  # noqa: PLR2004 -- no response follows a 101

@@ -12,24 +12,28 @@ Promises:
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
 from ezvideo_async._transport.backend import (
+    AGE_JITTER,
     CONNECT_TIMEOUT,
     DNS_CACHE,
     KEEP_ALIVE,
+    MAX_AGE,
     RawResponse,
     check_head,
+    check_interim,
     read_body,
 )
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Callable
 
     from aiohttp.client_middlewares import ClientHandlerType, ClientMiddlewareType
     from multidict import CIMultiDict
@@ -66,6 +70,22 @@ class SessionConnection:
         if self.protocol is not None:
             self.protocol.close()
 
+    def limit_interim(self) -> None:
+        """Bound the interim responses that aiohttp skips, which nothing else does."""
+        protocol, read, count = self.protocol, self.protocol.read, 0
+
+        async def limited_read() -> Any:
+            nonlocal count
+            message = await read()
+            count += check_interim(message[0].code, count)
+            return message
+
+        protocol.read = limited_read
+
+    def restore(self) -> None:
+        """Undo ``limit_interim``."""
+        vars(self.protocol).pop("read", None)
+
 
 class SessionBackend:
     """
@@ -76,6 +96,7 @@ class SessionBackend:
         headers: Sent with every request.
         session: A borrowed session, never closed here.  None makes one at the first request.
         proxy: An HTTP proxy; None for none, or for that of the session.
+        rand: Gives numbers in [0, 1).
     """
 
     def __init__(
@@ -85,6 +106,7 @@ class SessionBackend:
         headers: CIMultiDict[str],
         session: aiohttp.ClientSession | None,
         proxy: Proxy | None,
+        rand: Callable[[], float],
     ) -> None:
         self._origin = URL(base_url).origin()
         self._headers = headers
@@ -92,7 +114,9 @@ class SessionBackend:
         self._owns_session = session is None
         self._proxy = proxy
         self._in_flight = 0
-        self._used: WeakSet[Any] = WeakSet()
+        self._rand = rand
+        # When each connection that carried a request is too old for another one, loop clock.
+        self._used: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self.sends = 0
 
     def take_idle(self) -> SessionConnection:
@@ -128,11 +152,13 @@ class SessionBackend:
 
         self._in_flight += 1
         try:
-            return await self._exchange(request, send_once)
+            return await self._exchange(request, send_once, connection)
         finally:
             self._in_flight -= 1
 
-    async def _exchange(self, request: Request, send_once: ClientMiddlewareType) -> RawResponse:
+    async def _exchange(
+        self, request: Request, send_once: ClientMiddlewareType, connection: SessionConnection
+    ) -> RawResponse:
         session = self._open_session()
         async with session.request(
             request.method,
@@ -152,6 +178,8 @@ class SessionBackend:
             except BaseException:
                 response.close()
                 raise
+            finally:
+                connection.restore()
         return response.status, response.headers, body
 
     def _timeout(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientTimeout:
@@ -168,13 +196,16 @@ class SessionBackend:
         send = outgoing.send
 
         async def recording_send(given: Any) -> aiohttp.ClientResponse:
-            connection.protocol = given.protocol
-            connection.was_used = connection.protocol in self._used
-            is_dirty = connection.must_be_fresh or connection.protocol.should_close
+            protocol, now = given.protocol, asyncio.get_running_loop().time()
+            connection.protocol = protocol
+            expires_at = self._used.get(protocol)
+            connection.was_used = expires_at is not None
+            if expires_at is None:
+                self._used[protocol] = now + MAX_AGE + self._rand() * AGE_JITTER
             # Data that arrived before the request is not its response.
-            if connection.was_used and is_dirty:
+            elif connection.must_be_fresh or protocol.should_close or now >= expires_at:
                 raise _UsedConnectionError
-            self._used.add(connection.protocol)
+            connection.limit_interim()
             self.sends += 1
             return await send(given)
 

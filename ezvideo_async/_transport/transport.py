@@ -32,6 +32,8 @@ from ezvideo_async._version import __version__
 from ezvideo_async.errors import ClosedError, EzVideoError, TransportError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ezvideo_async._transport.backend import Connection, HttpBackend
     from ezvideo_async._transport.credentials import ApiKey
     from ezvideo_async._transport.proxy import Proxy
@@ -55,6 +57,7 @@ class Transport:
         session: A borrowed session, never closed here.  None opens connections of our own when
             needed.
         proxy: An HTTP proxy; None for none, or for that of a borrowed session.
+        rand: Gives numbers in [0, 1), for the ages of connections.
 
     Raises:
         ConfigError: *session* is no aiohttp session.
@@ -67,7 +70,8 @@ class Transport:
         headers: Mapping[str, str],
         request_timeout: float,
         session: aiohttp.ClientSession | None,
-        proxy: Proxy | None = None,
+        proxy: Proxy | None,
+        rand: Callable[[], float],
     ) -> None:
         validate_instance("session", session, aiohttp.ClientSession)
         self._host = URL(base_url).host_port_subcomponent or ""
@@ -80,11 +84,11 @@ class Transport:
         self._backend: HttpBackend
         if session is None and connection_pool.IS_SUPPORTED:
             self._backend = connection_pool.PoolBackend(
-                base_url=base_url, headers=all_headers, proxy=proxy
+                base_url=base_url, headers=all_headers, proxy=proxy, rand=rand
             )
         else:
             self._backend = SessionBackend(
-                base_url=base_url, headers=all_headers, session=session, proxy=proxy
+                base_url=base_url, headers=all_headers, session=session, proxy=proxy, rand=rand
             )
 
     @property

@@ -49,6 +49,27 @@ async def test_idle_connection_is_kept_for_fifteen_seconds() -> None:
         assert server.connections == 2
 
 
+@pytest.mark.fault("N3")
+@pytest.mark.parametrize("is_borrowed", [False, True])
+async def test_busy_connection_is_renewed_after_300_to_330_seconds(*, is_borrowed: bool) -> None:
+    """Between two requests, so that a name's new address is used; no request fails."""
+    async with (
+        RawServer(DONE) as server,
+        aiohttp.ClientSession() as session,
+        client_of(server, retry=ONCE, session=session if is_borrowed else None) as client,
+    ):
+        for _second in range(1000):
+            await client.retrieve("t")
+            await asyncio.sleep(1.0)
+        opened = [seen.at for seen in server.requests if seen.connection > 0]
+        starts = {seen.connection: seen.at for seen in reversed(server.requests)}
+
+        assert server.connections in {3, 4}
+        assert all(300.0 <= starts[number] - starts[number - 1] <= 331.0 for number in (1, 2))
+        assert len(opened) == len(server.requests) - starts[1]
+        assert client.requests_sent == 1000
+
+
 async def test_connection_used_last_is_reused_first() -> None:
     """Connections that are not needed any more stay idle and are closed."""
     script = [READ, 1.0, *DONE[1:]]

@@ -194,6 +194,68 @@ async def test_body_of_an_error_is_at_most_a_mebibyte() -> None:
         assert str(raised) == "the response body is larger than 1048576 bytes"
 
 
+# -- bounded work ---------------------------------------------------------------------------------
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+over_both_backends = pytest.mark.parametrize("is_borrowed", [False, True], ids=["own", "borrowed"])
+
+
+@pytest.mark.fault("X18")
+@over_both_backends
+async def test_body_in_tiny_chunks_is_read_no_further(*, is_borrowed: bool) -> None:
+    """After 4,096 of them, chunks must carry 128 bytes on average."""
+    script = [READ, CHUNKED, *[b"1\r\nx\r\n" * 2000] * 500, STALL]
+    async with (
+        RawServer(script, DONE) as server,
+        aiohttp.ClientSession() as session,
+        client_of(server, retry=ONCE, session=session if is_borrowed else None) as client,
+    ):
+        raised = await failed(client)
+
+        assert (raised.reason, raised.retryable) == ("protocol", True)
+        assert "4129 pieces for 4129 bytes of a body" in str(raised)
+        assert (await client.retrieve("t")).succeeded
+
+
+@pytest.mark.parametrize(("chunk", "is_read"), [(128, True), (60, False)])
+async def test_body_in_many_chunks_is_read_if_they_carry_data(chunk: int, *, is_read: bool) -> None:
+    """A large body may come in any number of chunks of 128 bytes."""
+    body = padded(1_000_000 // chunk * chunk)
+    parts = [body[start : start + chunk] for start in range(0, len(body), chunk)]
+    wire = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    async with (
+        RawServer([READ, CHUNKED, wire, STALL]) as server,
+        client_of(server, retry=ONCE) as client,
+    ):
+        if is_read:
+            assert (await client.retrieve("t")).succeeded
+        else:
+            assert "pieces for" in str(await failed(client))
+
+
+@pytest.mark.fault("X18", "H25")
+@over_both_backends
+@pytest.mark.parametrize("interim", [1000, 1001])
+async def test_interim_responses_are_counted(interim: int, *, is_borrowed: bool) -> None:
+    """1,000 of them are skipped, one more is an invalid response."""
+    reply = b"HTTP/1.1 103 Hints\r\n\r\n" * interim
+    script = [READ, reply, done, READ, reply, done]
+    async with (
+        RawServer(script, DONE) as server,
+        aiohttp.ClientSession() as session,
+        client_of(server, retry=ONCE, session=session if is_borrowed else None) as client,
+    ):
+        if interim == 1000:
+            assert (await client.retrieve("t")).succeeded
+            assert (await client.retrieve("t")).succeeded
+            assert server.connections == 1
+            return
+        raised = await failed(client)
+
+        assert raised.reason == "protocol"
+        assert "more than 1000 interim responses" in str(raised)
+
+
 # -- blocked event loop ---------------------------------------------------------------------------
 
 
