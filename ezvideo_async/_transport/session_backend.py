@@ -31,6 +31,7 @@ from ezvideo_async._transport.backend import (
     check_interim,
     read_body,
 )
+from ezvideo_async.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,6 +161,11 @@ class SessionBackend:
         self, request: Request, send_once: ClientMiddlewareType, connection: SessionConnection
     ) -> RawResponse:
         session = self._open_session()
+        if session._loop is not asyncio.get_running_loop():  # noqa: SLF001 -- not public any more
+            raise ClosedError(
+                "the borrowed session belongs to another event loop; make one in this loop",
+                task_id=request.task_id,
+            )
         async with session.request(
             request.method,
             URL(request.url, encoded=True),

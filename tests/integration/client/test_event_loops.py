@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 
+import aiohttp
 import pytest
 
 from ezvideo_async import (
@@ -40,6 +41,11 @@ async def _use(client: AsyncVideoClient, how: str) -> None:
         await client.__aenter__()
     else:
         await getattr(client, how)("t")
+
+
+async def _watch(client: AsyncVideoClient) -> None:
+    async with client.watch(["t"]) as watcher:
+        await anext(watcher)
 
 
 @pytest.mark.fault("C26")
@@ -92,6 +98,30 @@ async def test_another_event_loop_is_refused(how: str) -> None:
         for call in (use_elsewhere, lambda: _use(client, how).send(None)):
             with pytest.raises(ClosedError, match="belongs to another event loop"):
                 await asyncio.to_thread(call)
+
+
+@pytest.mark.fault("C18")
+@pytest.mark.parametrize("how", ["retrieve", "wait", "watch"])
+def test_session_of_a_finished_event_loop_is_refused(how: str) -> None:
+    """At once, without a request, whether the session was closed or not."""
+
+    async def borrow() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession()
+
+    async def use(session: aiohttp.ClientSession) -> None:
+        async with FakeVideoServer() as server:
+            client = client_of(server, session=session)
+            with pytest.raises(ClosedError, match="session belongs to another event loop; make"):
+                await (_watch(client) if how == "watch" else _use(client, how))
+            assert asyncio.get_running_loop().time() == 0.0
+            assert not server.requests()
+            await client.aclose()
+
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        session = runner.run(borrow())
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        runner.run(use(session))
+        runner.run(session.close())
 
 
 @pytest.mark.fault("C18")
