@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from binascii import a2b_qp
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from inspect import isawaitable
+from math import inf
 from typing import NoReturn
 
 from ezvideo_async.errors import ConfigError, RequestTimeoutError
@@ -20,6 +23,7 @@ Concurrent requests share one call; its exceptions reach them unchanged.
 """
 
 _MASK = "***"
+_RENEWAL_INTERVAL = 60.0  # seconds; a server that refuses every key must not cost a call each time
 _SHORTEST_MASKED = 8  # characters; to mask a local server's "x" or "test" would garble responses
 
 # One character of a key as JSON or percent-encoding may escape it.
@@ -29,13 +33,13 @@ _ESCAPED = re.compile(r'\\(?:u00([2-7][0-9A-Fa-f])|(["\\/]))|%([2-7][0-9A-Fa-f])
 class ApiKey:
     """An API key that no ``repr``, log, pickle or traceback shows."""
 
-    __slots__ = ("_encoded", "_escaped", "_key")
+    __slots__ = ("_encoded", "_key", "_sought")
 
     def __init__(self, key: object) -> None:
         problem = _problem_with_key(key)
         self._key = "" if problem else str(key).strip()
         self._encoded = self._key.encode("ascii")
-        self._escaped: re.Pattern[str] | None = None
+        self._sought = b"" if "%" in self._key else self._encoded.replace(b"\\", b"")
         del key  # no traceback shows it, even if it was refused
         if problem:
             raise ConfigError(problem)
@@ -60,11 +64,39 @@ class ApiKey:
         r"""Mask the key, verbatim or with characters escaped as in JSON (``\u0041``) or urls."""
         if len(self._key) < _SHORTEST_MASKED:
             return text
-        if ("\\" in text or "%" in text) and self._key in _ESCAPED.sub(_unescape, text):
-            if self._escaped is None:
-                self._escaped = _escaped_pattern(self._key)
-            text = self._escaped.sub(lambda found: found["backslash"] or _MASK, text)
+        if ("\\" in text or "%" in text) and self._may_be_escaped_in(text):
+            text = self._mask_escaped(text)
         return text.replace(self._key, _MASK)
+
+    def _may_be_escaped_in(self, text: str) -> bool:
+        """Return False if the key is not in *text*, however escaped; takes 10 ns per character."""
+        # All escapes become quoted-printable, which C decodes; other "=" and line ends must not
+        # be read as such.
+        coded = text.encode("utf-8", "replace").replace(b"=", b"=3D").replace(b"\r", b"\n")
+        coded = coded.replace(b"%", b"=").replace(b"\\u00", b"=").replace(b"\\", b"")
+        coded = coded.replace(b"==", b"=3D=").replace(b"==", b"=3D=")
+        return self._sought in a2b_qp(coded).replace(b"\\", b"")
+
+    def _mask_escaped(self, text: str) -> str:
+        """Mask the key in a text that was found to have it, mostly."""
+        ends: list[int] = []  # of the escapes, in the text without escapes
+        shifts: list[int] = [0]  # by which the rest of the text is longer up to there
+
+        def unescape(found: re.Match[str]) -> str:
+            ends.append(found.start() - shifts[-1] + 1)
+            shifts.append(shifts[-1] + len(found[0]) - 1)
+            code = found[1] or found[3]
+            return chr(int(code, 16)) if code else found[2]
+
+        parts: list[str] = []
+        plain, kept = _ESCAPED.sub(unescape, text), 0
+        place = plain.find(self._key)
+        while place >= 0:
+            end = place + len(self._key)
+            parts += text[kept : place + shifts[bisect_right(ends, place)]], _MASK
+            kept = end + shifts[bisect_right(ends, end)]
+            place = plain.find(self._key, end)
+        return "".join(parts) + text[kept:]
 
     def mask_body(self, body: bytes, *, task_id: str) -> bytes:
         """
@@ -81,27 +113,10 @@ class ApiKey:
     def mask_torn(self, text: str) -> str:
         """Mask the key also where *text* was cut within it; a piece of 8 characters counts."""
         text = self.mask(text)
-        for length in range(len(self._key) - 1, _SHORTEST_MASKED - 1, -1):
+        longest = min(len(self._key) - 1, len(text))
+        for length in range(longest, _SHORTEST_MASKED - 1, -1):
             text = text.replace(self._key[:length], _MASK).replace(self._key[-length:], _MASK)
         return text
-
-
-def _unescape(found: re.Match[str]) -> str:
-    code = found[1] or found[3]
-    return chr(int(code, 16)) if code else found[2]
-
-
-def _escaped_pattern(key: str) -> re.Pattern[str]:
-    # An escaped backslash starts no escape: ``\\u0041`` is no "A" in JSON, so it is matched, too.
-    # The groups are atomic, so that a search takes linear time.
-    characters = (f"(?>{'|'.join(_forms(character))})" for character in key)
-    return re.compile(rf"{''.join(characters)}|(?P<backslash>\\\\)")
-
-
-def _forms(character: str) -> list[str]:
-    code, itself = f"(?i:{ord(character):02x})", re.escape(character)
-    escaped = [rf"\\{itself}"] if character in '"\\/' else []
-    return [rf"\\u00{code}", f"%{code}", *escaped, itself]
 
 
 def _problem_with_key(key: object) -> str | None:
@@ -130,6 +145,7 @@ class Credentials:
         self._timeout = timeout
         self._provider = source if callable(source) else None
         self._lock = asyncio.Lock()
+        self._renewed_at = -inf  # loop clock
         try:
             self._api_key = None if callable(source) else ApiKey(source)
         finally:
@@ -153,13 +169,16 @@ class Credentials:
         """
         Return another key than the one that the server refused, or None if there is none.
 
-        Concurrent requests share one call of the callable.  Raises as :meth:`api_key`.
+        Concurrent requests share one call of the callable, which is called again after 60 s at
+        the earliest.  Raises as :meth:`api_key`.
         """
         if self._provider is None:
             return None
         async with self._exclusive():
-            if self._api_key is refused:
+            now = asyncio.get_running_loop().time()
+            if self._api_key is refused and now - self._renewed_at >= _RENEWAL_INTERVAL:
                 self._api_key = await self._call_provider()
+                self._renewed_at = now
             return None if self._api_key == refused else self._api_key
 
     @asynccontextmanager
@@ -180,13 +199,18 @@ class Credentials:
             )
 
     async def _call_provider(self) -> ApiKey:
-        """Call the callable; its exceptions propagate unchanged, except ``StopAsyncIteration``."""
+        """Call the callable; its exceptions propagate, except those that would end a loop."""
         assert self._provider is not None
-        result: object = self._provider()
-        if not isawaitable(result):
-            raise ConfigError("the api_key callable must be async: async def api_key(): ...")
         try:
-            return ApiKey(await result)
-        except StopAsyncIteration:
-            pass  # it would silently end the caller's ``async for``
-        raise ConfigError("the api_key callable raised StopAsyncIteration; raise another exception")
+            result: object = self._provider()
+            if isawaitable(result):
+                return ApiKey(await result)
+            problem = "must be async: async def api_key(): ..."
+        except (StopIteration, StopAsyncIteration) as raised:
+            problem = f"raised {type(raised).__name__}; raise another exception"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():  # it is this request that is cancelled
+                raise
+            problem = "raised CancelledError; raise another exception"
+        raise ConfigError(f"the api_key callable {problem}")

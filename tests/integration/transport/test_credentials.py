@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given, strategies as st
 
 from ezvideo_async import AsyncVideoClient, RequestBudget
 from ezvideo_async._transport.credentials import ApiKey
@@ -124,15 +125,79 @@ async def test_exception_of_the_callable_is_raised_unchanged(method: str) -> Non
             assert (await client.retrieve("t")).succeeded
 
 
-async def test_stop_async_iteration_of_the_callable_is_a_config_error() -> None:
-    """It would silently end the caller's ``async for``."""
+async def watch(client: AsyncVideoClient) -> None:
+    """Watch one id with ``async for``."""
+    async with client.watch(["t"]) as watcher:
+        async for _event in watcher:
+            pass
 
-    async def exhausted() -> str:
-        raise StopAsyncIteration
 
-    async with AsyncVideoClient(exhausted, base_url="https://api.example.test/v1") as client:
-        with pytest.raises(ConfigError, match="StopAsyncIteration"):
-            await client.retrieve("t")
+class Raising:
+    """A callable that raises when called, or when what it returned is awaited."""
+
+    def __init__(self, error: BaseException, *, at_call: bool) -> None:
+        self._error = error
+        self._at_call = at_call
+
+    def __call__(self) -> Any:
+        """Raise, or return something to await."""
+        if self._at_call:
+            raise self._error
+        failed = asyncio.get_running_loop().create_future()
+        if isinstance(self._error, asyncio.CancelledError):
+            failed.cancel()
+        else:
+            failed.set_exception(self._error)
+        return failed
+
+
+@pytest.mark.parametrize("method", ["retrieve", "wait", "watch"])
+@pytest.mark.parametrize(
+    ("error", "at_call"),
+    [
+        (StopIteration(), True),
+        (StopAsyncIteration(), True),
+        (StopAsyncIteration(), False),
+        (asyncio.CancelledError(), True),
+        (asyncio.CancelledError(), False),
+    ],
+)
+async def test_exception_that_ends_loops_is_a_config_error(
+    error: BaseException, method: str, *, at_call: bool
+) -> None:
+    """It would silently end the caller's ``async for``, or a task."""
+    provider = Raising(error, at_call=at_call)
+    async with AsyncVideoClient(provider, base_url="https://api.example.test/v1") as client:
+        with pytest.raises(ConfigError, match=f"callable raised {type(error).__name__}; raise"):
+            await (watch(client) if method == "watch" else getattr(client, method)("t"))
+        assert client.budget.in_flight == 0
+
+
+async def test_cancelled_request_cancels_the_callable() -> None:
+    """A cancellation of the request is no error of the callable."""
+    async with AsyncVideoClient(KeyProvider("k"), base_url="https://api.example.test/v1") as client:
+        call = asyncio.create_task(client.retrieve("t"))
+        await asyncio.sleep(0.5)
+        call.cancel()
+        await asyncio.wait([call])
+
+        assert call.cancelled()
+
+
+@pytest.mark.fault("Q2")
+async def test_key_is_renewed_at_most_once_in_a_minute() -> None:
+    """A server that refuses every key costs one call of the callable in 60 s."""
+    provider = KeyProvider(*(f"key {number}".replace(" ", "-") for number in range(9)))
+    async with RawServer(replying(*[guarded("good")] * 99)) as server:
+        async with client_of(server, api_key=provider) as client:
+            for _second in range(30):
+                with pytest.raises(AuthenticationError):
+                    await client.retrieve("t")
+                await asyncio.sleep(4.0)
+
+        # The first key, and renewals at 1 s and 61 s (each call takes a second).
+        assert provider.calls == 3
+        assert len(server.requests) == 30 + 2
 
 
 async def test_cancelled_renewal_is_done_by_the_next_request() -> None:
@@ -211,6 +276,39 @@ def test_key_of_escape_characters_is_masked_in_linear_time(key: str) -> None:
     assert api_key.mask(f"a {key} b") == "a *** b"
     assert api_key.mask(f"a {key[:-1]} b") == f"a {key[:-1]} b"
     assert api_key.mask(key[0] * 100_000 + "x").endswith("x")
+
+
+@pytest.mark.fault("X22", "X27")
+def test_key_of_32000_backslashes_costs_nothing_special() -> None:
+    """It is no pattern to compile, and a cut text is not searched for longer pieces."""
+    key = "\\" * 32_000
+    api_key = ApiKey(key)
+
+    assert api_key.mask(f"a%{key * 2}b") == "a%***b"
+    assert api_key.mask_torn("\\" * 100) == "***"
+    assert not hasattr(api_key, "__dict__")
+
+
+_NEIGHBOURS = st.lists(st.sampled_from(["a", "%", "=", "\\\\", '\\"', "\\n", "\r", "\n", "é"]))
+
+
+@pytest.mark.fault("X22")
+@given(st.data(), st.sampled_from([KEY, "a/b\\c%dEf", "k=\\\\x/=1="]), _NEIGHBOURS, _NEIGHBOURS)
+def test_key_is_masked_however_its_characters_are_escaped(
+    data: st.DataObject, key: str, before: list[str], after: list[str]
+) -> None:
+    """Each character in another way, beside texts that look like escapes."""
+    forms = ("{}", "\\u{:04x}", "\\u{:04X}", "%{:02x}", "%{:02X}")
+    echo = "".join(
+        "\\\\"
+        if each == "\\" and form == "{}"
+        else form.format(each if form == "{}" else ord(each))
+        for each in key
+        for form in [data.draw(st.sampled_from(forms))]
+    )
+    start, end = "".join(before), "".join(after)
+
+    assert ApiKey(key).mask(f"{start}{echo}{end}") == f"{start}***{end}"
 
 
 def test_text_that_starts_like_the_key_is_not_masked() -> None:
