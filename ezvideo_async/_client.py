@@ -214,6 +214,7 @@ class AsyncVideoClient:
         engine.bind()
         now = asyncio.get_running_loop().time
         deadline = inf if retry.deadline is None else now() + retry.deadline
+        engine.aliases.add_other(task_id)
         request = retrieve_request(engine.route, task_id)
         requester, quota = engine.requester, engine.limiter.retry_quota
 
@@ -292,6 +293,7 @@ class AsyncVideoClient:
         grace = validate_seconds("not_found_grace", not_found_grace, low=0.0)
         chosen = validate_instance("policy", policy, PollPolicy) or PollPolicy()
         self._engine.bind()
+        self._engine.aliases.add_other(task_id)
         return await self._engine.poller.wait(
             task_id,
             policy=chosen,

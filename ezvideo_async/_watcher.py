@@ -123,10 +123,11 @@ class TaskWatcher:
             self._scheduler,
             self._engine,
             publish=self._publish,
-            evict=self._broadcaster.evict,
+            evict=self._evict,
             fail=self._fail,
         )
         self._engine.on_close(self._client_closed)
+        self._engine.aliases.add_watched(self._scheduler)
         self._dispatcher.start()
         first, self._first = self._first, {}
         try:
@@ -372,6 +373,7 @@ class TaskWatcher:
         tracked = self._scheduler.discard(task_id)
         if tracked is None:
             return False
+        self._engine.aliases.drop_watched([task_id])
         self._broadcaster.drop(tracked, ClosedError("the task was discarded", task_id=task_id))
         return True
 
@@ -431,6 +433,10 @@ class TaskWatcher:
             if telemetry:
                 telemetry.emit(TaskEnded(task_id=tracked.task_id, kind=event.kind))
 
+    def _evict(self, tracked: TrackedTask) -> None:
+        self._engine.aliases.drop_watched([tracked.task_id])
+        self._broadcaster.evict(tracked)
+
     def _fail(self, error: BaseException) -> None:
         """End the watch: no more polls; readers get what is unread, then the error."""
         if self._broadcaster.fault is not None:
@@ -440,6 +446,7 @@ class TaskWatcher:
         if not isinstance(fault, ClosedError):
             _log.error("the watch of %d open tasks ends: %s", len(self._scheduler), fault)
         self._dispatcher.stop()
+        self._engine.aliases.drop_watched([tracked.task_id for tracked in self._scheduler])
         self._engine.off_close(self._client_closed)
         self._broadcaster.fail(fault)
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ezvideo_async._engine.admission import AdmissionQueue
+from ezvideo_async._engine.aliases import TaskAliases
 from ezvideo_async._engine.requester import Requester
 from ezvideo_async._engine.telemetry import TelemetryEmitter
 from ezvideo_async._lifetime import LoopAffinity, running_loop
@@ -61,6 +62,7 @@ class Engine:
         self.telemetry: TelemetryEmitter = TelemetryEmitter(observers)
         self.admission: AdmissionQueue = AdmissionQueue(self.limiter, self.telemetry, rand)
         self.history: ServerHistory = ServerHistory()
+        self.aliases: TaskAliases = TaskAliases()
         self.requester: Requester = Requester(
             base_url=base_url,
             credentials=credentials,
@@ -68,6 +70,7 @@ class Engine:
             admission=self.admission,
             telemetry=self.telemetry,
             history=self.history,
+            aliases=self.aliases,
         )
         self._transport = transport
         self._affinity: LoopAffinity | None = None

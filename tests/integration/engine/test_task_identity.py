@@ -91,7 +91,7 @@ async def test_stray_response_is_not_used(
         assert found.id == "b"
         assert "EVIL" not in str(found.raw)
         assert [seen.connection for seen in server.requests] == [0, 0, 1]
-        assert client._engine.requester._aliases == {}
+        assert not client._engine.aliases
         assert now() == 0.0
     assert "EVIL" in caplog.text
 
@@ -106,7 +106,7 @@ async def test_equal_stray_responses_on_pooled_connections_are_no_alias() -> Non
 
         assert "EVIL" not in str(found.raw)
         assert server.requests[-1].connection == 3
-        assert client._engine.requester._aliases == {}
+        assert not client._engine.aliases
 
 
 @pytest.mark.fault("S8")
@@ -121,15 +121,102 @@ async def test_same_foreign_id_twice_is_an_alias(caplog: pytest.LogCaptureFixtur
     assert "server answers with id 'video_t' for task 't'; accepting it" in caplog.text
 
 
+@pytest.mark.fault("Q12")
+@pytest.mark.parametrize("how", ["retrieve", "watch"])
+async def test_one_response_for_all_tasks_completes_none_of_them(how: str) -> None:
+    """A cache that gives everybody the response of one task completes that one only."""
+    ids = [f"t{number}" for number in range(30)]
+    cached = response(task("t7", url="https://cdn.test/7.mp4"))
+    async with (
+        RawServer(replying(*[cached] * 999)) as server,
+        client_of(server, retry=ONCE) as client,
+    ):
+        if how == "retrieve":
+            calls = (client.retrieve(task_id) for task_id in ids)
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            done_ids = [each.id for each in found if not isinstance(each, BaseException)]
+            errors = [each for each in found if isinstance(each, BaseException)]
+            assert all(getattr(each, "received_id", None) == "t7" for each in errors)
+        else:
+            async with client.watch(ids, timeout=30.0) as watcher:
+                events = [event async for event in watcher if event.is_final]
+            done_ids = [event.task_id for event in events if event.kind == "task_completed"]
+
+        assert done_ids == ["t7"]
+        assert not client._engine.aliases
+
+
+@pytest.mark.fault("Q12")
+async def test_foreign_id_of_two_tasks_is_nobodys() -> None:
+    """An id that nobody asked for, shown for two tasks one after another, is no alias of both."""
+    reply = response(task("somebody", "processing"))
+    async with (
+        RawServer(replying(*[reply] * 99)) as server,
+        client_of(server, retry=ONCE) as client,
+    ):
+        assert (await client.retrieve("a")).id == "a"
+        for task_id in ("b", "a", "b"):
+            with pytest.raises(BadResponseError) as raised:
+                await client.retrieve(task_id)
+            assert raised.value.received_id == "somebody"
+        assert not client._engine.aliases
+
+
+@pytest.mark.fault("Q12")
+async def test_stray_response_with_an_alias_takes_it_from_nobody() -> None:
+    """On a used connection it can be a response that came twice."""
+    renamed_a = response(task("video_a", "processing"))
+    twice = [READ, renamed_a, READ, renamed_a, STALL]
+    async with (
+        RawServer(replying(renamed_a), twice, replying(*[renamed] * 9)) as server,
+        client_of(server) as client,
+    ):
+        await client.retrieve("a")
+        assert (await client.retrieve("b")).id == "b"
+        assert client._engine.aliases.of("a") == ("video_a",)
+        assert client._engine.aliases.of("b") == ("video_b",)
+
+
+@pytest.mark.fault("Q12")
+async def test_task_of_several_deployments_has_several_aliases() -> None:
+    """Eight names are remembered; a request is repeated once for each."""
+    names = [f"video_{number}" for number in range(8)]
+    shown = iter([*(name for name in names for _send in range(2)), *names])
+
+    def rotating(_seen: Any) -> bytes:
+        return response(task(next(shown), "processing"))
+
+    async with RawServer(replying(*[rotating] * 99)) as server, client_of(server) as client:
+        for _call in range(16):
+            assert (await client.retrieve("t")).id == "t"
+
+        assert client.requests_sent == 16 + 8
+        assert client._engine.aliases.of("t") == tuple(names)
+
+
+@pytest.mark.fault("Q19")
+async def test_aliases_of_discarded_ids_are_forgotten() -> None:
+    """Likewise when the watch ends."""
+    async with RawServer(replying(*[renamed] * 99)) as server, client_of(server) as client:
+        async with client.watch(["a", "b", "c"], timeout=60.0) as watcher:
+            await anext(watcher)
+            await asyncio.sleep(10.0)
+            assert client._engine.aliases.of("b") == ("video_b",)
+            watcher.discard("b")
+            assert client._engine.aliases.of("b") == ()
+            assert client._engine.aliases.of("a") == ("video_a",)
+        assert not client._engine.aliases
+
+
 async def test_alias_is_forgotten_when_its_task_finishes() -> None:
     """Aliases of finished tasks are not kept."""
     finished = response(task("video_t"))
     async with RawServer(replying(renamed), replying(renamed, finished)) as server:
         async with client_of(server) as client:
             await client.retrieve("t")
-            assert client._engine.requester._aliases == {"t": ("video_t",)}
+            assert client._engine.aliases.of("t") == ("video_t",)
             assert (await client.retrieve("t")).succeeded
-            assert client._engine.requester._aliases == {}
+            assert not client._engine.aliases
             assert len(server.requests) == 3
 
 
@@ -192,6 +279,17 @@ async def test_unknown_status_values_are_logged_once(caplog: pytest.LogCaptureFi
     assert len(caplog.records) == 1000
     assert caplog.messages[0] == "unknown status 'musing' for task 't'; treating it as processing"
     assert caplog.messages[1].startswith("unknown status 'value 0'")
+
+
+@pytest.mark.fault("Q19")
+async def test_long_unknown_status_values_are_kept_short() -> None:
+    """Two that begin with the same 200 characters are logged once."""
+    replies = [response(task("t", "x" * 100_000 + str(number))) for number in range(3)]
+    async with RawServer(replying(*replies)) as server, client_of(server) as client:
+        for _reply in replies:
+            await client.retrieve("t")
+
+        assert client._engine.requester._logged == {"x" * 200}
 
 
 @pytest.mark.fault("H7")
