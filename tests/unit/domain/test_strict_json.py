@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from ezvideo_async._domain.strict_json import MAX_DEPTH, decode_json
+from ezvideo_async._domain.strict_json import MAX_DEPTH, TooManyValuesError, decode_json
 from tests.support.strategies import json_values, texts
 
 
@@ -81,6 +81,43 @@ def test_value_has_at_most_a_hundred_levels(opening, closing):
     assert decode_json(body) == json.loads(body)
     with pytest.raises(ValueError, match="nested too deeply"):
         decode_json(b"[" + body + b"]")
+
+
+_PADDING = b" " * 65_536
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        b"[" + b"{}," * 10_000 + b"{}]",
+        b"[" + b"[]," * 10_000 + b"[]]",
+        b"[" + b"0," * 20_000 + b"0]",
+        b'"' + b"," * 20_001 + b'"',
+        b"[" * 20_001,
+        b"{" * 12_000 + b"[" * 12_000,
+    ],
+    ids=lambda body: f"{len(body)} bytes, {body[:24]!r}",
+)
+def test_long_body_with_too_many_values_is_not_decoded(many):
+    """Brackets and commas are counted first, also in texts; a body of up to 64 KiB is decoded."""
+    with pytest.raises(TooManyValuesError):
+        decode_json(many + _PADDING)
+    with pytest.raises(TooManyValuesError):
+        decode_json(_PADDING + many)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"0," * 19_999 + b"0]" + _PADDING,
+        b"[" + b"0," * 32_000 + b"0]",
+        b'{"url": "data:video/mp4;base64,' + b"A" * (4 << 20) + b'"}',
+    ],
+    ids=lambda body: f"{len(body)} bytes, {body[:24]!r}",
+)
+def test_long_body_with_few_values_is_decoded(body):
+    """New-api inlines a finished video."""
+    assert decode_json(body) == json.loads(body)
 
 
 @pytest.mark.fault("J5")
