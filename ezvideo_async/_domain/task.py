@@ -65,13 +65,18 @@ class ErrorInfo:
     Attributes:
         code: The server's code as text; if it sent none, ``cancelled``, ``expired`` or ``timeout``
             when the status value says so, else None.
-        message: The server's message, in the server's language; None when there is none.
+        message: The server's message, in the server's language, at most 2,000 characters; None
+            when there is none.
 
-    ``repr`` redacts queries of urls, which may be signed.
+    ``str`` is ``code: message``.  It and ``repr`` redact queries of urls, which may be signed.
     """
 
     code: str | None = field(default=None, repr=_text_repr)
     message: str | None = field(default=None, repr=_text_repr)
+
+    def __str__(self) -> str:
+        texts = [text for text in (self.code, self.message) if text is not None]
+        return redact_queries(": ".join(texts)) if texts else "no reason given"
 
 
 def _url_repr(url: str | None) -> str:
@@ -86,7 +91,8 @@ class VideoTask:
     Attributes:
         id: The task's id, exactly as in the request.
         status: The only field that decides whether the task has finished.
-        raw_status: The status value as sent; None when the response had none.
+        raw_status: The first 200 characters of the status value as sent; None when the response
+            had none.
         progress: Whole percent, 0-100; None when unknown.
         model: The model's name; None when the server sent none.
         created_at: Aware, UTC, whole seconds; None when unknown.

@@ -239,6 +239,21 @@ def test_redacted_url_has_no_key(url, redacted):
     assert redact_query(url) == redacted
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "text"),
+    [
+        ("c", "m", "c: m"),
+        ("c", None, "c"),
+        (None, "m", "m"),
+        (None, None, "no reason given"),
+        (None, "see https://h.test/v?sig=s3cr3t", "see https://h.test/v?…"),
+    ],
+)
+def test_str_of_an_error_is_one_sentence(code, message, text):
+    """Code and message, as far as the server sent them, without signed queries."""
+    assert str(ErrorInfo(code=code, message=message)) == text
+
+
 def test_utc_datetime_is_aware():
     """Equal times share one object."""
     assert utc_datetime(0) == datetime(1970, 1, 1, tzinfo=UTC)
