@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+LITELLM_RETRY_AFTER = "llm_provider-retry-after"
+
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?\Z")
 """``float`` alone would also accept ``1e9``, ``1_000``, ``nan`` and Arabic digits."""
 
@@ -23,7 +25,9 @@ A day's name first, and no year below 1000.
 
 def parse_retry_after(headers: Mapping[str, str], *, unix_now: float) -> float | None:
     """
-    Return the seconds to wait by ``retry-after-ms``, or else by ``retry-after``.
+    Return the seconds to wait by the first usable header.
+
+    In this order: ``retry-after-ms``, ``retry-after``, and the latter as LiteLLM renames it.
 
     A date counts from the ``Date`` of the same response, so that a wrong clock of the server has
     no effect; *unix_now* is used if there is none.  None means: nothing usable, 0, or a past date.
@@ -31,15 +35,16 @@ def parse_retry_after(headers: Mapping[str, str], *, unix_now: float) -> float |
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _SECONDS.match(milliseconds):
         return float(milliseconds) / 1000.0 or None
-    text = headers.get("retry-after", "").strip()
-    if _SECONDS.match(text):
-        return float(text) or None
-    at = parse_http_date(text)
-    if at is None:
-        return None
-    now = parse_http_date(headers.get("date", "").strip())
-    wait = at - (unix_now if now is None else now)
-    return wait if wait > 0 else None
+    for name in ("retry-after", LITELLM_RETRY_AFTER):
+        text = headers.get(name, "").strip()
+        if _SECONDS.match(text):
+            return float(text) or None
+        at = parse_http_date(text)
+        if at is not None:
+            now = parse_http_date(headers.get("date", "").strip())
+            wait = at - (unix_now if now is None else now)
+            return wait if wait > 0 else None
+    return None
 
 
 def parse_http_date(text: str) -> float | None:

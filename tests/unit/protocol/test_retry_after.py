@@ -187,3 +187,21 @@ def test_parser_is_total(text):
 
     assert seconds is None or 0 < seconds < 1e9
     parse_http_date(text)
+
+
+@pytest.mark.fault("Q20")
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"llm_provider-retry-after": "7"}, 7.0),
+        ({"llm_provider-retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, 30.0),
+        ({"llm_provider-retry-after": "7", "retry-after": "9"}, 9.0),
+        ({"llm_provider-retry-after": "7", "retry-after": "soon"}, 7.0),
+        ({"llm_provider-retry-after": "7", "retry-after": "0"}, None),
+        ({"llm_provider-retry-after": "7", "retry-after-ms": "1500"}, 1.5),
+        ({"llm_provider-retry-after": "soon"}, None),
+    ],
+)
+def test_header_as_litellm_renames_it_comes_last(headers, seconds):
+    """It is read like ``Retry-After``."""
+    assert parse_retry_after(headers, unix_now=UNIX_NOW) == seconds
