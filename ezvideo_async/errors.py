@@ -245,12 +245,19 @@ class APIStatusError(_ResponseError):
         error_type: The server's ``type``; None when it sent none.
         request_id: The ``x-request-id`` of the response; quote it to the server's support.
         retry_after: Seconds to wait by the server's ``Retry-After``; None when it sent none.
-        body_excerpt: Up to 500 characters of a body that is not JSON; None for a JSON body.
+        body_excerpt: Up to 500 characters of a body that is not JSON, also of an empty one; None
+            for a JSON body, which is the API's own.
+
+    The texts are cut: ``message`` to 2,000 characters, ``code`` and ``error_type`` to 200.
     """
 
 
 class BadRequestError(APIStatusError):
-    """The server refuses this request; the same request will fail again."""
+    """
+    The server refuses this request; the same request will fail again.
+
+    ``retryable`` is True for a body that is not JSON: a proxy in front of the API sent it.
+    """
 
 
 class AuthenticationError(APIStatusError):
@@ -261,7 +268,8 @@ class PermissionDeniedError(APIStatusError):
     """
     The API key lacks a permission (403), or its account has no credit (402).
 
-    ``retryable`` is True for a 403 with a web page: a firewall may admit the next request.
+    ``retryable`` is True for a 403 without JSON, such as a web page: a firewall may admit the next
+    request.
     """
 
 

@@ -80,6 +80,7 @@ _FAILED_VALUES: Final = (
     "timeout",  # budgetpixel: final
     "timed_out",
     "rejected",
+    "interrupted",  # Seedance MCP
 )
 _CANCELLED_VALUES: Final = (
     "cancelled",  # ezmodel, OpenRouter, Together, Inworld
@@ -99,6 +100,20 @@ STATUS_VALUES: Final = {
 }
 """Normalized status value to status."""
 
+STATUS_VALUES_BESIDE_A_URL: Final = frozenset({"ready"})  # OpenMausBot
+"""Normalized status values that mean ``completed`` beside a url, and are unknown without one."""
+
+CALL_SUCCESS_VALUES: Final = frozenset({"success", "ok"})  # JSend
+CALL_ERROR_VALUES: Final = frozenset({"error", "fail"})  # JSend
+"""
+Normalized status values of a call.
+
+Without an id at the same level they say how the request went, not how the task did.
+"""
+
+TASK_FIELDS: Final = frozenset({"progress", "model"})
+"""Keys of tasks that no envelope has; beside one of them ``success`` is the task's status."""
+
 CODES_OF_STATUS_VALUES: Final = {
     **dict.fromkeys(_CANCELLED_VALUES, "cancelled"),
     **dict.fromkeys(_EXPIRED_VALUES, "expired"),
@@ -109,16 +124,46 @@ CODES_OF_STATUS_VALUES: Final = {
 
 # -- fields ----------------------------------------------------------------------------------
 
-ENVELOPE_FIELDS: Final = ("data", "task", "video_task")
-"""Keys under which gateways nest the task (new-api's TaskDto, MiniMax)."""
+ENVELOPE_FIELDS: Final = (
+    "data",  # new-api's TaskDto, JSend, Kling
+    "task",  # MiniMax
+    "video_task",
+    "output",  # DashScope
+    "result",
+    "response",
+)
+"""Keys under which gateways nest the task."""
 
 MAX_ENVELOPES: Final = 3
-TASK_MARKS: Final = (*STATUS_FIELDS, "id", "task_id")
-"""Keys of which one holds a text in the task itself, but not in an envelope."""
+MAX_NESTED: Final = 1_000
+"""Objects that are searched for another task or status."""
 
-ID_FIELDS: Final = ("id", "task_id", "video_id", "generation_id", "job_id")
+EVENT_TYPE_FIELDS: Final = ("type", "event", "event_type")
+"""Keys of a webhook's kind, such as ``video.completed``; the id beside it is the event's."""
+
+NO_TASK_FIELDS: Final = frozenset({"error", "errors", "metadata", "base_resp"})
+"""Keys under which an id or a status is not that of a task."""
+
+ID_FIELDS: Final = (
+    "id",
+    "task_id",
+    "video_id",
+    "generation_id",
+    "job_id",
+    "taskId",  # KIE
+)
 TRACE_ID_FIELD: Final = "request_id"
-"""xAI's id of a new task; only a trace id beside an error (Kling-style envelopes)."""
+"""
+xAI's id of a new task, fal's of every task.
+
+It is a trace id unless it is the asked id, or nothing else can be the id and there is no error.
+"""
+
+REQUEST_ID_HEADERS: Final = (
+    "x-request-id",
+    "x-oneapi-request-id",  # new-api
+    "x-litellm-call-id",
+)
 
 CREATED_AT_FIELDS: Final = ("created_at", "created", "createdAt", "create_time", "submit_time")
 COMPLETED_AT_FIELDS: Final = ("completed_at", "finished_at", "finish_time", "completedAt")
@@ -154,7 +199,14 @@ URL_PLACES: Final = (
     ("file_url",),
     ("data", "url"),
     ("data", "video_url"),
+    ("data", "output_url"),  # MAX-API
+    ("data", "outputs"),
     ("data",),  # LocalAI: [{"url": ...}]
+    ("results", "url"),  # GrsAI
+    ("results", "video_url"),  # DashScope
+    ("videos",),
+    ("resultUrl",),  # orpheus
+    ("videoUrl",),
 )
 """Places of the url; of a list the first item is read, of an object its ``url``."""
 
@@ -169,7 +221,31 @@ URL_FIELDS_WHEN_COMPLETED: Final = (
 NO_ERROR_CODES: Final = frozenset({"", "0", "200", "success", "ok"})
 """Codes that mean "no error" on a task that has not failed (PiAPI, new-api)."""
 
-ERROR_MESSAGE_FIELDS: Final = ("message", "msg", "detail")
+SUCCESS_MESSAGES: Final = frozenset(
+    {"success", "succeed", "succeeded", "successful", "ok", "done", "成功"}
+)
+SUCCESS_ENDINGS: Final = ("successfully", "successful", "succeeded", "completed", "成功", "完成")
+"""Messages, in lower case, that mean "no error" whatever the code beside them (Jimeng: 10000)."""
+
+FAILURE_FLAGS: Final = (("success", False), ("ok", False), ("error", True))
+"""Fields with the value that means that the call failed."""
+
+CODE_FIELDS: Final = (
+    "code",
+    "error_code",
+    "errorCode",
+    "errcode",
+    "failCode",  # KIE
+    "status_code",
+    "statusCode",  # Fastify
+)
+MESSAGE_FIELDS: Final = ("message", "msg", "error_message", "errorMsg", "error_msg", "errmsg")
+ERROR_MESSAGE_FIELDS: Final = (*MESSAGE_FIELDS, "detail", "raw_message")  # the last: PiAPI
+"""Fields of an error object."""
+
+BASE_RESPONSE_FIELD: Final = "base_resp"
+"""MiniMax's error object, with ``status_code`` and ``status_msg``; the code 0 is no error."""
+
 FAILURE_REASON_FIELDS: Final = (
     "fail_reason",  # new-api
     "failure_reason",  # Azure
@@ -177,19 +253,41 @@ FAILURE_REASON_FIELDS: Final = (
     "reason",
     "error_message",
     "err_msg",
+    "errorMsg",
+    "failMsg",  # KIE
     "task_status_msg",  # Kling
 )
 
-MISPLACED_REASON_PLACES: Final = (("metadata", "url"),)
-"""In new-api's Hailuo channel, the failure message stands in place of the url."""
+MISPLACED_REASON_PLACES: Final = (
+    ("metadata", "url"),  # new-api's Hailuo channel
+    ("url",),
+    ("video_url",),  # wxart
+)
+"""Places of the url in which the reason of a failure stands, as a text that is no url."""
 
 NOT_FOUND_CODES: Final = frozenset(
-    {"task_not_found", "task_not_exist", "video_not_found", "not_found", "resource_not_found"}
+    {
+        "task_not_found",
+        "task_not_exist",
+        "task_not_exists",
+        "video_not_found",
+        "video_not_exist",
+        "job_not_found",
+        "generation_not_found",
+        "not_found",
+        "resource_not_found",
+    }
 )
+PERMISSION_CODES: Final = frozenset({"403", "forbidden", "permission_denied"})
 AUTHENTICATION_CODES: Final = frozenset(
     {"invalid_api_key", "invalid_token", "unauthorized", "access_denied", "auth_error", "401"}
 )
 RATE_LIMIT_CODES: Final = frozenset({"rate_limit_exceeded", "too_many_requests", "429"})
+CALL_CODES: Final = (
+    NOT_FOUND_CODES | PERMISSION_CODES | AUTHENTICATION_CODES | RATE_LIMIT_CODES | {"404"}
+)
+"""Codes that are about the request, never about how a task went."""
+
 QUOTA_CODES: Final = frozenset(
     {"insufficient_quota", "insufficient_user_quota", "billing_limit_exceeded"}
 )

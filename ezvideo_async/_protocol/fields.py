@@ -36,6 +36,8 @@ _MILLISECONDS_FROM = 1e11
 _BEYOND_ANY_UNIT = 1e300
 """A time of this size or more is invalid in any unit, and may not fit a float."""
 
+_MAX_PATH = 8_192  # characters: a megabyte of "../" takes 100 ms to resolve
+
 _DIGITS = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,19})?\Z")
 _PERCENT = re.compile(r"[+-]?(?:[0-9]{1,19}(?:\.[0-9]{0,19})?|\.[0-9]{1,19})\Z")
 _WEB_URL = re.compile(r"https?://[^\s/?#]\S*\Z", re.IGNORECASE)
@@ -50,6 +52,11 @@ def is_object(value: object) -> TypeGuard[JSONObject]:
 def text_or_none(value: object) -> str | None:
     """Return a text that is not blank; None for every other value."""
     return value if isinstance(value, str) and value.strip() else None
+
+
+def short_text(text: str, limit: int) -> str:
+    """Return a text, or the first *limit* characters after its blanks."""
+    return text if len(text) <= limit else text.strip()[:limit]
 
 
 def scalar_text(value: object) -> str | None:
@@ -108,9 +115,12 @@ def read_places(
 _BLANKS_AND_HYPHENS = re.compile(r"[\s-]+")
 
 
+_ENUM_PREFIX = re.compile(r".*(?:status|state)[_.]")  # MEDIA_GENERATION_STATUS_, TaskState.
+
+
 def normalize_status(value: str) -> str:
     """Return a status value in the form of the keys of ``dialects.STATUS_VALUES``."""
-    return _BLANKS_AND_HYPHENS.sub("_", value.strip().lower())
+    return _ENUM_PREFIX.sub("", _BLANKS_AND_HYPHENS.sub("_", value.strip().lower()), count=1)
 
 
 def is_known_status(value: str) -> bool:
@@ -199,7 +209,8 @@ def read_url(value: object, *, base_url: str | None) -> str | None:
     Return the url in a value: in the first item of a list, in the ``url`` of an object.
 
     It is an ``http(s)`` url with a host and without blanks, a ``data:video/`` url, or a path that
-    begins with one slash, resolved against the origin of *base_url*; None for other values.
+    begins with one slash and has at most 8,192 characters, resolved against the origin of
+    *base_url*; None for other values.
     """
     if isinstance(value, list):
         value = value[0] if value else None
@@ -211,7 +222,8 @@ def read_url(value: object, *, base_url: str | None) -> str | None:
     url = value.strip()
     if _WEB_URL.match(url) or _DATA_URL.match(url):
         return url if _is_splittable(url) else None
-    if url.startswith("/") and not url.startswith("//") and not re.search(r"\s|\\", url):
+    is_path = url.startswith("/") and not url.startswith("//") and len(url) <= _MAX_PATH
+    if is_path and not re.search(r"\s|\\", url):
         return url if base_url is None else urljoin(base_url, url)
     return None
 

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ezvideo_async._domain.redaction import redact_queries
-from ezvideo_async._protocol.fields import text_or_none
+from ezvideo_async._protocol import dialects
+from ezvideo_async._protocol.fields import read_aliases, text_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,9 +60,7 @@ class Response(NamedTuple):
     @property
     def request_id(self) -> str | None:
         """The server's id of this request, for its support; None if it sent none."""
-        return text_or_none(self.headers.get("x-request-id")) or text_or_none(
-            self.headers.get("x-oneapi-request-id")
-        )
+        return read_aliases(self.headers, dialects.REQUEST_ID_HEADERS, text_or_none)
 
 
 class Evidence(NamedTuple):

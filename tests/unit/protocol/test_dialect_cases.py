@@ -21,8 +21,12 @@ from ezvideo_async.errors import (
 )
 from tests.support.response_bodies import outcome_of
 
-SAMPLES = Path(__file__).parents[2] / "samples" / "cases.jsonl"
-CASES = [json.loads(line) for line in SAMPLES.read_text("utf-8").splitlines()]
+SAMPLES = Path(__file__).parents[2] / "samples"
+CASES = [
+    json.loads(line)
+    for name in ("cases.jsonl", "cases-2.jsonl")
+    for line in (SAMPLES / name).read_text("utf-8").splitlines()
+]
 
 FAMILIES = {
     "NotFound": (TaskNotFoundError,),

@@ -6,8 +6,15 @@ import json
 
 import pytest
 
-from ezvideo_async._protocol.error_body import ErrorBody, error_line, parse_error_body
-from tests.support.response_bodies import body_of
+from ezvideo_async._protocol.error_body import ErrorBody, error_line
+from tests.support.response_bodies import error_of
+
+
+def error_body(body):
+    """Return what is read of the body of an error status."""
+    error = error_of(body, status=500)
+    return ErrorBody(error.code, error.message, error.error_type)
+
 
 SIGNED_URL = "https://cdn.example.test/v.mp4?sig=s3cr3t"
 
@@ -43,7 +50,20 @@ SIGNED_URL = "https://cdn.example.test/v.mp4?sig=s3cr3t"
         ),
         ({"detail": [{"loc": ["q"]}, {"loc": "q", "msg": ""}, "text", None]}, None, "q", None),
         ({"detail": []}, None, None, None),
-        ({"detail": {"message": "m"}}, None, None, None),
+        ({"detail": {"message": "m"}}, None, "m", None),
+        ({"detail": {"error": "m"}}, None, "m", None),
+        ({"detail": {"error": {"message": "m"}}}, None, "m", None),
+        ({"detail": {"error": 5}}, None, None, None),
+        ({"base_resp": {"status_code": 1004, "status_msg": "m"}}, "1004", "m", None),
+        ({"base_resp": {"status_code": 0, "status_msg": "success"}}, "0", "success", None),
+        ({"base_resp": "no"}, None, None, None),
+        ({"status": 404, "error": "m", "path": "/x"}, "404", "m", None),
+        ({"status": 399, "message": "m"}, None, "m", None),
+        ({"statusCode": 404, "message": "m"}, "404", "m", None),
+        ({"error_code": 17, "error_msg": "m"}, "17", "m", None),
+        ({"errcode": 40001, "errmsg": "m"}, "40001", "m", None),
+        ({"errorCode": "c", "errorMsg": "m"}, "c", "m", None),
+        ({"error": {"code": "c", "message": "", "raw_message": "m"}}, "c", "m", None),
         ({"data": {"code": "c", "message": "m"}}, "c", "m", None),
         ({"code": "c", "message": "m", "data": {"message": "n"}}, "c", "m", None),
         ({"code": "success", "data": {"error": {"code": "c", "message": "m"}}}, "c", "m", None),
@@ -59,7 +79,7 @@ SIGNED_URL = "https://cdn.example.test/v.mp4?sig=s3cr3t"
 )
 def test_code_message_and_type_are_found(body, code, message, error_type):
     """In an error object, an error text, flat fields, FastAPI's details, or an envelope."""
-    assert parse_error_body(body_of(body)) == ErrorBody(code, message, error_type)
+    assert error_body(body) == ErrorBody(code, message, error_type)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +93,7 @@ def test_code_message_and_type_are_found(body, code, message, error_type):
 )
 def test_queries_of_urls_are_redacted(body):
     """A signed url is a key to the video."""
-    error = parse_error_body(body_of(body))
+    error = error_body(body)
 
     assert error.message.endswith("see https://cdn.example.test/v.mp4?… now")
     assert "s3cr3t" not in repr(error)
@@ -97,4 +117,4 @@ def test_megabyte_of_urls_is_redacted_in_linear_time(part):
     """Whatever a server repeats, with or without a query."""
     message = part * ((1 << 20) // len(part))
 
-    assert parse_error_body(body_of({"message": message})).message.startswith(part[:7])
+    assert error_body({"message": message}).message.startswith(part[:7])

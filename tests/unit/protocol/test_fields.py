@@ -35,8 +35,8 @@ STATUS_VALUES = {
     ),
     TaskStatus.COMPLETED: "completed complete succeeded succeed success successful done finished",
     TaskStatus.FAILED: (
-        "failed fail failure error errored timeout timed_out rejected cancelled canceled aborted "
-        "deleted expired"
+        "failed fail failure error errored timeout timed_out rejected interrupted cancelled "
+        "canceled aborted deleted expired"
     ),
 }
 
@@ -61,10 +61,14 @@ def test_table_of_status_values():
         ("NOT START", TaskStatus.PENDING),
         ("in  queue", TaskStatus.PENDING),
         ("UNKNOWN", TaskStatus.PENDING),
+        ("MEDIA_GENERATION_STATUS_SUCCESSFUL", TaskStatus.COMPLETED),
+        ("JOB_STATE_RUNNING", TaskStatus.PROCESSING),
+        ("TaskStatus.FAILED", TaskStatus.FAILED),
+        ("VIDEO_STATUS_NOT_START", TaskStatus.PENDING),
     ],
 )
 def test_case_blanks_and_hyphens_of_a_status_value_are_ignored(value, status):
-    """Runs of blanks and hyphens are read as one underscore."""
+    """Runs of blanks and hyphens are read as one underscore; an enum's name is cut."""
     assert read_status(value) is status
     assert is_known_status(value)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from ezvideo_async._domain.task import TaskStatus, VideoTask
-from ezvideo_async._protocol.messages import Response
+from ezvideo_async._protocol.messages import Evidence, Response
 from ezvideo_async._protocol.responses import poll_hint
 from ezvideo_async.errors import (
     AuthenticationError,
@@ -23,7 +23,15 @@ from ezvideo_async.errors import (
     TaskNotFoundError,
 )
 from tests.support import strategies
-from tests.support.response_bodies import ASKED, UNIX_NOW, error_of, outcome_of, task_of
+from tests.support.response_bodies import (
+    ASKED,
+    UNIX_NOW,
+    decode,
+    error_of,
+    outcome_of,
+    response_of,
+    task_of,
+)
 
 SIGNED_URL = "https://cdn.example.test/v.mp4?sig=s3cr3t"
 HTML = "<!doctype html><title>New API</title>"
@@ -67,6 +75,17 @@ def test_error_status_has_its_class(status, kind, retryable):
 def test_bad_request_with_retry_after_is_retryable():
     """Azure sends the header with some 400s."""
     assert error_of({"message": "no"}, status=400, headers={"Retry-After": "5"}).retryable
+
+
+@pytest.mark.fault("Q7")
+@pytest.mark.parametrize("status", [400, 405, 414, 422, 431])
+@pytest.mark.parametrize("body", ["", "bad request", HTML, "{"])
+def test_bad_request_without_json_is_retryable(status, body):
+    """A proxy sent it, not the API: the excerpt is a text, also of an empty body."""
+    error = error_of(body, status=status)
+
+    assert (type(error), error.retryable, error.body_excerpt) == (BadRequestError, True, body)
+    assert error_of("{}", status=status).body_excerpt is None
 
 
 @pytest.mark.parametrize("status", [100, 101, 199, 600, 999, 0, -1])
@@ -149,15 +168,151 @@ def test_404_of_the_route_is_a_config_error(body, headers):
     assert "does base_url end with /v1?" in str(error)
 
 
-@pytest.mark.parametrize(
-    "body",
-    ["", "not found", {"detail": "Not Found"}, {"message": "no Invalid URL ("}, "[]", {}, "{"],
+AMBIGUOUS = (
+    "",
+    "not found",
+    "default backend - 404",
+    "404 Not Found",
+    "no Route matched with those values",
+    "Cannot GET /videos/vid_x",
+    {},
+    "[]",
+    "{",
+    {"detail": "Not Found"},
+    {"detail": "Not found."},
+    {"message": "Not Found"},
+    {"error": {"message": "Not Found", "type": "Not Found", "code": 404}},
+    {"error": {"message": "Resource not found", "code": "404"}},
+    {"errors": {"detail": "Not Found"}},
+    {"code": "fail_to_fetch_task", "message": '{"detail":"Not Found"}'},
+    {"code": 404, "msg": "请求地址不存在"},
+    {"message": "no Invalid URL ("},
+    {"message": "no Route matched with those values"},
+    {"message": "Route GET:/v1/videos/vid_x not found", "error": "Not Found", "statusCode": 404},
+    {"statusCode": 404, "message": "Cannot GET /v1/videos/vid_x", "error": "Not Found"},
+    {"status": 404, "error": "Not Found", "path": "/v1/videos/vid_x"},
+    {"message": "No static resource v1/videos/vid_x."},
+    {"message": "The requested URL was not found on the server."},
+    {"error": {"message": "Unknown request URL: GET /videos/vid_x", "code": "unknown_url"}},
+    {"error": {"message": "The API deployment 'sora-2' for this resource does not exist."}},
+    {"title": "Not Found", "status": 404},
+    {"message": "Video generation is switched off"},
 )
-def test_other_404_is_about_the_task(body):
-    """Also an empty one, and JSON with the type of a web page."""
+
+
+@pytest.mark.fault("Q1b")
+@pytest.mark.parametrize("body", AMBIGUOUS, ids=repr)
+def test_404_that_names_no_task_is_ambiguous(body):
+    """Servers respond so to a wrong route too, and the message asks about the base url."""
     headers = {"Content-Type": "text/html"} if isinstance(body, dict) else {}
 
-    assert type(error_of(body, status=404, headers=headers)) is TaskNotFoundError
+    error = error_of(body, status=404, headers=headers)
+
+    assert (type(error), error.is_ambiguous, error.retryable) == (TaskNotFoundError, True, False)
+    assert "or base_url is wrong; does it end with /v1?" in str(error)
+
+
+@pytest.mark.fault("Q1b")
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Video not found",
+        "Task vid_x",
+        {"detail": "Video not found"},
+        {"detail": {"error": "Video not found"}},
+        {"detail": "No item vid_x."},
+        {"error": {"message": "Video with id 'vid_x' not found.", "code": None}},
+        {"error": {"message": "litellm.NotFoundError: Error code: 404 - Video not found"}},
+        {"error": {"message": "Not Found", "code": "VideoNotFound"}},
+        {"error": {"message": "Not Found", "code": "JOB_DOES_NOT_EXIST"}},
+        {"code": "TASK_NOT_EXIST", "message": ""},
+        {"code": "Some requested entity was not found", "error": "Video request not found"},
+        {"message": "Task abc does not exist"},
+        {"message": "Task doesn't exist"},
+        {"message": "no such task"},
+        {"message": "Unknown job"},
+        {"message": "Generation could not be found"},
+        {"message": "task_id is invalid"},
+        {"code": 404, "msg": "任务不存在"},
+        {"msg": "未找到该视频"},
+    ],
+    ids=repr,
+)
+def test_404_that_names_the_task_is_about_it(body):
+    """By a code, the asked id, or a word for a task with one for "not found"."""
+    error = error_of(body, status=404)
+
+    assert (type(error), error.is_ambiguous) == (TaskNotFoundError, False)
+    assert "base_url" not in str(error)
+
+
+def test_asked_id_with_any_characters_is_found_in_a_message():
+    """It is no pattern, and a longer id that contains it is another one."""
+    for ask, message, is_ambiguous in (
+        ("a.b/(c", "no a.b/(c here", False),
+        ("a.b", "no axb here", True),
+        ("vid", "no vid_2 here", True),
+    ):
+        error = outcome_of({"message": message}, status=404, ask=ask)
+        assert error.is_ambiguous is is_ambiguous
+
+
+@pytest.mark.parametrize("body", ["", {"message": "Not Found"}])
+def test_410_is_never_ambiguous(body):
+    """No server responds so to a wrong route."""
+    assert not error_of(body, status=410).is_ambiguous
+
+
+# -- finished tasks under error statuses ----------------------------------------------------------
+
+
+@pytest.mark.fault("Q10")
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422, 429, 500, 501, 503])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"id": "vid_x", "status": "failed", "error": {"code": 500, "message": "out of memory"}},
+        {"id": "vid_x", "status": "failed", "error": {"code": "404", "message": "out of memory"}},
+        {"code": "x", "data": {"task_id": "vid_x", "status": "completed", "url": SIGNED_URL}},
+        {"request_id": "vid_x", "status": "CANCELLED"},
+    ],
+    ids=repr,
+)
+def test_finished_task_under_an_error_status_is_its_state(status, body):
+    """VLLM-Omni responds so to a failed task."""
+    outcome = outcome_of(body, status=status, headers={"X-Request-Id": "r"})
+
+    assert (outcome.is_terminal, outcome.id, outcome.request_id) == (True, "vid_x", "r")
+    assert outcome == outcome_of(body)
+    assert outcome.raw == body
+
+
+@pytest.mark.fault("Q10")
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"id": "vid_y", "status": "failed"},
+        {"status": "failed"},
+        {"id": "vid_x", "status": "processing"},
+        {"id": "vid_x", "error": {"code": "x", "message": "m"}},
+        {"id": "vid_x", "url": SIGNED_URL},
+        {"id": "vid_x", "status": "error", "message": "bad gateway"},
+        {"id": "vid_x", "status": 500},
+    ],
+    ids=repr,
+)
+def test_other_body_under_an_error_status_is_an_error(body):
+    """Only the asked task with a final status of its own is a state."""
+    assert type(error_of(body, status=500)) is ServerError
+    assert type(error_of(body, status=429)) is RateLimitError
+
+
+@pytest.mark.fault("Q10")
+def test_finished_task_under_an_error_status_may_have_the_alias():
+    """As under a success."""
+    outcome = outcome_of({"id": "vid_y", "status": "failed"}, status=500, aliases=("vid_y",))
+
+    assert (outcome.id, outcome.status) == ("vid_x", TaskStatus.FAILED)
 
 
 @pytest.mark.parametrize(
@@ -172,9 +327,11 @@ def test_429_of_a_used_up_quota_is_not_retryable(code):
 
 
 @pytest.mark.parametrize(
-    ("body", "retryable"), [(HTML, True), ({"error": "no"}, False), ("", False)]
+    ("body", "retryable"),
+    [(HTML, True), ("error code: 1010", True), ("", True), ({"error": "no"}, False), ("{}", False)],
 )
-def test_403_with_a_web_page_is_retryable(body, retryable):
+@pytest.mark.fault("Q7")
+def test_403_without_json_is_retryable(body, retryable):
     """It comes from a firewall; JSON comes from the API itself."""
     error = error_of(body, status=403)
 
@@ -207,7 +364,6 @@ def test_x_should_retry_does_not_overrule_a_refusal(status):
         ("x" * 600, "x" * 500),
         ("é" * 600, "é" * 500),
         (b"\xff\xfe\x00", "\ufffd\ufffd\x00"),
-        ("", None),
         ('{"error": {"message": "up', '{"error": {"message": "up'),
         (f'cut: "{SIGNED_URL}"', 'cut: "https://cdn.example.test/v.mp4?…"'),
         (r'{"url": "https:\/\/h.test\/v?sig=s3cr3t"', r'{"url": "https:\/\/h.test\/v?…"'),
@@ -237,7 +393,9 @@ def test_error_has_an_excerpt_of_a_body_that_is_not_json(status, body, excerpt):
         ('[{"id"', {"Content-Type": "text/html"}, "not_json"),
         (b"\xff\xfe{\x00}\x00", {}, "not_json"),
         ('{"id": "vid_x", "status": "failed", "status": "completed"}', {}, "not_json"),
-        ("[" * 100_000, {}, "not_json"),
+        ("[" * 60_000, {}, "not_json"),
+        ("[" * 100_000, {}, "too_large"),
+        ({"m": [0] * 30_000}, {}, "too_large"),
         ({"code": "success", "data": None}, {}, "schema"),
         ({"error": {"message": "m"}}, {}, "schema"),
         ({"id": "vid_y", "status": "done"}, {}, "id_mismatch"),
@@ -284,6 +442,10 @@ def test_schema_error_has_a_path(body, path):
         ("access_denied", AuthenticationError, False),
         ("auth_error", AuthenticationError, False),
         (401, AuthenticationError, False),
+        (403, PermissionDeniedError, False),
+        ("Forbidden", PermissionDeniedError, False),
+        (404, TaskNotFoundError, False),
+        ("VideoNotFound", TaskNotFoundError, False),
         ("rate_limit_exceeded", RateLimitError, True),
         ("too_many_requests", RateLimitError, True),
         ("429", RateLimitError, True),
@@ -324,6 +486,7 @@ def test_task_has_the_request_id():
 
     assert outcome_of(body, headers=headers).request_id == "a"
     assert outcome_of(body, headers={**headers, "X-Request-Id": " "}).request_id == "b"
+    assert outcome_of(body, headers={"X-LiteLLM-Call-Id": "c"}).request_id == "c"
     assert outcome_of(body).request_id is None
     assert outcome_of(body, headers=headers) == outcome_of(body)
 
@@ -331,6 +494,73 @@ def test_task_has_the_request_id():
 def test_repr_of_a_response_has_no_body():
     """A body may contain a signed url."""
     assert SIGNED_URL not in repr(Response(status=200, body=SIGNED_URL.encode()))
+
+
+# -- final states that are not yet believed -------------------------------------------------------
+
+USED, FRESH = Evidence(), Evidence(is_fresh=True)
+CONFIRMED = Evidence(is_fresh=True, is_confirmed=True)
+UNNAMED = [
+    {"status": "done", "video": {"url": SIGNED_URL}},
+    {"status": "failed", "error": {"code": "internal_error", "message": "no"}},
+    {"status": "expired"},
+    {"code": 0, "data": {"status": "done"}},
+    {"request_id": "trace", "status": "SUCCEEDED"},
+    {"id": 77, "status": "completed"},
+]
+
+
+@pytest.mark.fault("Q13")
+@pytest.mark.parametrize("body", UNNAMED, ids=repr)
+def test_final_state_without_an_id_needs_a_fresh_connection(body):
+    """On a used one it may be the response to another request; the error has the task."""
+    believed = decode(response_of(body), ASKED, FRESH)
+    error = decode(response_of(body), ASKED, USED)
+
+    assert believed.is_terminal
+    assert (error.reason, error.retryable, error.received_id) == ("schema", True, None)
+    assert error.unconfirmed == believed
+    assert error.task_id == ASKED
+
+
+@pytest.mark.fault("Q13")
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "pending"},
+        {"request_id": "vid_x"},
+        {"request_id": "vid_x", "status": "done"},
+        {"id": "vid_x", "status": "done"},
+        {"task_id": "vid_x", "data": {"status": "done"}},
+    ],
+    ids=repr,
+)
+def test_other_states_are_believed_on_any_connection(body):
+    """Those that name the asked id, and those that end nothing."""
+    assert decode(response_of(body), ASKED, USED) == decode(response_of(body), ASKED, FRESH)
+    assert isinstance(decode(response_of(body), ASKED, USED), VideoTask)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"url": SIGNED_URL},
+        {"created": 1, "data": [{"url": SIGNED_URL}]},
+        {"code": 0, "message": "success", "data": {"video_url": SIGNED_URL}},
+        {"code": 10000, "message": "Success", "data": {"url": SIGNED_URL}},
+        {"message": "Video generated successfully.", "url": SIGNED_URL},
+        {"url": SIGNED_URL, "data": {"format": "mp4"}},
+        {"video": {"url": "data:video/mp4;base64,AA"}},
+    ],
+    ids=repr,
+)
+def test_url_alone_is_believed_when_it_comes_again(body):
+    """With neither an id nor a status, a body may be anything that has a url."""
+    for evidence in (USED, FRESH):
+        error = decode(response_of(body), ASKED, evidence)
+        assert (error.reason, error.retryable) == ("schema", True)
+        assert error.unconfirmed.succeeded
+    assert decode(response_of(body), ASKED, CONFIRMED) == error.unconfirmed
 
 
 # -- hints ----------------------------------------------------------------------------------
@@ -352,6 +582,7 @@ def test_repr_of_a_response_has_no_body():
         ({"retry-after-ms": "7500"}, 7.5, None),
         ({"retry-after": "7", "openai-poll-after-ms": "2500"}, 7.0, 2.5),
         ({"retry-after": "x", "openai-poll-after-ms": "2500"}, None, 2.5),
+        ({"llm_provider-retry-after": "7"}, 7.0, None),
         ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, 30.0, None),
     ],
 )
@@ -389,7 +620,8 @@ def test_decode_task_is_total(status, headers, body, aliases):
     outcome = outcome_of(body, status=status, headers=headers, aliases=aliases)
 
     if isinstance(outcome, VideoTask):
-        assert (status // 100, outcome.id) == (2, ASKED)
+        assert outcome.id == ASKED
+        assert status // 100 == 2 or (status // 100 in {4, 5} and outcome.is_terminal)
         json.dumps(outcome.to_dict())
         assert VideoTask.from_dict(outcome.to_dict()).status is outcome.status
     else:

@@ -9,7 +9,8 @@ import pytest
 
 from ezvideo_async._domain.task import ErrorInfo, TaskStatus
 from ezvideo_async._protocol import dialects
-from ezvideo_async._protocol.task_decoder import read_envelope, read_task
+from ezvideo_async._protocol.envelope import read_envelope
+from ezvideo_async._protocol.task_decoder import read_task
 from ezvideo_async.errors import BadResponseError
 from tests.support.response_bodies import error_of, task_of
 
@@ -30,7 +31,7 @@ NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
         (2.5, "2.5"),
         (True, "bool"),
         (["completed"], "list"),
-        ({"status": "completed"}, "dict"),
+        ({"code": "completed"}, "dict"),
     ],
 )
 def test_status_that_is_no_text_is_an_unknown_status_value(value, raw_status):
@@ -38,6 +39,35 @@ def test_status_that_is_no_text_is_an_unknown_status_value(value, raw_status):
     task = task_of({"id": "vid_x", "status": value})
 
     assert (task.status, task.raw_status) == (TaskStatus.PROCESSING, raw_status)
+
+
+@pytest.mark.parametrize("name", ["state", "status", "task_status"])
+def test_status_in_an_object_is_read(name):
+    """As A2A sends it; a number before it is skipped."""
+    task = task_of({"id": "vid_x", "status": {name: "TASK_STATE_COMPLETED", "timestamp": "x"}})
+
+    assert (task.status, task.raw_status) == (TaskStatus.COMPLETED, "TASK_STATE_COMPLETED")
+    assert task_of({"id": "vid_x", "status": 200, "state": {name: "done"}}).succeeded
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"url": URL}, TaskStatus.COMPLETED),
+        ({"url": "/v.mp4"}, TaskStatus.COMPLETED),
+        ({}, TaskStatus.PROCESSING),
+        ({"url": "soon"}, TaskStatus.PROCESSING),
+    ],
+)
+def test_ready_is_completed_beside_a_url(fields, status):
+    """Without one it is an unknown status value."""
+    assert task_of({"id": "vid_x", "status": "Ready"} | fields).status is status
+
+
+@pytest.mark.fault("Q19")
+def test_raw_status_keeps_200_characters():
+    """A server may send a megabyte at each poll."""
+    assert task_of({"id": "vid_x", "status": "x" * 1000}).raw_status == "x" * 200
 
 
 @pytest.mark.fault("J7")
@@ -68,9 +98,9 @@ def test_status_aliases_have_an_order():
         ({"id": "vid_x"}, TaskStatus.PENDING),
         ({"id": "vid_x", "progress": 100, "completed_at": AT}, TaskStatus.PENDING),
         ({"id": "vid_x", "url": URL}, TaskStatus.COMPLETED),
-        ({"url": URL}, TaskStatus.COMPLETED),
+        ({"id": "vid_x", "url": "/v.mp4"}, TaskStatus.COMPLETED),
         ({"id": "vid_x", "url": "", "metadata": {"url": "soon"}}, TaskStatus.PENDING),
-        ({"id": "vid_x", "url": URL, "error": {"code": "x"}}, TaskStatus.COMPLETED),
+        ({"id": "vid_x", "url": URL, "error": {"code": 0}, "code": 200}, TaskStatus.COMPLETED),
         ({"id": "vid_x", "error": {"code": "x"}}, TaskStatus.FAILED),
         ({"id": "vid_x", "error": {"message": "worker died"}}, TaskStatus.FAILED),
         ({"id": "vid_x", "error": "worker died"}, TaskStatus.FAILED),
@@ -81,6 +111,9 @@ def test_status_aliases_have_an_order():
         ({"id": "vid_x", "error": {"code": "", "message": "boom"}}, TaskStatus.FAILED),
         ({"id": "vid_x", "fail_reason": URL}, TaskStatus.PENDING),
         ({"request_id": "vid_x"}, TaskStatus.PENDING),
+        ({"request_id": "trace"}, TaskStatus.PENDING),
+        ({"success": False, "task_id": "vid_x", "message": "no"}, TaskStatus.FAILED),
+        ({"success": True, "task_id": "vid_x"}, TaskStatus.PENDING),
     ],
 )
 def test_without_a_status_url_error_and_id_decide(body, status):
@@ -109,26 +142,30 @@ def enveloped(body, *keys):
 
 
 @pytest.mark.parametrize(
-    "keys", ["", "data", "task", "video_task", "data data", "data task", "data task video_task"]
+    "keys",
+    [
+        *("", "data", "task", "video_task", "output", "result", "response"),
+        *("data data", "data task", "data task video_task", "result output"),
+    ],
 )
 def test_task_may_be_in_three_envelopes(keys):
-    """Each one is an object in ``data``, ``task`` or ``video_task``."""
+    """Each one is an object in one of the fields where gateways nest it."""
     assert task_of(enveloped({"id": "vid_x", "status": "done"}, *keys.split())).succeeded
 
 
 def test_fourth_envelope_is_not_opened():
     """An object so deep is other data."""
-    body = enveloped({"id": "vid_x", "status": "done"}, "data", "data", "data", "data")
+    body = enveloped({"status": "done"}, "data", "data", "data", "data")
 
     assert error_of(body).reason == "schema"
 
 
-@pytest.mark.parametrize("mark", ["status", "state", "task_status", "id", "task_id"])
-def test_object_with_a_task_mark_is_no_envelope(mark):
-    """Its ``data`` is only data."""
-    body = {mark: "vid_x", "data": {"status": "failed", "id": "vid_x"}}
+@pytest.mark.parametrize("mark", ["id", "task_id"])
+def test_object_with_an_id_and_a_status_is_no_envelope(mark):
+    """Its ``data`` is only data: CometAPI keeps the response of its provider there."""
+    body = {mark: "vid_x", "status": "queued", "data": {"status": "failed", "id": "vid_x"}}
 
-    assert task_of(body).status is not TaskStatus.FAILED
+    assert task_of(body).status is TaskStatus.PENDING
 
 
 @pytest.mark.parametrize("mark", ["status", "id"])
@@ -308,7 +345,8 @@ URL_PLACES = (
     "output.url output.video_url output.video output.videos output outputs.video_url outputs "
     "urls unsigned_urls content.video_url content.result_url content.url task_result.videos "
     "result.url result.video_url result_urls download_url content_url file_url data.url "
-    "data.video_url data"
+    "data.video_url data.output_url data.outputs data results.url results.video_url videos "
+    "resultUrl videoUrl"
 )
 PLACES = [tuple(place.split(".")) for place in URL_PLACES.split()]
 
@@ -407,7 +445,20 @@ def test_url_is_found_in_metadata_that_is_a_text():
         ({"error": "m"}, None, "m"),
         ({"error": "m", "code": "c"}, "c", "m"),
         ({"error": "m", "code": 7}, "7", "m"),
-        ({"code": "c"}, None, None),
+        ({"code": "c"}, "c", None),
+        ({"code": 0, "message": "ok"}, None, None),
+        ({"code": "c", "message": "m", "msg": "n"}, "c", "m"),
+        ({"msg": "n", "detail": "d"}, None, "n"),
+        ({"detail": "d"}, None, "d"),
+        ({"errorMsg": "e"}, None, "e"),
+        ({"failCode": 500, "failMsg": "e"}, "500", "e"),
+        ({"base_resp": {"status_code": 1027, "status_msg": "m"}}, "1027", "m"),
+        ({"base_resp": {"status_code": 0, "status_msg": "success"}}, None, None),
+        ({"message": "m", "fail_reason": "a"}, None, "a"),
+        ({"url": "the prompt was refused"}, None, "the prompt was refused"),
+        ({"video_url": "the prompt was refused"}, None, "the prompt was refused"),
+        ({"video_url": URL}, None, None),
+        ({"message": "m" * 3000, "code": "c" * 300}, "c" * 200, "m" * 2000),
         ({"fail_reason": "a", "failure_reason": "b"}, None, "a"),
         ({"failure_reason": "b", "failure": "c"}, None, "b"),
         ({"failure": "c", "reason": "d"}, None, "c"),
@@ -456,13 +507,25 @@ def test_status_value_replaces_a_missing_code(value, code):
 
 
 @pytest.mark.parametrize("status", ["queued", "processing", "completed"])
-@pytest.mark.parametrize("code", [0, "0", "", None, "Success", "ok", 200, "200"], ids=repr)
+@pytest.mark.parametrize("code", [0, "0", "Success", "ok", 200, "200"], ids=repr)
 def test_success_code_is_no_error_unless_the_task_failed(status, code):
     """PiAPI and new-api send an error object that means "no error"."""
     body = {"id": "vid_x", "status": status, "error": {"code": code, "message": "string"}}
 
     assert task_of(body).error is None
     assert task_of(body | {"status": "failed"}).error is not None
+
+
+@pytest.mark.parametrize("status", ["queued", "processing", "completed"])
+@pytest.mark.parametrize(
+    "error", ["no face", {"message": "no face"}, {"code": "", "msg": "no face"}]
+)
+def test_error_text_without_a_code_is_kept(status, error):
+    """It decides nothing."""
+    task = task_of({"id": "vid_x", "status": status, "error": error})
+
+    assert task.error == ErrorInfo(message="no face")
+    assert task.status is not TaskStatus.FAILED
 
 
 @pytest.mark.parametrize("status", ["queued", "processing", "completed"])
