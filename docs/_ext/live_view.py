@@ -61,7 +61,9 @@ async def watch() -> Group:
             reading.cancel()
         rows = list(recent.values())[-ROWS:]
         text = f"{rate:.1f} requests/s"
-        return draw_frame(summary, rows, width=WIDTH, elapsed=SHOWN_AT, rate=text)
+        return draw_frame(
+            summary, rows, width=WIDTH, elapsed=SHOWN_AT, rate=text, glyphs=("━", "━")
+        )
 
 
 async def read(watcher: TaskWatcher, summary: Summary, recent: dict[str, Event]) -> None:
