@@ -138,9 +138,9 @@ class TaskStalled(TaskEvent):
     never report a failure, so a stalled task may never finish.
 
     Attributes:
-        since: When the last change was seen, Unix seconds.
-        error: The error of the last poll; None when it showed the same state.  When all polls
-            failed, ``task`` is None, and ``since`` is when the id was added.
+        since: When the last change was seen, Unix seconds; when the id was added if no response
+            ever showed a state, and ``task`` is None.
+        error: The error of the last poll; None when it showed the same state.
     """
 
     kind: ClassVar[Literal["task_stalled"]] = "task_stalled"

@@ -241,7 +241,9 @@ def _judge_configuration(
     repetition: Repetition,
 ) -> Verdict:
     """Q1, Q2, Q5 and Q7, for everything that key, account, firewall or base_url may cause."""
-    if history.last_valid is None and kind is not FailureKind.FIREWALL:
+    if history.last_valid is None:
+        if kind is FailureKind.FIREWALL:
+            return None  # it may admit the next request
         if _is_about_server(poll, kind, repetition):
             return _permanent(poll.error)
         return "refused" if _is_lost(poll, streak) else None
