@@ -61,9 +61,7 @@ async def watch() -> Group:
             reading.cancel()
         rows = list(recent.values())[-ROWS:]
         text = f"{rate:.1f} requests/s"
-        return draw_frame(
-            summary, rows, width=WIDTH, elapsed=SHOWN_AT, rate=text, glyphs=("━", "━")
-        )
+        return draw_frame(summary, rows, width=WIDTH, elapsed=SHOWN_AT, rate=text)
 
 
 async def read(watcher: TaskWatcher, summary: Summary, recent: dict[str, Event]) -> None:

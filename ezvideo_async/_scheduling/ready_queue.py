@@ -57,7 +57,7 @@ class ReadyQueue:
 
     def popleft(self) -> TrackedTask:
         """Remove and return the id that waits longest; there must be one."""
-        tracked, _ = self._queue.popitem(last=False)
+        tracked, _ = self._queue.popitem(False)  # noqa: FBT003 -- a keyword costs more
         if self._first_due:
             self._first_due.pop(tracked, None)
         if not self._queue:

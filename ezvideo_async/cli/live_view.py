@@ -189,7 +189,7 @@ def draw_frame(
     width: int,
     elapsed: float,
     rate: str,
-    glyphs: tuple[str, str],
+    glyphs: tuple[str, str] = ("━", "━"),
 ) -> Group:
     """
     Draw one frame of the live view: a blank line, a row per event, the bar, the counts.

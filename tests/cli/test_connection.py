@@ -130,6 +130,7 @@ async def test_the_first_failure_says_what_to_check(
     assert bool(err) == bool(printed)
 
 
+@pytest.mark.fault("Q16")
 def test_an_unreachable_server_is_reported_at_once(ezvideo: Any) -> None:
     """A wrong port is reported on stderr while the command is still trying."""
     with socket.create_server(("127.0.0.1", 0)) as free:

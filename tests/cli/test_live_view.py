@@ -70,9 +70,7 @@ def test_no_line_is_wider_than_the_terminal(texts: list[tuple[str, str]], width:
     summary.record(failed("vid_1", "x"))
     console = Console(file=StringIO(), width=width + 1, color_system=None, legacy_windows=False)
     events = [failed(*pair) for pair in texts]
-    frame = draw_frame(
-        summary, events, width=width, elapsed=3_723.0, rate="99.9 requests/s", glyphs=("━", "━")
-    )
+    frame = draw_frame(summary, events, width=width, elapsed=3_723.0, rate="99.9 requests/s")
     with console.capture() as capture:
         console.print(frame)
     lines = capture.get().split("\n")
