@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ezvideo_async._domain.redaction import redact_queries
+from ezvideo_async._domain.strict_json import decode_json
 from ezvideo_async._protocol import dialects
 from ezvideo_async._protocol.fields import read_aliases, text_or_none
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 _EXCERPT_CHARACTERS = 500
 _SUCCESS = frozenset(range(200, 300)) - {204, 205}
 
+
+NOT_DECODED: Final = object()
+"""The body of a response was not decoded yet."""
 
 MAX_BODY_BYTES: Final = 1 << 20
 """Bytes of a body, decompressed, unless the request has a limit of its own."""
@@ -43,11 +47,22 @@ class Response(NamedTuple):
     Attributes:
         headers: Names in lower case; the values of a repeated header are joined with ``, ``.
         body: The whole body, decompressed.
+        decoded: The body as JSON, or the ValueError of decoding it, if that was done before:
+            in a thread, for a body of more than 1 MiB.
     """
 
     status: int
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
+    decoded: object = NOT_DECODED
+
+    def json(self) -> Any:
+        """Return the body as JSON; raise ValueError if it is none."""
+        if self.decoded is NOT_DECODED:
+            return decode_json(self.body)
+        if isinstance(self.decoded, ValueError):
+            raise self.decoded.with_traceback(None)
+        return self.decoded
 
     def __repr__(self) -> str:
         return f"Response(status={self.status}, headers={self.headers!r})"

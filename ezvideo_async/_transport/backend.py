@@ -6,17 +6,19 @@ Both raise the exceptions of aiohttp; the transport maps them to ours.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aiohttp
 from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError
 
-from ezvideo_async._protocol.messages import MAX_BODY_BYTES, is_success
+from ezvideo_async._domain.strict_json import decode_json
+from ezvideo_async._lifetime import wait_finished
+from ezvideo_async._protocol.messages import MAX_BODY_BYTES, NOT_DECODED, is_success
 from ezvideo_async.errors import BadResponseError
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Mapping, Sequence
 
     from ezvideo_async._protocol.messages import Request
@@ -32,8 +34,8 @@ MAX_INTERIM: Final = 1000  # responses 1xx before one response, 10 ms of CPU; re
 FREE_PIECES: Final = 4096  # chunks or reads of one body, whatever their size
 PIECE_BYTES: Final = 128  # on average, in those above FREE_PIECES: else they cost more than data
 
-RawResponse = tuple[int, "Mapping[str, str]", bytes]
-"""Status, headers in aiohttp's multidict, and the whole body, decompressed."""
+RawResponse = tuple[int, "Mapping[str, str]", tuple[bytes, object]]
+"""Status, headers in aiohttp's multidict, and what ``BodyReader.read`` returned."""
 
 
 class Connection(Protocol):
@@ -84,21 +86,82 @@ def check_interim(status: int, count: int) -> bool:
     return True
 
 
-async def read_body(stream: Any, request: Request, *, status: int) -> bytes:
-    """Read a whole body; raise BadResponseError, and read no further, if it is too large."""
-    limit = (request.max_bytes if is_success(status) else None) or MAX_BODY_BYTES
-    if stream.is_eof() and stream.total_bytes <= limit:
-        return bytes(stream.read_nowait(-1))
-    parts: list[bytes] = []
-    received = 0
-    async for part, _ in stream.iter_chunks():
-        received += len(part)
-        if received > limit:
-            raise _too_large(request, status, limit)
-        parts.append(part)
-        if len(parts) > FREE_PIECES + received // PIECE_BYTES:
-            raise HttpProcessingError(message=f"{len(parts)} pieces for {received} bytes of a body")
-    return b"".join(parts)
+class BodyReader:
+    """
+    Reads the bodies of one client's responses, those of more than 1 MiB one after another.
+
+    Such a body is also decoded here, in a thread, before the next one is read: it can be a whole
+    video, and would hold the event loop and memory.
+    """
+
+    def __init__(self) -> None:
+        self._large = asyncio.Lock()
+
+    async def read(
+        self, stream: Any, request: Request, api_key: ApiKey, *, status: int
+    ) -> tuple[bytes, object]:
+        """
+        Return a whole body with the key masked, and what it is as JSON if it was decoded.
+
+        Raises:
+            BadResponseError: It exceeds the limit of the request; it is read no further.
+            HttpProcessingError: It comes in too many pieces.
+        """
+        if stream.is_eof() and stream.total_bytes <= min(MAX_BODY_BYTES, _limit(request, status)):
+            body = bytes(stream.read_nowait(-1))
+            return api_key.mask_body(body, task_id=request.task_id), NOT_DECODED
+        parts = _Parts(request, status)
+        async for part, _ in stream.iter_chunks():
+            parts.add(part)
+            if parts.received > MAX_BODY_BYTES:
+                break
+        else:
+            return api_key.mask_body(parts.joined(), task_id=request.task_id), NOT_DECODED
+        async with self._large:
+            async for part, _ in stream.iter_chunks():
+                parts.add(part)
+            loop = asyncio.get_running_loop()
+            decoding = loop.run_in_executor(None, _mask_and_decode, parts, api_key, request.task_id)
+            try:
+                return await asyncio.shield(decoding)
+            except asyncio.CancelledError:
+                await wait_finished(decoding)  # a thread cannot be cancelled
+                raise
+
+
+class _Parts:
+    """What was read of one body."""
+
+    def __init__(self, request: Request, status: int) -> None:
+        self._request, self._status = request, status
+        self._limit = _limit(request, status)
+        self._parts: list[bytes] = []
+        self.received = 0
+
+    def add(self, part: bytes) -> None:
+        self._parts.append(part)
+        self.received += len(part)
+        if self.received > self._limit:
+            raise _too_large(self._request, self._status, self._limit)
+        pieces = len(self._parts)
+        if pieces > FREE_PIECES + self.received // PIECE_BYTES:
+            message = f"{pieces} pieces for {self.received} bytes of a body"
+            raise HttpProcessingError(message=message)
+
+    def joined(self) -> bytes:
+        return b"".join(self._parts)
+
+
+def _mask_and_decode(parts: _Parts, api_key: ApiKey, task_id: str) -> tuple[bytes, object]:
+    body = api_key.mask_body(parts.joined(), task_id=task_id)
+    try:
+        return body, decode_json(body)
+    except ValueError as error:
+        return body, error.with_traceback(None)
+
+
+def _limit(request: Request, status: int) -> int:
+    return (request.max_bytes if is_success(status) else None) or MAX_BODY_BYTES
 
 
 def _too_large(request: Request, status: int, limit: int) -> BadResponseError:

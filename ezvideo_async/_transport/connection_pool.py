@@ -30,10 +30,10 @@ from ezvideo_async._transport.backend import (
     DNS_CACHE,
     KEEP_ALIVE,
     MAX_AGE,
+    BodyReader,
     RawResponse,
     check_head,
     check_interim,
-    read_body,
 )
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class PoolBackend:
         self._url = URL(base_url)
         self._proxy = proxy
         self._rand = rand
+        self._bodies = BodyReader()
         # A proxy forwards plain http by the whole url; TLS goes through a tunnel.
         is_forwarded = proxy is not None and self._url.scheme == "http"
         path_start = base_url.find("/", len("https://"))  # the shortest host has one character
@@ -173,7 +174,7 @@ class PoolBackend:
                 interim += 1
                 message, stream = await connection.protocol.read()
             check_head(message.code, message.headers)
-            body = await read_body(stream, request, status=message.code)
+            body = await self._bodies.read(stream, request, api_key, status=message.code)
         except BaseException:
             connection.close()
             raise

@@ -26,10 +26,10 @@ from ezvideo_async._transport.backend import (
     DNS_CACHE,
     KEEP_ALIVE,
     MAX_AGE,
+    BodyReader,
     RawResponse,
     check_head,
     check_interim,
-    read_body,
 )
 from ezvideo_async.errors import ClosedError
 
@@ -116,6 +116,7 @@ class SessionBackend:
         self._proxy = proxy
         self._in_flight = 0
         self._rand = rand
+        self._bodies = BodyReader()
         # When each connection that carried a request is too old for another one, loop clock.
         self._used: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self.sends = 0
@@ -153,12 +154,16 @@ class SessionBackend:
 
         self._in_flight += 1
         try:
-            return await self._exchange(request, send_once, connection)
+            return await self._exchange(request, api_key, send_once, connection)
         finally:
             self._in_flight -= 1
 
     async def _exchange(
-        self, request: Request, send_once: ClientMiddlewareType, connection: SessionConnection
+        self,
+        request: Request,
+        api_key: ApiKey,
+        send_once: ClientMiddlewareType,
+        connection: SessionConnection,
     ) -> RawResponse:
         session = self._open_session()
         if session._loop is not asyncio.get_running_loop():  # noqa: SLF001 -- not public any more
@@ -180,7 +185,9 @@ class SessionBackend:
         ) as response:
             try:
                 check_head(response.status, response.headers)
-                body = await read_body(response.content, request, status=response.status)
+                body = await self._bodies.read(
+                    response.content, request, api_key, status=response.status
+                )
             except BaseException:
                 response.close()
                 raise

@@ -158,7 +158,9 @@ class Transport:
                 connection = None if fresh else self._backend.take_idle()
                 if connection is None:
                     connection = await self._backend.connect()
-                status, headers, body = await self._backend.send(request, api_key, connection)
+                status, headers, (body, decoded) = await self._backend.send(
+                    request, api_key, connection
+                )
         except EzVideoError as error:
             return error.with_traceback(None), connection
         except LIBRARY_ERRORS as error:
@@ -166,7 +168,8 @@ class Transport:
         return Response(
             status=status,
             headers=_Headers(headers, api_key),
-            body=api_key.mask_body(body, task_id=request.task_id),
+            body=body,
+            decoded=decoded,
         ), connection
 
     def _mapped(

@@ -10,11 +10,13 @@ import aiohttp
 import pytest
 
 from ezvideo_async import AsyncVideoClient, RetryPolicy
-from ezvideo_async._protocol.messages import MAX_BODY_BYTES
+from ezvideo_async._protocol.messages import MAX_BODY_BYTES, NOT_DECODED, Response
+from ezvideo_async._protocol.requests import retrieve_request
 from ezvideo_async.errors import BadResponseError, ClosedError, EzVideoError, TransportError
 from tests.support.raw_server import (
     CLOSE,
     DONE,
+    KEY,
     READ,
     RESET,
     STALL,
@@ -28,6 +30,7 @@ from tests.support.raw_server import (
 )
 
 ONCE = RetryPolicy(attempts=1)
+over_both_backends = pytest.mark.parametrize("is_borrowed", [False, True], ids=["own", "borrowed"])
 
 
 async def failed(client: AsyncVideoClient) -> Any:
@@ -194,10 +197,110 @@ async def test_body_of_an_error_is_at_most_a_mebibyte() -> None:
         assert str(raised) == "the response body is larger than 1048576 bytes"
 
 
+# -- bodies over 1 MiB ----------------------------------------------------------------------------
+
+LARGE: dict[str, Any] = {"retry": ONCE, "max_response_bytes": 64 << 20}
+
+
+async def sent(client: AsyncVideoClient) -> Response:
+    """Send one request without reading its response as a task."""
+    engine = client._engine
+    engine.bind()
+    key = await engine.requester._credentials.api_key()
+    found, _ = await engine._transport.send(retrieve_request(engine.route, "t"), key)
+    return found
+
+
+@pytest.mark.fault("Q11")
+@over_both_backends
+@pytest.mark.parametrize("size", [MAX_BODY_BYTES, MAX_BODY_BYTES + 1, 5 << 20])
+async def test_body_over_a_mebibyte_is_decoded_before_it_is_read(
+    size: int, *, is_borrowed: bool
+) -> None:
+    """In a thread; up to 1 MiB that is left to the reader."""
+    body = padded(size)
+    async with (
+        RawServer(replying(response(body), response(body))) as server,
+        aiohttp.ClientSession() as session,
+        client_of(server, session=session if is_borrowed else None, **LARGE) as client,
+    ):
+        found = await sent(client)
+        assert found.body == body
+        assert found.json()["id"] == "t"
+        assert (found.decoded is NOT_DECODED) == (size == MAX_BODY_BYTES)
+        assert (await client.retrieve("t")).succeeded
+
+
+@pytest.mark.fault("Q11")
+@pytest.mark.parametrize(
+    "body", [b"x" * (2 << 20), b'{"a": "\xff"}' + b" " * (2 << 20), b"[" + b"0," * (1 << 20)]
+)
+async def test_large_body_that_is_no_json_is_a_bad_response(body: bytes) -> None:
+    """What decoding raised is raised by the reader, each time."""
+    async with RawServer(replying(response(body), response(body))) as server:
+        async with client_of(server, **LARGE) as client:
+            found = await sent(client)
+            for _read in range(2):
+                with pytest.raises(ValueError, match=r".") as raised:
+                    found.json()
+                assert raised.value is found.decoded
+
+            assert isinstance(await failed(client), BadResponseError)
+
+
+@pytest.mark.fault("Q11", "X22")
+async def test_key_in_a_large_body_is_masked() -> None:
+    """Before it is decoded."""
+    body = padded(2 << 20).replace(b"xxx", KEY.encode(), 1)
+    async with RawServer(replying(response(body))) as server, client_of(server, **LARGE) as client:
+        found = await sent(client)
+
+        assert KEY.encode() not in found.body
+        assert found.json()["padding"].startswith("***xxx")
+
+
+@pytest.mark.fault("Q11")
+async def test_large_bodies_are_read_one_after_another() -> None:
+    """The second waits until the first has failed; a small one does not wait."""
+    body = padded(3 << 20)
+    stalled = [READ, response(body)[: 2 << 20], STALL]
+    async with (
+        RawServer(stalled, replying(response(body)), DONE) as server,
+        client_of(server, **LARGE) as client,
+    ):
+        first = asyncio.create_task(failed(client))
+        await asyncio.sleep(1.0)
+        second = asyncio.create_task(client.retrieve("t"))
+        await asyncio.sleep(1.0)
+        assert (await client.retrieve("small")).succeeded
+        assert now() == 2.0
+        assert (await first).reason == "timeout"
+        assert (await second).succeeded
+
+        assert now() == 15.0
+
+
+@pytest.mark.fault("Q11")
+async def test_cancelled_large_body_leaves_room_for_the_next() -> None:
+    """A cancellation while it is read or decoded ends its turn."""
+    body = padded(3 << 20)
+    stalled = [READ, response(body)[: 2 << 20], STALL]
+    async with (
+        RawServer(stalled, replying(response(body))) as server,
+        client_of(server, **LARGE) as client,
+    ):
+        call = asyncio.create_task(client.retrieve("t"))
+        await asyncio.sleep(1.0)
+        call.cancel()
+        await asyncio.wait([call])
+
+        assert call.cancelled()
+        assert (await client.retrieve("t")).succeeded
+
+
 # -- bounded work ---------------------------------------------------------------------------------
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-over_both_backends = pytest.mark.parametrize("is_borrowed", [False, True], ids=["own", "borrowed"])
 
 
 @pytest.mark.fault("X18")
