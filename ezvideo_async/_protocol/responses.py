@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ezvideo_async import errors
-from ezvideo_async._domain.strict_json import TooManyValuesError, decode_json
+from ezvideo_async._domain.strict_json import TooManyValuesError
 from ezvideo_async._protocol import dialects
 from ezvideo_async._protocol.envelope import read_envelope
 from ezvideo_async._protocol.error_body import NO_ERROR_BODY, read_error_body
@@ -35,8 +35,6 @@ from ezvideo_async._protocol.retry_after import LITELLM_RETRY_AFTER, parse_retry
 from ezvideo_async._protocol.task_decoder import decode_envelope
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._protocol.envelope import TaskEnvelope
     from ezvideo_async.errors import EzVideoError
@@ -89,10 +87,6 @@ def decode_task(
     return outcome
 
 
-def _read_json(response: Response) -> Any:
-    return decode_json(response.body)
-
-
 # -- success statuses ---------------------------------------------------------------------------
 
 
@@ -100,7 +94,7 @@ def _decode_success(
     response: Response, task_id: str, base_url: str, evidence: Evidence
 ) -> VideoTask | EzVideoError:
     try:
-        decoded = _read_json(response)
+        decoded = response.json()
     except TooManyValuesError:
         phrase = "the response has over 20,000 brackets and commas and is not decoded"
         return bad_response(response, "too_large", phrase)
@@ -178,7 +172,7 @@ def _decode_other(
     if status not in _ERRORS:
         return bad_response(response, "schema", f"HTTP {status} is not a status of this API")
     try:
-        decoded, excerpt = _read_json(response), None
+        decoded, excerpt = response.json(), None
     except ValueError:
         decoded, excerpt = None, body_excerpt(response.body)
     if not is_object(decoded):
