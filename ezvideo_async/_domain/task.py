@@ -194,8 +194,8 @@ class VideoTask:
 
         Raises:
             BadResponseError: *data* is not a task; ``paths`` says what was expected where.
-            TypeError, ValueError: *data* contains a value that JSON cannot, or more than 100
-                levels.
+            TypeError, ValueError: *data* contains a value that JSON cannot, more than 100 levels,
+                or in over 64 KiB more than 20,000 values.
         """
         from ezvideo_async._protocol.task_decoder import read_task  # noqa: PLC0415 -- a higher layer
 

@@ -104,13 +104,13 @@ def read_envelope(decoded: JSONObject, task_id: str | None = None) -> TaskEnvelo
 
 
 def _status_of(level: JSONObject, raw_status: str) -> TaskStatus:
-    status = read_status(raw_status)
-    if status is TaskStatus.PROCESSING and (
-        normalize_status(raw_status) in dialects.STATUS_VALUES_BESIDE_A_URL
-        and read_task_url(level, None, None)
-    ):
+    status = dialects.STATUS_VALUES.get(raw_status)
+    if status is not None:  # most values are in the table as they were sent
+        return status
+    is_ready = normalize_status(raw_status) in dialects.STATUS_VALUES_BESIDE_A_URL
+    if is_ready and read_task_url(level, None, None):
         return TaskStatus.COMPLETED
-    return status
+    return read_status(raw_status)
 
 
 def _has_new_task_id(levels: list[JSONObject]) -> bool:

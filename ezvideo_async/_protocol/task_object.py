@@ -49,7 +49,9 @@ def own_status(level: JSONObject) -> str | None:
 
 def _status_text(value: object) -> str | None:
     if isinstance(value, str):
-        return short_text(value, _MAX_STATUS) if value.strip() else None
+        if not value.strip():
+            return None
+        return value if len(value) <= _MAX_STATUS else short_text(value, _MAX_STATUS)
     if is_object(value):
         return read_aliases(value, dialects.STATUS_FIELDS, text_or_none)
     return None

@@ -99,6 +99,32 @@ def test_queries_of_urls_are_redacted(body):
     assert "s3cr3t" not in repr(error)
 
 
+@pytest.mark.fault("Q19")
+def test_texts_of_an_error_are_cut():
+    """A server may send a megabyte at each poll."""
+    for body in (
+        {"message": " m" * 9999, "code": "c" * 9999, "type": "t" * 9999},
+        {"error": {"message": " m" * 9999, "code": "c" * 9999, "type": "t" * 9999}},
+        {
+            "detail": [{"loc": ["x" * 9999], "msg": "m" * 9999}],
+            "code": "c" * 9999,
+            "type": "t" * 999,
+        },
+    ):
+        error = error_body(body)
+        assert (len(error.message), len(error.code)) == (2000, 200)
+        assert len(error.error_type) == 200
+
+
+def test_first_twenty_issues_of_fastapi_are_read():
+    """A message is no place for ten thousand of them."""
+    issues = [{"loc": [number], "msg": "m"} for number in range(99)]
+
+    message = error_body({"detail": issues}).message
+
+    assert message == "; ".join(f"{number}: m" for number in range(20))
+
+
 def test_error_line_is_printable():
     """What the server sent is escaped and cut."""
     error = ErrorBody(code="a\x1b]8;;\n", message="\u202e\ud800 " + "long " * 100)

@@ -285,6 +285,7 @@ def test_path_is_unchanged_without_a_base_url():
         "the video is at https://x.test/",
         "https://",
         "https:///v.mp4",
+        "/" + "../" * 3_000,
         "https://:80/v.mp4",
         "https://?q",
         "https://x.test/a b.mp4",

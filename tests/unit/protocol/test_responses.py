@@ -33,6 +33,7 @@ from tests.support.response_bodies import (
     task_of,
 )
 
+USED, FRESH = Evidence(), Evidence(is_fresh=True)
 SIGNED_URL = "https://cdn.example.test/v.mp4?sig=s3cr3t"
 HTML = "<!doctype html><title>New API</title>"
 
@@ -377,6 +378,27 @@ def test_error_has_an_excerpt_of_a_body_that_is_not_json(status, body, excerpt):
     assert error_of(body, status=status).body_excerpt == excerpt
 
 
+class CountedBody(bytes):
+    """A body that counts how often it is decoded."""
+
+    decoded = 0
+
+    def removeprefix(self, prefix, /):
+        self.decoded += 1
+        return super().removeprefix(prefix)
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 404, 500, 503])
+@pytest.mark.parametrize("body", [b'{"code": "x"}', b'{"id": "vid_x", "status": "done"}', b"<p>"])
+def test_body_is_decoded_once(status, body):
+    """Decoding a long one costs milliseconds."""
+    counted = CountedBody(body)
+
+    decode(Response(status=status, body=counted), ASKED, FRESH)
+
+    assert counted.decoded == 1
+
+
 # -- success without a task -----------------------------------------------------------------
 
 
@@ -498,7 +520,6 @@ def test_repr_of_a_response_has_no_body():
 
 # -- final states that are not yet believed -------------------------------------------------------
 
-USED, FRESH = Evidence(), Evidence(is_fresh=True)
 CONFIRMED = Evidence(is_fresh=True, is_confirmed=True)
 UNNAMED = [
     {"status": "done", "video": {"url": SIGNED_URL}},
