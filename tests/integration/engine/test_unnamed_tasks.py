@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
-from ezvideo_async import VideoTask
+from ezvideo_async import RequestBudget, VideoTask
 from ezvideo_async._protocol.requests import retrieve_request
 from ezvideo_async.errors import BadResponseError, EzVideoError
 from tests.support.raw_server import (
@@ -18,6 +17,7 @@ from tests.support.raw_server import (
     STALL,
     RawServer,
     Script,
+    Seen,
     client_of,
     replying,
     response,
@@ -36,23 +36,15 @@ OTHER_URL = response({"url": "https://cdn.test/other.mp4"})
 over_both_backends = pytest.mark.parametrize("is_borrowed", [False, True], ids=["own", "borrowed"])
 
 
-def read(response: Response, evidence: Evidence) -> VideoTask | EzVideoError:
-    """Read a body without an id, as the decoder does."""
-    shape = json.loads(response.body)
-    url = shape.get("url")
-    seen = VideoTask.from_dict({"id": "t", "status": shape.get("status", "completed"), "url": url})
-    if "status" in shape:
-        is_believed = shape["status"] == "processing" or evidence.is_fresh
-        return seen if is_believed else BadResponseError("no id", unconfirmed=seen)
-    alone = VideoTask(id="t", status=seen.status, url=url)
-    return alone if evidence.is_confirmed else BadResponseError("a url alone", unconfirmed=alone)
-
-
 async def ask(client: AsyncVideoClient, *, poll: bool) -> Any:
     """Send one request, as a poll or as a single call; return what is found."""
     engine = client._engine
     engine.bind()
     await engine.admission.admit_call("t", deadline=inf, cool_down_max=60.0)
+
+    def read(response: Response, evidence: Evidence) -> VideoTask | EzVideoError:
+        return engine.requester.decode(response, "t", evidence)
+
     return await engine.requester.request(retrieve_request(engine.route, "t"), read, poll=poll)
 
 
@@ -168,3 +160,31 @@ async def test_response_that_comes_twice_completes_no_other_task(
 
         assert found.status == "processing"
         assert server.requests[-1].connection == 1
+
+
+@pytest.mark.fault("Q13", "Q14")
+async def test_gateway_that_responds_twice_completes_only_what_is_completed() -> None:
+    """Every seventh response comes twice, the second one later, and no response has an id."""
+    ids = [f"v{number}" for number in range(12)]
+    completed = {"v7"}
+    polls = 0
+
+    def reply(seen: Seen) -> bytes:
+        nonlocal polls
+        polls += 1
+        url = f"https://cdn.test/{seen.task_id}.mp4"
+        is_done = seen.task_id in completed or polls > 200
+        whole = response({"status": "completed", "url": url} if is_done else {"status": "pending"})
+        return whole * 2 if polls % 7 == 0 else whole
+
+    async with (
+        RawServer(replying(*[reply] * 999)) as server,
+        client_of(server, budget=RequestBudget(max_in_flight=2)) as client,
+        client.watch(ids) as watcher,
+    ):
+        finals = {event.task_id: event async for event in watcher if event.is_final}
+
+        assert {event.kind for event in finals.values()} == {"task_completed"}
+        assert {name: event.task and event.task.url for name, event in finals.items()} == {
+            name: f"https://cdn.test/{name}.mp4" for name in ids
+        }
