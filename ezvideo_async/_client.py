@@ -22,7 +22,6 @@ from ezvideo_async._domain.validation import (
     validate_encrypted,
     validate_headers,
     validate_instance,
-    validate_observers,
     validate_query,
     validate_seconds,
     validate_status_path,
@@ -142,7 +141,7 @@ class AsyncVideoClient:
             credentials=credentials,
             transport=transport,
             budget=validate_instance("budget", budget, RequestBudget) or RequestBudget(),
-            observers=validate_observers(observers),
+            observers=observers,
             rand=random.random,
         )
 

@@ -214,19 +214,6 @@ def validate_bytes(name: str, value: int) -> int:
     return value
 
 
-def validate_observers(observers: object) -> tuple[Any, ...]:
-    """Return *observers* as a tuple; raise ConfigError unless each of several can be called."""
-    if isinstance(observers, Iterable) and not isinstance(observers, str | bytes):
-        found = tuple(observers)
-        if all(map(callable, found)):
-            return found
-        wrong = next(each for each in found if not callable(each))
-        got = f"a list with {type(wrong).__name__}"
-    else:
-        got = type(observers).__name__
-    raise ConfigError(f"observers must be a list of functions, got {got}")
-
-
 def validate_headers(headers: object) -> dict[str, str]:
     """Return a copy of *headers*; raise ConfigError if one is invalid or the client sets it."""
     if not isinstance(headers, Mapping):

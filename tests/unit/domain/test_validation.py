@@ -17,7 +17,6 @@ from ezvideo_async._domain.validation import (
     validate_encrypted,
     validate_headers,
     validate_instance,
-    validate_observers,
     validate_query,
     validate_seconds,
     validate_status_path,
@@ -273,28 +272,6 @@ def test_bytes_are_a_positive_whole_number(value, got):
     assert validate_bytes("max_response_bytes", 1) == 1
     with pytest.raises(ConfigError, match=f"^max_response_bytes must be .* 1 or more, got {got}"):
         validate_bytes("max_response_bytes", value)
-
-
-def test_observers_are_any_functions():
-    """A generator of them is read once."""
-    assert validate_observers(()) == ()
-    assert validate_observers(each for each in (print, repr)) == (print, repr)
-
-
-@pytest.mark.parametrize(
-    ("observers", "got"),
-    [
-        (print, "builtin_function_or_method"),
-        ("print", "str"),
-        (None, "NoneType"),
-        ([None], "a list with NoneType"),
-        ([print, 5], "a list with int"),
-    ],
-)
-def test_observers_that_cannot_be_called_are_refused(observers, got):
-    """Also a function that stands alone."""
-    with pytest.raises(ConfigError, match=f"^observers must be a list of functions, got {got}$"):
-        validate_observers(observers)
 
 
 @pytest.mark.parametrize(
