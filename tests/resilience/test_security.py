@@ -493,7 +493,7 @@ def test_wheel_and_sdist_contain_the_declared_files() -> None:
 
     assert targets["targets"]["wheel"] == {"packages": ["ezvideo_async"]}
     assert targets["targets"]["sdist"]["only-include"] == [
-        "ezvideo_async", "tests", "docs", "noxfile.py"
+        "ezvideo_async", "tests", "docs", "noxfile.py", "README.md"
     ]  # fmt: skip
     assert set(targets) == {"targets"}  # no hook runs code at build time
     assert kinds - {".pyc"} == {".py", "py.typed"}
