@@ -20,7 +20,8 @@ Exception classes of this library, one class per reaction of the caller.
     ├── TaskFailedError
     ├── WaitTimeoutError (TimeoutError)
     ├── NotOpenError
-    └── ClosedError
+    ├── ClosedError
+    └── StoreError
 
 Rules:
 
@@ -50,6 +51,7 @@ __all__ = [
     "RateLimitError",
     "RequestTimeoutError",
     "ServerError",
+    "StoreError",
     "TLSError",
     "TaskFailedError",
     "TaskNotFoundError",
@@ -75,6 +77,10 @@ TransportReason = Literal[
 ]
 
 BadResponseReason = Literal["empty", "html", "not_json", "schema", "id_mismatch", "too_large"]
+
+StoreReason = Literal[
+    "locked", "full", "wrong_account", "damaged", "newer_version", "inaccessible", "moved"
+]
 
 
 class EzVideoError(Exception):
@@ -353,3 +359,35 @@ class NotOpenError(EzVideoError):
 
 class ClosedError(EzVideoError):
     """A client, watcher or subscription was used after closing, or in another loop or process."""
+
+
+class StoreError(EzVideoError):
+    """
+    The store of a watch set cannot be opened, or states could not be saved.
+
+    Attributes:
+        reason: ``locked`` (another process or watcher has it open), ``full`` (disk or quota),
+            ``wrong_account`` (it belongs to another API key or base_url), ``damaged``,
+            ``newer_version`` (a newer version of this library wrote it), ``inaccessible``
+            (missing folder, permission, symlink, read-only, I/O error) or ``moved`` (the file was
+            moved, deleted or replaced while open).  ``locked`` and ``full`` are retryable.
+        path: The file; None for a store without one.
+        unsaved: Changes that are not written.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        task_id: str | None = None,
+        retryable: bool | None = None,
+        reason: StoreReason = "inaccessible",
+        path: str | None = None,
+        unsaved: int = 0,
+    ) -> None:
+        if retryable is None:
+            retryable = reason in {"locked", "full"}
+        super().__init__(message, task_id=task_id, retryable=retryable)
+        self.reason: StoreReason = reason
+        self.path = path
+        self.unsaved = unsaved

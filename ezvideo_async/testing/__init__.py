@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ezvideo_async.testing.fake_server import FakeVideoServer as FakeVideoServer
     from ezvideo_async.testing.fake_tasks import FakeTaskState as FakeTaskState
+    from ezvideo_async.testing.memory_store import MemoryStore as MemoryStore
     from ezvideo_async.testing.request_log import RequestRecord as RequestRecord
     from ezvideo_async.testing.virtual_clock import VirtualClockLoop as VirtualClockLoop
 
 _MODULE_OF = {
     "FakeTaskState": "fake_tasks",
     "FakeVideoServer": "fake_server",
+    "MemoryStore": "memory_store",
     "RequestRecord": "request_log",
     "VirtualClockLoop": "virtual_clock",
 }

@@ -36,6 +36,7 @@ FIELDS = {
         "received_id": "vid_2",
     },
     errors.APIStatusError: RESPONSE_FIELDS,
+    errors.StoreError: {"reason": "full", "path": "watch.db", "unsaved": 3},
     errors.TaskFailedError: {"task": TASK},
     errors.WaitTimeoutError: {
         "task": TASK,
@@ -47,6 +48,7 @@ REASONS = {
     errors.ConfigError: errors.ConfigReason,
     errors.TransportError: errors.TransportReason,
     errors.BadResponseError: errors.BadResponseReason,
+    errors.StoreError: errors.StoreReason,
 }
 
 
