@@ -13,6 +13,8 @@ from ezvideo_async._domain.telemetry import (
     PollSucceeded,
     RateLimited,
     RetryScheduled,
+    StoreFailed,
+    StoreRecovered,
     TaskEnded,
     TelemetryEvent,
 )
@@ -25,6 +27,8 @@ __all__ = [
     "PollSucceeded",
     "RateLimited",
     "RetryScheduled",
+    "StoreFailed",
+    "StoreRecovered",
     "TaskEnded",
     "TelemetryEvent",
 ]

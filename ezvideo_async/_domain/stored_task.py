@@ -24,8 +24,8 @@ class StoredTask:
         added_at: When it was added, Unix seconds.
         deadline_at: When it is lost, Unix seconds; None means never.
         status: The last status seen; None before the first response.
-        changed_at: When status or progress last changed, Unix seconds; None before the first
-            response, or when ``TaskStalled`` was delivered since.
+        changed_at: When status or progress last changed, or the id was added, Unix seconds; None
+            when ``TaskStalled`` was delivered since.
         body: The last response, without the queries of its urls; None if it was too long to be
             stored.
         base_url: The base of relative urls in the body.

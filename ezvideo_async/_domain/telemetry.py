@@ -15,7 +15,7 @@ from attrs import frozen
 
 if TYPE_CHECKING:
     from ezvideo_async._domain.task import TaskStatus
-    from ezvideo_async.errors import EzVideoError
+    from ezvideo_async.errors import EzVideoError, StoreError
 
 
 @frozen(kw_only=True)
@@ -97,6 +97,27 @@ class TaskEnded:
     kind: Literal["task_completed", "task_failed", "task_lost"]
 
 
+@frozen(kw_only=True)
+class StoreFailed:
+    """
+    States could not be written to the store; once per period of failing writes.
+
+    Attributes:
+        error: Why.
+        unsaved: Changes that wait.
+    """
+
+    error: StoreError
+    unsaved: int
+
+
+@frozen(kw_only=True)
+class StoreRecovered:
+    """Writing to the store succeeds again, after *outage* seconds."""
+
+    outage: float
+
+
 TelemetryEvent = (
     PollSucceeded
     | PollFailed
@@ -105,6 +126,8 @@ TelemetryEvent = (
     | CircuitOpened
     | CircuitClosed
     | TaskEnded
+    | StoreFailed
+    | StoreRecovered
 )
 """Every event an observer may be called with."""
 

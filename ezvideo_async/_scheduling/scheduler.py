@@ -19,7 +19,7 @@ from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ezvideo_async._domain.events import FinalEvent
+from ezvideo_async._domain.events import FinalEvent, TaskLost
 from ezvideo_async._protocol.messages import FRESH
 from ezvideo_async._protocol.responses import poll_hint
 from ezvideo_async._protocol.stored_response import FinalBodies, Snapshot
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         AnyFinalEvent,
         Event,
         LossReason,
-        TaskLost,
         TaskStalled,
     )
     from ezvideo_async._domain.policies import PollPolicy
@@ -51,6 +50,7 @@ _WAITING, _READY, _EXPIRED, _IN_FLIGHT, _ENDED = Phase
 
 _due_of = attrgetter("due")
 
+_FRESH_POLL_MAX = 60.0  # seconds for which a stored final event waits for its fresh poll
 _STALL = 0.1  # seconds by which a tick may be late before what came due is spread
 _STALL_SPREAD = 10.0  # what came due in a stall is spread over this many times its length
 
@@ -112,6 +112,7 @@ class Scheduler:
         self._due = DueQueue()
         self._ready = ReadyQueue()
         self._poll_again: set[TrackedTask] = set()  # poll_now() came while a poll was in flight
+        self._stored_finals: dict[TrackedTask, AnyFinalEvent] = {}  # that wait for a fresh poll
         self._open = 0
         self._first_polls_until = -inf  # loop clock: ids wait until then for their first poll
 
@@ -176,6 +177,31 @@ class Scheduler:
         self._first_polls_until = max(self._first_polls_until, now + over)
         return added
 
+    def restore(
+        self,
+        restored: Sequence[TrackedTask],
+        stored_finals: Mapping[TrackedTask, AnyFinalEvent],
+        *,
+        now: float,
+        rand: float,
+        over: float,
+    ) -> None:
+        """
+        Watch ids that a store has kept; their first polls are spread as by ``add``.
+
+        An id with a stored final event has one fresh poll, because its url was not stored.  A
+        final state of the same kind, or any final state of a lost id, replaces the stored event;
+        in every other case, and after 60 s, the stored one is delivered.
+        """
+        for place, tracked in enumerate(restored):
+            first_poll = now + over * (place + rand) / len(restored)
+            if tracked in stored_finals:
+                tracked.limit(first_poll + _FRESH_POLL_MAX)
+            self._tracked[tracked.task_id] = tracked
+            self._wait(tracked, first_poll)
+        self._stored_finals.update(stored_finals)
+        self._open += len(restored)
+
     def _is_new(self, task_id: str, *, restart_ended: bool) -> bool:
         tracked = self._tracked.get(task_id)
         return tracked is None or (restart_ended and not tracked.is_open)
@@ -214,6 +240,11 @@ class Scheduler:
         tracked = self._open_one(task.id)
         if tracked is None:
             return None, None
+        if self._stored_finals and tracked in self._stored_finals:
+            final = self._confirmed(tracked, task, unix_now) if task.is_terminal else None
+            if final is not None:
+                self._end(tracked, final, now, unix_now)
+            return tracked, final
         event = tracked.record(
             task,
             now=now,
@@ -292,8 +323,15 @@ class Scheduler:
                 self._ready.append(tracked)
         for tracked in expired:
             tracked.phase = _EXPIRED
-        lost = [(tracked, self._lose(tracked, "deadline", now, unix_now)) for tracked in expired]
-        return lost, evicted
+        ended = [(tracked, self._expire(tracked, now, unix_now)) for tracked in expired]
+        return ended, evicted
+
+    def _expire(self, tracked: TrackedTask, now: float, unix_now: float) -> AnyFinalEvent:
+        stored = self._stored_finals.get(tracked) if self._stored_finals else None
+        if stored is None:
+            return self._lose(tracked, "deadline", now, unix_now)
+        self._end(tracked, stored, now, unix_now)
+        return stored
 
     def _spread(self, now: float, over: float, rand: float, *, again: bool) -> int:
         """Reschedule ready ids evenly over *over* seconds; return how many stay ready."""
@@ -364,6 +402,8 @@ class Scheduler:
             return found
         if found is not None:
             found = tracked.keep(found, self._final_bodies)
+        if self._stored_finals and tracked in self._stored_finals:
+            found = self._confirmed(tracked, tracked.task, unix_now)
         if isinstance(found, FinalEvent):
             self._end(tracked, found, now, unix_now)
             return found
@@ -374,6 +414,16 @@ class Scheduler:
         self._wait(tracked, due)
         return found
 
+    def _confirmed(
+        self, tracked: TrackedTask, task: VideoTask | None, unix_now: float
+    ) -> AnyFinalEvent:
+        """Return the final event after the fresh poll of an id that has a stored one."""
+        stored = self._stored_finals[tracked]
+        if task is None or not task.is_terminal:
+            return stored
+        fresh = tracked.finished(task, unix_now)
+        return fresh if isinstance(stored, TaskLost) or stored.kind == fresh.kind else stored
+
     def fail(
         self,
         tracked: TrackedTask,
@@ -383,19 +433,23 @@ class Scheduler:
         now: float,
         unix_now: float,
         rand: float,
-    ) -> TaskLost | TaskStalled | None:
+    ) -> AnyFinalEvent | TaskStalled | None:
         """
         Record a failed poll of *url* and schedule the next one.
 
         Returns:
-            ``TaskLost`` when the failure ends the id, ``TaskStalled`` when nothing has changed
-            for a long time; None for neither, or when the id has ended.
+            The final event when the failure ends the id (``TaskLost``, or a stored one),
+            ``TaskStalled`` when nothing has changed for a long time; None for neither, or when
+            the id has ended.
 
         Raises:
             EzVideoError: The failure ends the watch; the id is still in flight.
         """
         if tracked.phase is not _IN_FLIGHT:
             return None
+        if self._stored_finals and (stored := self._stored_finals.get(tracked)) is not None:
+            self._end(tracked, stored, now, unix_now)
+            return stored
         verdict = tracked.fail(
             error,
             self._history,
@@ -446,4 +500,5 @@ class Scheduler:
             self._ready.remove(tracked)
         self._ready.forget(tracked)
         self._poll_again.discard(tracked)
+        self._stored_finals.pop(tracked, None)
         self._open -= 1

@@ -103,6 +103,17 @@ class TrackedTask(StoredResponse):
     def start_poll(self, now: float) -> None:
         self.phase, self.started = _IN_FLIGHT, now
 
+    def restore(self, task: VideoTask | None, *, changed: float, seen_at: float) -> None:
+        """Store the state that a store has kept; the other arguments are as the attributes."""
+        if task is not None:
+            self.store(task)
+            self.compact()
+        self.changed, self.seen_at = changed, seen_at
+
+    def limit(self, deadline: float) -> None:
+        """Replace the deadline."""
+        self.deadline = deadline
+
     def claim(self) -> None:
         """Record that somebody waits for this id, or subscribed to it."""
         self.is_claimed = True
@@ -162,8 +173,7 @@ class TrackedTask(StoredResponse):
         if previous_status is not task.status:
             self._record_change(now, unix_now)
             if task.is_terminal:
-                kind = TaskCompleted if task.succeeded else TaskFailed
-                return kind(task_id=self.task_id, task=task, at=unix_now, tag=self.tag)
+                return self.finished(task, unix_now)
             return self._status_changed(previous_status, task, unix_now)
         if previous_progress == task.progress:
             return self._record_repeat(now, unix_now, stalled_after)
@@ -252,6 +262,11 @@ class TrackedTask(StoredResponse):
         verdict = judge(poll, streak, history)
         self.was_not_found = self.was_not_found or (is_seen and streak.is_not_found)
         return verdict
+
+    def finished(self, task: VideoTask, unix_now: float) -> TaskCompleted | TaskFailed:
+        """Make the final event of a final state."""
+        kind = TaskCompleted if task.succeeded else TaskFailed
+        return kind(task_id=self.task_id, task=task, at=unix_now, tag=self.tag)
 
     def end(self, event: AnyFinalEvent) -> None:
         """Store the final event in place of the last response."""

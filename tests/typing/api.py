@@ -41,6 +41,7 @@ from ezvideo_async import (
     RetryPolicy,
     ServerError,
     StatusChanged,
+    StoreError,
     Subscription,
     TaskCompleted,
     TaskEvent,
@@ -67,6 +68,8 @@ from ezvideo_async.instrumentation import (
     PollSucceeded,
     RateLimited,
     RetryScheduled,
+    StoreFailed,
+    StoreRecovered,
     TaskEnded,
     TelemetryEvent,
 )
@@ -270,6 +273,10 @@ def observe(event: TelemetryEvent, /) -> None:
         case CircuitOpened():
             assert_type(event.failures, int)
         case CircuitClosed():
+            assert_type(event.outage, float)
+        case StoreFailed():
+            assert_type(event.error, StoreError)
+        case StoreRecovered():
             assert_type(event.outage, float)
         case TaskEnded():
             assert_type(event.kind, Literal["task_completed", "task_failed", "task_lost"])
