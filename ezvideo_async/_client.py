@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._domain.telemetry import Observer
+    from ezvideo_async._engine.persistence import Acknowledge, StoreArgument
     from ezvideo_async._protocol.messages import Evidence, Response
     from ezvideo_async._watcher import TaskWatcher
 
@@ -314,6 +315,9 @@ class AsyncVideoClient:
         not_found_grace: float = 10.0,
         retain_ended: float = 300.0,
         tag: Any = None,
+        store: StoreArgument = None,
+        acknowledge: Acknowledge = "on_next",
+        iterate: bool = True,
     ) -> TaskWatcher:
         """
         Make a watcher of many tasks: ``async with client.watch(ids) as watcher``.
@@ -328,9 +332,15 @@ class AsyncVideoClient:
             not_found_grace: Seconds after ``add`` in which "not found" means "not yet".
             retain_ended: Seconds for which an ended id stays known to late readers.
             tag: Anything; returned with every event of the first tasks.
+            store: The path of a file that keeps the ids, their tags and their unread final events
+                across restarts; a ``MemoryStore`` in tests; None keeps nothing.
+            acknowledge: ``"on_next"``: reading on acknowledges a final event, which then does not
+                come again after a restart; ``"by_hand"``: ``watcher.acknowledge()`` does.
+            iterate: False for a watcher that only ``wait()`` and ``subscribe()`` read: no event
+                waits for its own iteration.
 
         Raises:
-            ConfigError: An option is out of its range.
+            ConfigError: An option is out of its range, or a tag cannot be stored.
             InvalidTaskIdError: An id is not valid.
         """
         from ezvideo_async._watcher import TaskWatcher  # noqa: PLC0415 -- it is a layer above
@@ -345,6 +355,9 @@ class AsyncVideoClient:
             not_found_grace=not_found_grace,
             retain_ended=retain_ended,
             tag=tag,
+            store=store,
+            acknowledge=acknowledge,
+            iterate=iterate,
         )
 
 

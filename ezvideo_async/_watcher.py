@@ -25,6 +25,7 @@ from ezvideo_async._domain.validation import (
     Unset,
     task_id_of,
     validate_instance,
+    validate_json_tag,
     validate_seconds,
     validate_task,
     validate_tasks,
@@ -32,10 +33,11 @@ from ezvideo_async._domain.validation import (
 )
 from ezvideo_async._domain.watcher_reports import WatchedTask, WatcherStats
 from ezvideo_async._engine.dispatcher import Dispatcher
+from ezvideo_async._engine.persistence import WatcherHandle
 from ezvideo_async._engine.poller import outcome_of
 from ezvideo_async._lifetime import LoopAffinity
 from ezvideo_async._scheduling.scheduler import Scheduler
-from ezvideo_async.errors import ClosedError, ConfigError, EzVideoError, NotOpenError
+from ezvideo_async.errors import ClosedError, ConfigError, EzVideoError, NotOpenError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from ezvideo_async._domain.events import Event
     from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._engine.engine import Engine
+    from ezvideo_async._engine.persistence import Acknowledge, Persistence, StoreArgument
     from ezvideo_async._scheduling.tracked_task import TrackedTask
 
 _log = logging.getLogger("ezvideo_async")
@@ -77,9 +80,15 @@ class TaskWatcher:
         not_found_grace: float,
         retain_ended: float,
         tag: Any,
+        store: StoreArgument,
+        acknowledge: Acknowledge,
+        iterate: bool,
     ) -> None:
         self._engine = engine
-        self._first = validate_tasks(tasks, tag=tag)
+        self._persistence = _persistence(store, acknowledge=acknowledge, iterate=iterate)
+        self._acknowledges_on_next = acknowledge == "on_next"
+        self._iterates = iterate
+        self._first = self._storable(validate_tasks(tasks, tag=tag))
         self._timeout = validate_timeout("timeout", timeout)
         self._ends_by_itself = bool(self._first) and not keep_open
         self._policy = validate_instance("policy", policy, PollPolicy) or PollPolicy()
@@ -101,6 +110,8 @@ class TaskWatcher:
         self._unix_offset = 0.0  # seconds from the loop clock to Unix time
         self._has_logged_stretch = False
         self._ended: Counter[str] = Counter()
+        self._last_final: str | None = None  # its id; acknowledged by the next read
+        self._has_logged_unread = False
 
     def __repr__(self) -> str:
         return f"<TaskWatcher of {len(self._scheduler) or len(self._first)} open tasks>"
@@ -117,7 +128,8 @@ class TaskWatcher:
             self._scheduler,
             progress=self._progress,
             ends=lambda: self._is_finishing or self._ends_by_itself,
-            drops_unread=not self._ends_by_itself,
+            drops_unread=not self._ends_by_itself and self._persistence is None,
+            iterates=self._iterates,
         )
         self._dispatcher = Dispatcher(
             self._scheduler,
@@ -128,15 +140,47 @@ class TaskWatcher:
         )
         self._engine.on_close(self._client_closed)
         self._engine.aliases.add_watched(self._scheduler)
-        self._dispatcher.start()
-        first, self._first = self._first, {}
+        first: Mapping[str, Any] = self._first
+        self._first = {}
         try:
+            if self._persistence is not None:
+                first = await self._restore(self._persistence, first)
+            self._dispatcher.start()
             self._add(first, timeout=self._timeout, restart_ended=False)
+            self._dispatcher.arm()
         except BaseException:  # there will be no ``__aexit__``
             self._fail(ClosedError("the watcher could not be entered"))
             await self._dispatcher.wait_stopped()
             raise
         return self
+
+    async def _restore(
+        self, persistence: Persistence, first: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Restore what is stored; return the first ids that are still to be added."""
+        engine = self._engine
+        handle = WatcherHandle(
+            scheduler=self._scheduler,
+            broadcaster=self._broadcaster,
+            dispatcher=self._dispatcher,
+            budget=engine.budget,
+            deliver=self._deliver,
+            fail=self._fail,
+            emit=engine.telemetry.emit,
+            retrieve=engine.poller.retrieve,
+            base_url=engine.base_url,
+            fingerprint=await engine.fingerprint(),
+            now=self._now,
+            unix_now=time.time,
+            epoch=self._unix_offset,
+            rand=engine.rand,
+        )
+        left = await persistence.start(handle, list(first))
+        for tracked in self._scheduler:
+            if tracked.status is not None:  # a response has shown it: base_url is proven
+                engine.history.record_valid(tracked.task_id, self._now())
+                break
+        return {task_id: first[task_id] for task_id in left}
 
     async def __aexit__(
         self,
@@ -144,8 +188,18 @@ class TaskWatcher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if kind is None:
+            self._acknowledge_last()
         self._fail(ClosedError("the watcher was closed"))
         await self._dispatcher.wait_stopped()
+        if self._persistence is None:
+            return
+        try:
+            await self._persistence.stop()
+        except StoreError as failure:
+            if kind is None:
+                raise
+            _log.error("%s", failure)
 
     def finish_adding(self) -> None:
         """Accept no more ids: iteration ends after the last final event.  Idempotent."""
@@ -174,7 +228,20 @@ class TaskWatcher:
             ClosedError: The watcher or its client was closed.
         """
         self._check_entered()
-        return await self._broadcaster.read()
+        if not self._iterates:
+            raise ConfigError("this watcher was made with iterate=False; use wait() or subscribe()")
+        if self._last_final is not None and self._persistence is not None:
+            self._acknowledge_last()
+            await self._persistence.wait_acknowledged()
+        event = await self._broadcaster.read()
+        if event.is_final and self._acknowledges_on_next:
+            self._last_final = event.task_id
+        return event
+
+    def _acknowledge_last(self) -> None:
+        task_id, self._last_final = self._last_final, None
+        if task_id is not None and self._persistence is not None:
+            self._persistence.acknowledge(task_id)
 
     def subscribe(
         self, *tasks: str | VideoTask, progress: bool = True, replay: bool = True
@@ -291,6 +358,7 @@ class TaskWatcher:
             unread=self._broadcaster.unread if is_entered else 0,
             polls=self._dispatcher.polls if is_entered else 0,
             in_flight=self._dispatcher.in_flight if is_entered else 0,
+            unsaved=0 if self._persistence is None else self._persistence.unsaved,
             last_response_at=self._unix_time(history.last_valid_at),
             failing_since=self._unix_time(history.failing_since),
             last_error=history.last_error,
@@ -300,6 +368,44 @@ class TaskWatcher:
         if instant is None or self._affinity is None:
             return None
         return instant + self._unix_offset
+
+    # -- the store --------------------------------------------------------------------------------
+
+    async def save(self) -> None:
+        """
+        Wait until all that was recorded is written; without a store, return at once.
+
+        After it, neither a kill nor a power cut loses an id added before.
+
+        Raises:
+            StoreError: Writing failed; the changes stay queued, and writing is tried again.
+            NotOpenError: The watcher was not entered.
+        """
+        self._check_entered()
+        if self._persistence is not None:
+            await self._persistence.save()
+
+    def acknowledge(self, event: FinalEvent | str) -> bool:
+        """
+        Record that a final event need not be delivered again after a restart.
+
+        With ``acknowledge="on_next"``, the default, reading on does that.
+
+        Args:
+            event: The event, or its task id.
+
+        Returns:
+            False when no final event of this id waits for it, and always without a store.
+        """
+        self._check_entered()
+        task_id = event.task_id if isinstance(event, FinalEvent) else task_id_of(event)
+        return self._persistence is not None and self._persistence.acknowledge(task_id)
+
+    def _storable(self, tags: dict[str, Any]) -> dict[str, Any]:
+        """Return the tags as JSON makes them, if there is a store."""
+        if self._persistence is None:
+            return tags
+        return {task_id: validate_json_tag(tag, task_id) for task_id, tag in tags.items()}
 
     # -- which ids are watched --------------------------------------------------------------------
 
@@ -327,7 +433,7 @@ class TaskWatcher:
             ClosedError: The watcher was closed, belongs to another event loop, or
                 ``finish_adding()`` was called.
         """
-        tags = validate_tasks(tasks, tag=tag)
+        tags = self._storable(validate_tasks(tasks, tag=tag))
         limit = self._timeout if timeout is UNSET else validate_timeout("timeout", timeout)
         self._check_open()
         if self._is_finishing:
@@ -337,6 +443,9 @@ class TaskWatcher:
     def _add(self, tags: Mapping[str, Any], *, timeout: float | None, restart_ended: bool) -> None:
         now = self._now()
         rate = self._engine.limiter.current_rate(now) * _FIRST_POLLS_SHARE
+        if self._persistence is not None and not restart_ended:
+            is_waiting = self._persistence.is_waiting
+            tags = {task_id: tag for task_id, tag in tags.items() if not is_waiting(task_id)}
         added = self._scheduler.add(
             tags,
             now=now,
@@ -346,6 +455,8 @@ class TaskWatcher:
             restart_ended=restart_ended,
         )
         if added:
+            if self._persistence is not None:
+                self._persistence.record_added(added)
             self._log_stretch()
             self._dispatcher.dispatch(since=now)
 
@@ -373,6 +484,8 @@ class TaskWatcher:
         tracked = self._scheduler.discard(task_id)
         if tracked is None:
             return False
+        if self._persistence is not None:
+            self._persistence.record_discarded(tracked)
         self._engine.aliases.drop_watched([task_id])
         self._broadcaster.drop(tracked, ClosedError("the task was discarded", task_id=task_id))
         return True
@@ -426,6 +539,12 @@ class TaskWatcher:
     # -- delivering -------------------------------------------------------------------------------
 
     def _publish(self, tracked: TrackedTask, event: Event) -> None:
+        if self._persistence is None:
+            self._deliver(tracked, event)
+        else:
+            self._persistence.publish(tracked, event)
+
+    def _deliver(self, tracked: TrackedTask, event: Event) -> None:
         self._broadcaster.publish(tracked, event)
         if isinstance(event, FinalEvent):
             self._ended[event.kind] += 1
@@ -436,6 +555,16 @@ class TaskWatcher:
     def _evict(self, tracked: TrackedTask) -> None:
         self._engine.aliases.drop_watched([tracked.task_id])
         self._broadcaster.evict(tracked)
+        if self._persistence is not None and self._broadcaster.has_idle_iteration:
+            self._log_unread()
+
+    def _log_unread(self) -> None:
+        if not self._has_logged_unread:
+            self._has_logged_unread = True
+            _log.warning(
+                "final events wait for the iteration over this watcher, which has not begun; "
+                "iterate, or make it with iterate=False if only wait() and subscribe() read it"
+            )
 
     def _fail(self, error: BaseException) -> None:
         """End the watch: no more polls; readers get what is unread, then the error."""
@@ -449,6 +578,21 @@ class TaskWatcher:
         self._engine.aliases.drop_watched([tracked.task_id for tracked in self._scheduler])
         self._engine.off_close(self._client_closed)
         self._broadcaster.fail(fault)
+
+
+def _persistence(
+    store: StoreArgument, *, acknowledge: Acknowledge, iterate: bool
+) -> Persistence | None:
+    """Return what keeps the ids of a watcher with these options; None without a store."""
+    if acknowledge not in {"on_next", "by_hand"}:
+        raise ConfigError(f'acknowledge must be "on_next" or "by_hand", not {acknowledge!a}')
+    if not iterate and acknowledge == "by_hand":
+        raise ConfigError("nothing is acknowledged with iterate=False; leave acknowledge out")
+    if store is None:
+        return None
+    from ezvideo_async.store import persistence_of  # noqa: PLC0415 -- it is a layer above
+
+    return persistence_of(store, iterates=iterate)
 
 
 def _foreign_error(cause: BaseException) -> EzVideoError:

@@ -35,13 +35,20 @@ class Broadcaster:
         ends: Returns True if the watch ends once all ids have ended.
         drops_unread: Whether an unread final event that somebody claimed is dropped at its
             eviction while the watcher's own iteration has not begun.
+        iterates: Whether there is an iteration of the watcher's own.
 
     Attributes:
         fault: The error that ended the watch, of which copies are raised; None while it runs.
     """
 
     def __init__(
-        self, scheduler: Scheduler, *, progress: bool, ends: Callable[[], bool], drops_unread: bool
+        self,
+        scheduler: Scheduler,
+        *,
+        progress: bool,
+        ends: Callable[[], bool],
+        drops_unread: bool,
+        iterates: bool,
     ) -> None:
         self._scheduler = scheduler
         self._ends = ends
@@ -53,7 +60,8 @@ class Broadcaster:
         self._is_read = False
         self.fault: EzVideoError | None = None
         self._own = Subscription(self, None, progress=progress, replay=False)
-        self._own.start()
+        if iterates:
+            self._own.start()
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -66,6 +74,11 @@ class Broadcaster:
     def unread(self) -> int:
         """Number of events that the watcher's own iteration has not read."""
         return self._own.unread
+
+    @property
+    def has_idle_iteration(self) -> bool:
+        """True while events wait for the watcher's own iteration, which has not begun."""
+        return not self._is_read and self._own.unread > 0
 
     @property
     def is_over(self) -> bool:

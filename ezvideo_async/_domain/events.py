@@ -66,6 +66,16 @@ class TaskEvent:
             object.__setattr__(self, "_state", task)
         return task
 
+    @property
+    def dedup_key(self) -> str:
+        """
+        The id and the kind, for readers that must act once.
+
+        The same event has the same key when it is delivered again after a restart; so has that of
+        an id that is watched again later and finishes the same way.
+        """
+        return f"{self.task_id}:{self.kind}"
+
     def __repr__(self) -> str:
         names = [each.alias for each in fields(type(self))]
         shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

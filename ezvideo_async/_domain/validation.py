@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -118,6 +119,18 @@ def validate_instance(name: str, value: T | None, kind: type[T]) -> T | None:
         return value
     got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
     raise ConfigError(f"{name} must be a {kind.__name__}, got {got}")
+
+
+def validate_json_tag(tag: Any, task_id: str) -> Any:
+    """Return a tag as JSON makes it; raise ConfigError for one that JSON cannot write."""
+    try:
+        return json.loads(json.dumps(tag, ensure_ascii=False, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        pass
+    raise ConfigError(
+        f"the tag of task {task_id[:80]!a}, a {type(tag).__name__}, cannot be written as JSON; "
+        "a store needs texts, numbers, lists and dicts"
+    )
 
 
 def validate_base_url(base_url: object) -> str:

@@ -30,6 +30,7 @@ class WatcherStats:
         failing_since: When the first failed poll since then ended, Unix seconds; None if none
             failed.
         last_error: The last failure since then; None if none failed.
+        unsaved: Changes that are not written to the store yet; 0 without one.
     """
 
     open: int
@@ -42,6 +43,7 @@ class WatcherStats:
     last_response_at: float | None = None
     failing_since: float | None = None
     last_error: EzVideoError | None = None
+    unsaved: int = 0
 
 
 @frozen(kw_only=True)

@@ -16,7 +16,7 @@ from ezvideo_async._engine.telemetry import TelemetryEmitter
 from ezvideo_async._lifetime import LoopAffinity, running_loop
 from ezvideo_async._limits.budget import rate_limiter_of
 from ezvideo_async._scheduling.server_history import ServerHistory
-from ezvideo_async.errors import ClosedError, ConfigError
+from ezvideo_async.errors import ClosedError, ConfigError, EzVideoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,6 +72,7 @@ class Engine:
             history=self.history,
             aliases=self.aliases,
         )
+        self._credentials = credentials
         self._transport = transport
         self._affinity: LoopAffinity | None = None
         self._closing: dict[Callable[[], None], None] = {}
@@ -98,6 +99,14 @@ class Engine:
         from ezvideo_async._protocol.stored_response import FinalBodies  # noqa: PLC0415 -- as above
 
         return FinalBodies()
+
+    async def fingerprint(self) -> Callable[[bytes], bytes | None]:
+        """Return what makes a fingerprint of the API key with a salt; None if there is no key."""
+        try:
+            api_key = await self._credentials.api_key()
+        except EzVideoError:
+            return lambda _salt: None
+        return api_key.fingerprint
 
     @property
     def requests_sent(self) -> int:

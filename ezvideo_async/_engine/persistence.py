@@ -9,17 +9,22 @@ from attrs import frozen
 from ezvideo_async.errors import EzVideoError, TaskNotFoundError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Awaitable, Callable, Sequence
+    from typing import Literal
 
     from ezvideo_async._delivery.broadcaster import Broadcaster
     from ezvideo_async._domain.events import Event
-    from ezvideo_async._domain.stored_task import StoredTask
+    from ezvideo_async._domain.stored_task import StoredTask, TaskStore
     from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._domain.telemetry import TelemetryEvent
     from ezvideo_async._engine.dispatcher import Dispatcher
     from ezvideo_async._limits.budget import RequestBudget
     from ezvideo_async._scheduling.scheduler import Scheduler
     from ezvideo_async._scheduling.tracked_task import TrackedTask
+
+    StoreArgument = str | os.PathLike[str] | TaskStore | None
+    Acknowledge = Literal["on_next", "by_hand"]
 
 _CHECKED_IDS = 3  # the most recently added ones; one that is found proves the account
 
@@ -79,6 +84,9 @@ class Persistence(Protocol):
 
     def record_discarded(self, tracked: TrackedTask) -> None:
         """Record that an id is no longer watched."""
+
+    def is_waiting(self, task_id: str) -> bool:
+        """Return True if a final event of this id waits to be acknowledged."""
 
     def acknowledge(self, task_id: str) -> bool:
         """Record that a final event need not come again; False if none of this id waits."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ezvideo_async")
 
+_SINGLE_ATTEMPT = 30.0  # seconds until a single attempt must be admitted
 _CAUSE_MAX = 200  # characters of a failed task's own error in our message
 
 
@@ -101,6 +102,22 @@ class Poller:
             delay = tracked.due - now
             retry = RetryScheduled(task_id=tracked.task_id, failures=tracked.failures, delay=delay)
             engine.telemetry.emit(retry)
+
+    async def retrieve(self, task_id: str) -> VideoTask:
+        """Request a task's state in one attempt, within 30 s; raise what it got."""
+        engine = self._engine
+        decode = engine.requester.decode
+
+        def read(response: Response, evidence: Evidence) -> VideoTask | EzVideoError:
+            return decode(response, task_id, evidence)
+
+        deadline = asyncio.get_running_loop().time() + _SINGLE_ATTEMPT
+        await engine.admission.admit_call(task_id, deadline=deadline, cool_down_max=0.0)
+        request = retrieve_request(engine.route, task_id)
+        found = await engine.requester.request(request, read, poll=False)
+        if isinstance(found, EzVideoError):
+            raise found
+        return found
 
     async def wait(
         self,

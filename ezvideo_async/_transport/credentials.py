@@ -8,6 +8,7 @@ from binascii import a2b_qp
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from hashlib import blake2b
 from inspect import isawaitable
 from math import inf
 from typing import NoReturn
@@ -59,6 +60,10 @@ class ApiKey:
     def authorization(self) -> str:
         """Return the value of the ``Authorization`` header; keep it in no local variable."""
         return f"Bearer {self._key}"
+
+    def fingerprint(self, salt: bytes) -> bytes:
+        """Return a hash by which the same key is known again."""
+        return blake2b(self._encoded, key=salt, digest_size=16).digest()
 
     def mask(self, text: str) -> str:
         r"""Mask the key, verbatim or with characters escaped as in JSON (``\u0041``) or urls."""

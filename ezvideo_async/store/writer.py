@@ -180,6 +180,10 @@ class StoreWriter:
         """Record that an id is no longer watched."""
         self._record(tracked.task_id, None, is_durable=True)
 
+    def is_waiting(self, task_id: str) -> bool:
+        """Return True if a final event of this id waits to be acknowledged."""
+        return task_id in self._waiting
+
     def acknowledge(self, task_id: str) -> bool:
         """Record that a final event need not come again; False if none of this id waits."""
         final = self._waiting.pop(task_id, None)

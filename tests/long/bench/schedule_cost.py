@@ -51,7 +51,9 @@ async def plain_loop(ids: int, count: int, *, lasting: int) -> Sample:
     from tests.long.bench.mock import UNSEEN, state_bytes, tasks
 
     scheduler = Scheduler(PollPolicy(interval=INTERVAL), progress=True)
-    broadcaster = Broadcaster(scheduler, progress=True, ends=lambda: False, drops_unread=False)
+    broadcaster = Broadcaster(
+        scheduler, progress=True, ends=lambda: False, drops_unread=False, iterates=True
+    )
     asked = dict.fromkeys(task_ids(ids))
     began = cpu_seconds()
     scheduler.add(asked, now=0.0, rand=0.5, over=INTERVAL)

@@ -20,7 +20,9 @@ def watched(*task_ids):
     """Give a broadcaster of these ids, and their records."""
     scheduler = Scheduler(PollPolicy())
     tracked = scheduler.add(dict.fromkeys(task_ids), now=0.0, rand=0.5)
-    broadcaster = Broadcaster(scheduler, progress=False, ends=lambda: False, drops_unread=False)
+    broadcaster = Broadcaster(
+        scheduler, progress=False, ends=lambda: False, drops_unread=False, iterates=True
+    )
     return broadcaster, tracked
 
 
