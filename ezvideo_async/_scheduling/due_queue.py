@@ -11,7 +11,7 @@ Calendar queue by due time: buckets of 10 ms, of which only the first one is sor
 from __future__ import annotations
 
 from bisect import bisect_left
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -33,43 +33,63 @@ def _bucket_of(due: float) -> int:
     return int(due * _BUCKETS_PER_SECOND) if due < _FAR else _LAST_BUCKET
 
 
-class _LargeBucket:
-    """The items of one bucket by instant, and in the order of insertion at each instant."""
+def _by_instant(items: list[TrackedTask]) -> InstantQueue:
+    queue = InstantQueue()
+    for item in items:
+        queue.add(item, item.due)
+    return queue
+
+
+class InstantQueue:
+    """Items by instant, and in the order of insertion at each; a single one costs no object."""
 
     __slots__ = ("_instants", "_items")
 
-    def __init__(self, items: list[TrackedTask]) -> None:
-        self._items: dict[float, dict[TrackedTask, None]] = {}
-        for item in items:
-            self._items.setdefault(item.due, {})[item] = None
-        self._instants = list(self._items)  # a heap
-        heapify(self._instants)
+    def __init__(self) -> None:
+        # None and an empty dictionary stand for removed items, until their instant comes first.
+        self._items: dict[float, TrackedTask | dict[TrackedTask, None] | None] = {}
+        self._instants: list[float] = []  # a heap
 
-    def append(self, item: TrackedTask) -> None:
-        items = self._items.get(item.due)
-        if items is None:
-            self._items[item.due] = {item: None}
-            heappush(self._instants, item.due)
+    def __len__(self) -> int:
+        """Return the number of instants, also of those whose items were removed."""
+        return len(self._instants)
+
+    def add(self, item: TrackedTask, instant: float) -> None:
+        found = self._items.get(instant)
+        if found is None:
+            if instant not in self._items:
+                heappush(self._instants, instant)
+            self._items[instant] = item
+        elif isinstance(found, dict):
+            found[item] = None
         else:
-            items[item] = None
+            self._items[instant] = {found: None, item: None}
 
-    def remove(self, item: TrackedTask) -> None:
-        del self._items[item.due][item]
+    def remove(self, item: TrackedTask, instant: float) -> None:
+        found = self._items[instant]
+        if isinstance(found, dict):
+            del found[item]
+        else:
+            self._items[instant] = None
 
-    def first_due(self) -> float | None:
-        """Return the instant at which the first item is due; None for an empty bucket."""
+    def first(self) -> float | None:
+        """Return the first instant that has items; None if there are none."""
         while self._instants:
-            due = self._instants[0]
-            if self._items[due]:
-                return due
+            instant = self._instants[0]
+            if self._items[instant]:
+                return instant
             del self._items[heappop(self._instants)]
         return None
 
-    def pop_due(self, now: float) -> list[TrackedTask]:
-        """Remove and return all items due by *now*, in order."""
+    def pop_until(self, now: float) -> list[TrackedTask]:
+        """Remove and return the items of all instants until *now*, in order."""
         popped: list[TrackedTask] = []
         while self._instants and self._instants[0] <= now:
-            popped += self._items.pop(heappop(self._instants))
+            found = self._items.pop(heappop(self._instants))
+            if isinstance(found, dict):
+                popped += found
+            elif found is not None:
+                popped.append(found)
         return popped
 
 
@@ -79,7 +99,7 @@ class DueQueue:
     __slots__ = ("_buckets", "_numbers", "_open", "_open_number")
 
     def __init__(self) -> None:
-        self._buckets: dict[int, list[TrackedTask] | _LargeBucket] = {}
+        self._buckets: dict[int, list[TrackedTask] | InstantQueue] = {}
         self._numbers: list[int] = []  # of the buckets, as a heap
         self._open: list[TrackedTask] = []  # all items due before the first bucket; the last first
         self._open_number = 0  # the latest bucket that has items in the open one
@@ -95,15 +115,22 @@ class DueQueue:
             self._buckets[number] = [item]
             heappush(self._numbers, number)
             return
-        bucket.append(item)
-        if isinstance(bucket, list) and len(bucket) > _LIST_MAX:
-            self._buckets[number] = _LargeBucket(bucket)
+        if isinstance(bucket, list):
+            bucket.append(item)
+            if len(bucket) > _LIST_MAX:
+                self._buckets[number] = _by_instant(bucket)
+        else:
+            bucket.add(item, due)
 
     def remove(self, item: TrackedTask) -> None:
         """Remove an item that is in the queue."""
         number = _bucket_of(item.due)
         is_open = self._open and number <= self._open_number
-        (self._open if is_open else self._buckets[number]).remove(item)
+        bucket = self._open if is_open else self._buckets[number]
+        if isinstance(bucket, list):
+            bucket.remove(item)
+        else:
+            bucket.remove(item, item.due)
 
     def next_at(self) -> float:
         """Return the instant at which the first item is due; ``inf`` for none."""
@@ -123,8 +150,8 @@ class DueQueue:
             if bucket or not self._numbers or self._numbers[0] > _bucket_of(now):
                 return popped
             first = self._buckets[self._numbers[0]]
-            if isinstance(first, _LargeBucket):
-                popped += first.pop_due(now)
+            if isinstance(first, InstantQueue):
+                popped += first.pop_until(now)
             if self._open_first() is not None:
                 return popped
 
@@ -132,8 +159,8 @@ class DueQueue:
         """Open the first bucket; return the first instant of a large one, which stays closed."""
         number = self._numbers[0]
         bucket = self._buckets[number]
-        if isinstance(bucket, _LargeBucket):
-            due = bucket.first_due()
+        if isinstance(bucket, InstantQueue):
+            due = bucket.first()
             if due is not None:
                 return due
         else:

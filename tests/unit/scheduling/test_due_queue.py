@@ -207,6 +207,19 @@ def test_earlier_items_leave_a_large_bucket_as_it_is():
     assert names(queue.pop_due(1.0)) == names(items)
 
 
+def test_part_of_a_large_bucket_is_popped():
+    """The rest stays in order, also when it gets more."""
+    queue, items = shared_bucket(1000, NEAR)
+    by_due = sorted(items, key=lambda item: item.due)
+
+    popped = queue.pop_due(by_due[399].due)
+    queue.push(late := CountedItem(-1), 1.009)
+
+    assert popped == by_due[:400]
+    assert queue.next_at() == by_due[400].due
+    assert queue.pop_due(1.0099) == [*by_due[400:], late]
+
+
 def test_due_time_may_be_infinite():
     """Such an item is never next, and popped only at ``inf``."""
     queue, items = filled(inf, 5.0)
