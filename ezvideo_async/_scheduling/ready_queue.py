@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from ezvideo_async._scheduling.due_queue import InstantQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ezvideo_async._scheduling.tracked_task import TrackedTask
 
 _UNORDERED_MAX = 10_000  # ids that are arranged by deadline only once one has passed: 5 ms
@@ -110,6 +112,10 @@ class ReadyQueue:
         self._removed.clear()
         self.deadline = min((tracked.deadline for tracked in kept), default=inf)
         return sorted(popped, key=first_due.__getitem__)
+
+    def spread_ids(self) -> Collection[TrackedTask]:
+        """Return the ids that were spread and not polled since, wherever they wait."""
+        return self._first_due.keys()
 
     def forget(self, tracked: TrackedTask) -> None:
         """Forget the first due time of an id that has ended."""
