@@ -136,6 +136,10 @@ class CircuitBreaker:
         while self._seconds[0][0] <= second - _WINDOW:
             self._seconds.popleft()
 
+    def healthy_since(self, since: float) -> float:
+        """Return how many outcomes showed a healthy server, from the second of *since* on."""
+        return sum(counts[1] for counts in self._seconds if counts[0] >= since // 1.0)
+
     def _has_outage(self) -> bool:
         if self._failure_streak >= _MIN_OUTCOMES:
             return True

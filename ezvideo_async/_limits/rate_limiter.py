@@ -21,7 +21,7 @@ from weakref import ref
 
 from ezvideo_async._domain.telemetry import CircuitOpened, RateLimited
 from ezvideo_async._limits.circuit_breaker import CircuitBreaker
-from ezvideo_async._limits.refusal_meter import RefusalMeter
+from ezvideo_async._limits.refusal_meter import RefusalMeter, is_refusal
 from ezvideo_async._limits.retry_quota import RetryQuota
 from ezvideo_async.errors import EzVideoError, RateLimitError
 
@@ -94,13 +94,14 @@ class RateLimiter:
         self._arrival_rate = self.rate  # calculated at this rate
         self._tolerance: float = self.burst - 1.0  # requests; more when the rate was just lowered
         self._meter = RateMeter()
-        self._refusals = RefusalMeter()
         self._cut_at = -inf
         self._cut_to = self.rate
         self._regrows_from = -inf
         self._cool_downs_in_a_row = 0
         self._cool_until = -inf
         self._breaker = CircuitBreaker()
+        self._refusals = RefusalMeter(self._breaker)
+        self._valid_at = -inf
 
     @property
     def is_circuit_open(self) -> bool:
@@ -243,14 +244,14 @@ class RateLimiter:
         self.in_flight -= 1
         cool_down = circuit = None
         if error is None:
-            self._refusals.record_valid(now)
+            self._valid_at = now
             if started >= self._cool_until:  # not one sent before the 429
                 self._cool_downs_in_a_row = 0
-        elif self._refusals.record_error(error, now):
+        elif self._refusals.record(error, now, valid_at=self._valid_at):
             cool_down = self._cool_down(None, now, rand)
         elif isinstance(error, RateLimitError):
             cool_down = self._cool_down(error.retry_after, now, rand)
-        if error is None or not self._refusals.is_refusal(error, now):
+        if error is None or not is_refusal(error, now - self._valid_at):
             circuit = self._breaker.finish(error, poll=poll, started=started, now=now, rand=rand)
         elif poll:
             self._breaker.abandon_poll(started)

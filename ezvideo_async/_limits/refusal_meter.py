@@ -10,9 +10,11 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING
 
+from ezvideo_async._limits.circuit_breaker import health_of
 from ezvideo_async.errors import RateLimitError, ServerError, TransportError
 
 if TYPE_CHECKING:
+    from ezvideo_async._limits.circuit_breaker import CircuitBreaker
     from ezvideo_async.errors import EzVideoError
 
 _UNAVAILABLE = 503
@@ -23,25 +25,27 @@ _MIN_REFUSALS = 3
 _VALID_WITHIN = 2.0  # seconds; after more without a valid response, a 503 is an outage
 
 
-class RefusalMeter:
-    """Counts the responses of one server, and those among them that are 429 or 503."""
+def is_refusal(error: EzVideoError, since_valid: float) -> bool:
+    """Return True for a 503 within 2 s of a valid response: the server is not down."""
+    return since_valid < _VALID_WITHIN and _is_503(error)
 
-    def __init__(self) -> None:
-        self._seconds: deque[list[float]] = deque(maxlen=int(_WINDOW) + 1)  # [second, responses]
-        self._refusals: deque[tuple[float, int]] = deque()  # when, after how many valid responses
-        self._valid = 0
-        self._valid_at = -inf
+
+class RefusalMeter:
+    """
+    Counts the responses that are 429 or 503; *breaker* counts those of a healthy server.
+
+    It is called for errors only, so that a valid response costs nothing here.
+    """
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self._breaker = breaker
+        self._refusals: deque[float] = deque()
+        self._failures: deque[float] = deque()  # responses that the breaker does not count
         self._reported_at = -inf
 
-    def record_valid(self, now: float) -> None:
-        """Count a response that showed a task."""
-        self._valid += 1
-        self._valid_at = now
-        self._count(now)
-
-    def record_error(self, error: EzVideoError, now: float) -> bool:
+    def record(self, error: EzVideoError, now: float, *, valid_at: float) -> bool:
         """
-        Count a request that ended in an error.
+        Count a request that ended in an error; the last valid response came at *valid_at*.
 
         Returns:
             True, at most once in 5 s, for a 503 that is a rate limit: 3 responses or more, and
@@ -49,37 +53,29 @@ class RefusalMeter:
         """
         if isinstance(error, TransportError):
             return False  # there was no response
-        self._count(now)
+        if not health_of(error):
+            self._failures.append(now)
         is_503 = _is_503(error)
-        if not is_503 and not isinstance(error, RateLimitError):
-            return False
-        self._refusals.append((now, self._valid))
-        while self._refusals[0][0] <= now - _WINDOW:
-            self._refusals.popleft()
-        if not is_503 or now - self._reported_at < _WINDOW or not self._is_limiting(now):
+        if is_503 or isinstance(error, RateLimitError):
+            self._refusals.append(now)
+        _drop_before(now - _WINDOW, self._failures)
+        _drop_before(now - _WINDOW, self._refusals)
+        if not is_503 or now - self._reported_at < _WINDOW or not self._is_limit(now, valid_at):
             return False
         self._reported_at = now
         return True
 
-    def is_refusal(self, error: EzVideoError, now: float) -> bool:
-        """Return True for a 503 within 2 s of a valid response: the server is not down."""
-        return now - self._valid_at < _VALID_WITHIN and _is_503(error)
+    def _is_limit(self, now: float, valid_at: float) -> bool:
+        refusals = len(self._refusals)
+        if refusals < _MIN_REFUSALS or valid_at <= self._refusals[0]:
+            return False
+        responses = self._breaker.healthy_since(now - _WINDOW) + len(self._failures)
+        return refusals > _SHARE * responses
 
-    def _is_limiting(self, now: float) -> bool:
-        refusals, since = len(self._refusals), (now - _WINDOW) // 1.0
-        responses = sum(count for second, count in self._seconds if second >= since)
-        return (
-            refusals >= _MIN_REFUSALS
-            and refusals > _SHARE * responses
-            and self._refusals[0][1] < self._valid
-        )
 
-    def _count(self, now: float) -> None:
-        second, seconds = now // 1.0, self._seconds
-        if seconds and seconds[-1][0] == second:
-            seconds[-1][1] += 1.0
-        else:
-            seconds.append([second, 1.0])
+def _drop_before(begin: float, times: deque[float]) -> None:
+    while times and times[0] <= begin:
+        times.popleft()
 
 
 def _is_503(error: EzVideoError) -> bool:

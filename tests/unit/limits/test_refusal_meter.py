@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
-from ezvideo_async._limits.refusal_meter import RefusalMeter
+from ezvideo_async._limits.circuit_breaker import CircuitBreaker
+from ezvideo_async._limits.refusal_meter import RefusalMeter, is_refusal
 from ezvideo_async.errors import BadRequestError, RateLimitError, ServerError, TransportError
 
 VALID = None
@@ -15,16 +18,26 @@ REFUSED = BadRequestError("HTTP 400", status=400)
 NO_RESPONSE = TransportError("x", reason="connect")
 
 
-def reports(meter, outcomes, *, at, every=0.0):
-    """Record outcomes one after another; return when a rate limit was reported."""
-    reported = []
-    for place, outcome in enumerate(outcomes):
-        now = at + place * every
-        if outcome is VALID:
-            meter.record_valid(now)
-        elif meter.record_error(outcome, now):
-            reported.append(now)
-    return reported
+class Meter:
+    """Records outcomes as the rate limiter does."""
+
+    def __init__(self):
+        self.breaker = CircuitBreaker()
+        self.meter = RefusalMeter(self.breaker)
+        self.valid_at = -inf
+
+    def reports(self, outcomes, *, at, every=1e-6):
+        """Record outcomes one after another; return when a rate limit was reported."""
+        reported = []
+        for place, error in enumerate(outcomes):
+            now = at + place * every
+            if error is VALID:
+                self.valid_at = now
+            elif self.meter.record(error, now, valid_at=self.valid_at):
+                reported.append(now)
+            if error is VALID or not is_refusal(error, now - self.valid_at):
+                self.breaker.finish(error, poll=True, started=now, now=now, rand=0.5)
+        return reported
 
 
 @pytest.mark.fault("Q21")
@@ -59,13 +72,13 @@ def reports(meter, outcomes, *, at, every=0.0):
 )
 def test_refusals_between_valid_responses_are_a_rate_limit(outcomes, is_limiting):
     """Three and more than one in ten, with a valid response between them."""
-    assert bool(reports(RefusalMeter(), outcomes, at=100.0)) is is_limiting
+    assert bool(Meter().reports(outcomes, at=100.0)) is is_limiting
 
 
 @pytest.mark.fault("Q21")
 def test_rate_limit_is_reported_once_in_5_seconds():
     """However many refusals there are."""
-    assert reports(RefusalMeter(), [VALID, UNAVAILABLE] * 60, at=0.0, every=0.125) == [
+    assert Meter().reports([VALID, UNAVAILABLE] * 60, at=0.0, every=0.125) == [
         0.625,
         5.625,
         10.625,
@@ -75,23 +88,26 @@ def test_rate_limit_is_reported_once_in_5_seconds():
 @pytest.mark.fault("Q21")
 def test_refusals_of_5_seconds_are_counted():
     """Older ones do not count, nor do older responses."""
-    assert reports(RefusalMeter(), [UNAVAILABLE, VALID, UNAVAILABLE] * 3, at=0.0, every=2.0) == []
+    assert Meter().reports([UNAVAILABLE, VALID, UNAVAILABLE] * 3, at=0.0, every=2.0) == []
 
-    meter = RefusalMeter()
-    reports(meter, [VALID] * 1000, at=90.0)
+    meter = Meter()
+    meter.reports([VALID] * 1000, at=90.0)
 
-    assert reports(meter, [UNAVAILABLE, VALID, UNAVAILABLE, UNAVAILABLE], at=100.0) == [100.0]
+    outcomes = [UNAVAILABLE, VALID, UNAVAILABLE, UNAVAILABLE]
+    assert meter.reports(outcomes, at=100.0, every=0.5) == [101.5]
 
 
 @pytest.mark.fault("Q21")
-def test_503_within_2_seconds_of_a_valid_response_is_a_refusal():
+@pytest.mark.parametrize(
+    ("error", "since_valid", "refused"),
+    [
+        (UNAVAILABLE, 1.9, True),
+        (UNAVAILABLE, 2.0, False),
+        (UNAVAILABLE, inf, False),
+        (OTHER_FAILURE, 0.0, False),
+        (NO_RESPONSE, 0.0, False),
+    ],
+)
+def test_503_within_2_seconds_of_a_valid_response_is_a_refusal(error, since_valid, refused):
     """Later, and before any valid response, it may be an outage."""
-    meter = RefusalMeter()
-    assert not meter.is_refusal(UNAVAILABLE, 10.0)
-
-    meter.record_valid(10.0)
-
-    assert meter.is_refusal(UNAVAILABLE, 11.9)
-    assert not meter.is_refusal(UNAVAILABLE, 12.0)
-    assert not meter.is_refusal(OTHER_FAILURE, 10.0)
-    assert not meter.is_refusal(NO_RESPONSE, 10.0)
+    assert is_refusal(error, since_valid) is refused
