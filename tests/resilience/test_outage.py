@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from itertools import pairwise
 
 import pytest
@@ -173,3 +174,21 @@ async def test_failures_of_every_second_request_open_no_circuit():
             failures = 0 if is_success else failures + 1
             longest = min(60.0, 5.0 * 2.0**failures) if failures else 5.5
             assert two - one <= longest + 0.2
+
+
+@pytest.mark.fault("Q10", "Q21")
+async def test_failed_tasks_under_a_503_open_no_circuit():
+    """A task that was read is a valid response, so that nothing is refused and nothing is out."""
+    server, failed = OutageServer(), []
+    async with watching(server, seed=6) as (watcher, client, polls):
+        for task_id in IDS[:500]:
+            body = {"id": task_id, "status": "failed", "error": {"code": "c", "message": "m"}}
+            server.tasks[task_id].fault = 503, {}, json.dumps(body).encode()
+        async for event in watcher:
+            failed += [event.task_id] if event.kind == "task_failed" else []
+            if len(failed) == 500:
+                break
+
+        assert rate_limiter_of(client.budget).pauses == 0
+    assert polls.cool_downs == []
+    assert sorted(failed) == sorted(IDS[:500])
