@@ -107,7 +107,9 @@ class BodyReader:
             BadResponseError: It exceeds the limit of the request; it is read no further.
             HttpProcessingError: It comes in too many pieces.
         """
-        if stream.is_eof() and stream.total_bytes <= min(MAX_BODY_BYTES, _limit(request, status)):
+        size = stream.total_bytes
+        is_small = size <= MAX_BODY_BYTES and size <= (request.max_bytes or MAX_BODY_BYTES)
+        if is_small and stream.is_eof():
             body = bytes(stream.read_nowait(-1))
             return api_key.mask_body(body, task_id=request.task_id), NOT_DECODED
         parts = _Parts(request, status)
