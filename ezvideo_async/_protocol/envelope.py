@@ -38,6 +38,7 @@ from ezvideo_async._protocol.task_object import (
     is_call_success,
     is_like_a_task,
     nested_objects,
+    objects_in_texts,
     own_status,
     read_task_url,
     task_levels,
@@ -182,7 +183,8 @@ def _may_be_another(envelope: TaskEnvelope, task_id: str | None) -> bool:
     for level in envelope.levels:
         if _is_list_of_tasks(level, task_id):
             return True
-        for each in nested_objects(level, max_items=_ANY):
+        inside = nested_objects(level, max_items=_ANY)
+        for each in (*inside, *objects_in_texts([level, *inside])):
             is_task = envelope.raw_status is None or is_like_a_task(each)
             if _is_open(each) or (is_task and ids_of(each, task_id)) or has_call_error(each):
                 return True

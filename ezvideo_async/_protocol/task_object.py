@@ -170,6 +170,17 @@ def nested_objects(level: JSONObject, *, max_items: int) -> list[JSONObject]:
     return found[: dialects.MAX_NESTED]
 
 
+def objects_in_texts(levels: Iterable[JSONObject]) -> list[JSONObject]:
+    """Return the objects in those values of some objects that are texts of JSON, and in theirs."""
+    found: list[JSONObject] = []
+    for _ in range(dialects.MAX_ENVELOPES):
+        texts = [value for level in levels for value in level.values() if isinstance(value, str)]
+        inner = {str(n): _json_object(text) for n, text in enumerate(texts) if text[:1] in "{["}
+        levels = nested_objects(inner, max_items=dialects.MAX_NESTED)
+        found += levels
+    return found
+
+
 def is_like_a_task(level: JSONObject) -> bool:
     """Return True if an object has a field that tasks have, but files and requests have not."""
     return not dialects.TASK_FIELDS.isdisjoint(level) or own_status(level) is not None

@@ -335,6 +335,10 @@ def wrapped(draw: st.DrawFn) -> tuple[dict[str, Any], str, str | None]:
 
 @given(wrapped())
 @example(({"status": "success", "data": RUNNING}, "vid_x", "processing"))
+@example(({"state": "succeeded", "payload": json.dumps(RUNNING)}, "vid_x", "processing"))
+@example(({"state": "succeeded", "payload": json.dumps([RUNNING])}, "vid_x", "processing"))
+@example(({"state": "succeeded", "payload": "{no JSON"}, "vid_x", "completed"))
+@example(({"url": URL, "data": {"data": json.dumps(RUNNING)}}, "vid_x", "processing"))
 def test_no_envelope_completes_a_task(drawn):
     """A body completes a task only if the recorded one did, whatever is around it."""
     body, ask, status = drawn
