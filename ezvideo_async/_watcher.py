@@ -134,7 +134,7 @@ class TaskWatcher:
         self._dispatcher = Dispatcher(
             self._scheduler,
             self._engine,
-            publish=self._publish,
+            publish=self._deliver if self._persistence is None else self._persistence.publish,
             evict=self._evict,
             fail=self._fail,
         )

@@ -226,7 +226,7 @@ def numbered(event: Event, seq: int) -> Event:
     """
     state = event._state  # noqa: SLF001 -- the same module
     is_large = state is not None and not isinstance(state, VideoTask) and state.is_large
-    if event.seq or event.is_final or is_large or isinstance(event, TaskStalled):
+    if event.seq or is_large or isinstance(event, FinalEvent | TaskStalled):
         return evolve(own_event(event), seq=seq)
     object.__setattr__(event, "seq", seq)
     return event

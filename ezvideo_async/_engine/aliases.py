@@ -31,18 +31,19 @@ class _Watched(Protocol):
 
 
 class TaskAliases:
-    """The aliases of all tasks of one client, and who has asked for what."""
+    """
+    The aliases of all tasks of one client, and who has asked for what.
+
+    Attributes:
+        known: The aliases by asked id, of tasks that have some.
+    """
 
     def __init__(self) -> None:
         self._watched: WeakSet[_Watched] = WeakSet()
         self._others: dict[str, None] = {}
-        self._aliases: dict[str, tuple[str, ...]] = {}
+        self.known: dict[str, tuple[str, ...]] = {}
         self._asked_ids: dict[str, str] = {}  # by each alias
         self._foreign: dict[str, str | None] = {}  # the asked id, None after two of them
-
-    def __bool__(self) -> bool:
-        """Return True if any task has an alias."""
-        return bool(self._aliases)
 
     # -- which ids were asked for -----------------------------------------------------------------
 
@@ -62,7 +63,7 @@ class TaskAliases:
 
     def drop_watched(self, task_ids: Sequence[str]) -> None:
         """Forget the aliases of ids that are not watched any more; they stay asked for."""
-        if self._aliases:
+        if self.known:
             for task_id in task_ids:
                 self.forget(task_id)
         for task_id in task_ids[-MAX_OTHERS:]:
@@ -78,13 +79,13 @@ class TaskAliases:
 
     def of(self, task_id: str) -> tuple[str, ...]:
         """Return the aliases of a task, without those that have been asked for since."""
-        if not self._aliases:
+        if not self.known:
             return ()
-        aliases = self._aliases.get(task_id, ())
+        aliases = self.known.get(task_id, ())
         for alias in aliases:
             if self._was_asked_for(alias):
                 self._remove(alias)
-        return self._aliases.get(task_id, ()) if aliases else ()
+        return self.known.get(task_id, ()) if aliases else ()
 
     def note_foreign(self, foreign: str, task_id: str, *, is_fresh: bool) -> None:
         """
@@ -107,17 +108,17 @@ class TaskAliases:
         """Make a foreign id that was noted an alias, and return True, unless it is nobody's."""
         if self._foreign.get(foreign) != task_id or self._was_asked_for(foreign):
             return False
-        aliases = (*self._aliases.get(task_id, ()), foreign)
+        aliases = (*self.known.get(task_id, ()), foreign)
         for dropped in aliases[:-MAX_ALIASES]:
             self._remove(dropped)
         del self._foreign[foreign]
-        self._aliases[task_id] = aliases[-MAX_ALIASES:]
+        self.known[task_id] = aliases[-MAX_ALIASES:]
         self._asked_ids[foreign] = task_id
         return True
 
     def forget(self, task_id: str) -> None:
         """Forget the aliases of a task; they still belong to no other one.  Idempotent."""
-        for alias in self._aliases.pop(task_id, ()):
+        for alias in self.known.pop(task_id, ()):
             del self._asked_ids[alias]
             self._note(alias, task_id)
 
@@ -126,11 +127,11 @@ class TaskAliases:
         task_id = self._asked_ids.pop(alias, None)
         if task_id is None:
             return
-        left = tuple(each for each in self._aliases[task_id] if each != alias)
+        left = tuple(each for each in self.known[task_id] if each != alias)
         if left:
-            self._aliases[task_id] = left
+            self.known[task_id] = left
         else:
-            del self._aliases[task_id]
+            del self.known[task_id]
         self._note(alias, task_id)
 
     def _note(self, foreign: str, task_id: str | None) -> None:

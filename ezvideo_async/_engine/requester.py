@@ -84,7 +84,8 @@ class Requester:
             What was read, or the error.  Raises nothing but a cancellation and what the
             caller's key callable raises.
         """
-        started = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         try:
             api_key = await self._credentials.api_key()
             if poll and request.task_id in self._unconfirmed_urls:
@@ -100,7 +101,7 @@ class Requester:
             raise
         error = found if isinstance(found, EzVideoError) else None
         self._admission.finish(error, started=started, poll=poll)
-        self._note(request.task_id, found, asyncio.get_running_loop().time())
+        self._note(request.task_id, found, loop.time())
         self._report(request.task_id, found, started)
         return found
 
@@ -144,7 +145,7 @@ class Requester:
         return found, response, connection
 
     def _evidence(self, task_id: str, *, is_fresh: bool) -> Evidence:
-        aliases = self._aliases.of(task_id) if self._aliases else ()
+        aliases = self._aliases.of(task_id) if self._aliases.known else ()
         if aliases:
             return Evidence(aliases, is_fresh)
         return FRESH if is_fresh else _USED
@@ -269,7 +270,7 @@ class Requester:
                 found.retryable = history.last_valid is not None
             return
         history.record_valid(task_id, now)
-        if self._aliases and found.status is not None and found.status.is_terminal:
+        if self._aliases.known and found.status is not None and found.status.is_terminal:
             self._aliases.forget(task_id)
 
     def _first_time_level(self, what: str) -> int:

@@ -125,7 +125,8 @@ def normalize_status(value: str) -> str:
 
 def is_known_status(value: str) -> bool:
     """Return True if a status value, as sent, is in the table."""
-    return normalize_status(value) in dialects.STATUS_VALUES
+    table = dialects.STATUS_VALUES
+    return value in table or normalize_status(value) in table
 
 
 def read_status(value: str) -> TaskStatus:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ezvideo_async._domain.redaction import redact_queries
 from ezvideo_async._domain.strict_json import decode_json
 from ezvideo_async._protocol import dialects
-from ezvideo_async._protocol.fields import read_aliases, text_or_none
+from ezvideo_async._protocol.fields import text_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +75,10 @@ class Response(NamedTuple):
     @property
     def request_id(self) -> str | None:
         """The server's id of this request, for its support; None if it sent none."""
-        return read_aliases(self.headers, dialects.REQUEST_ID_HEADERS, text_or_none)
+        for name in dialects.REQUEST_ID_HEADERS:
+            if name in self.headers and (text := text_or_none(self.headers.get(name))):
+                return text
+        return None
 
 
 class Evidence(NamedTuple):

@@ -48,15 +48,14 @@ _WITHOUT_BODY = frozenset({204, 205, 304})
 def poll_hint(response: Response, *, unix_now: float) -> PollHint:
     """Return the times that a response asks to wait; *unix_now* replaces a missing ``Date``."""
     headers = response.headers
-    after_ms = headers.get("openai-poll-after-ms")
     if (
-        after_ms is None
+        "openai-poll-after-ms" not in headers
         and "retry-after" not in headers
         and "retry-after-ms" not in headers
         and LITELLM_RETRY_AFTER not in headers
     ):
         return NO_HINT
-    milliseconds = _WHOLE_MILLISECONDS.match((after_ms or "").strip())
+    milliseconds = _WHOLE_MILLISECONDS.match(headers.get("openai-poll-after-ms", "").strip())
     return PollHint(
         retry_after=parse_retry_after(headers, unix_now=unix_now),
         poll_after=int(milliseconds[0]) / 1000.0 if milliseconds else None,

@@ -397,11 +397,10 @@ class Scheduler:
             unix_now=unix_now,
             progress=self._progress,
             stalled_after=self.policy.stalled_after,
+            finals=self._final_bodies,
         )
         if isinstance(found, EzVideoError):
             return found
-        if found is not None:
-            found = tracked.keep(found, self._final_bodies)
         if self._stored_finals and tracked in self._stored_finals:
             found = self._confirmed(tracked, tracked.task, unix_now)
         if isinstance(found, FinalEvent):

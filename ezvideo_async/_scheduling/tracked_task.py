@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ezvideo_async._domain.events import AnyFinalEvent, Event, LossReason
     from ezvideo_async._domain.task import TaskStatus, VideoTask
     from ezvideo_async._protocol.messages import Evidence, Response
-    from ezvideo_async._protocol.stored_response import StoredState
+    from ezvideo_async._protocol.stored_response import FinalBodies, StoredState
     from ezvideo_async._scheduling.server_history import ServerHistory
     from ezvideo_async._scheduling.verdicts import Verdict
 
@@ -130,12 +130,14 @@ class TrackedTask(StoredResponse):
         unix_now: float,
         progress: bool,
         stalled_after: float | None,
+        finals: FinalBodies,
     ) -> Event | EzVideoError | None:
         """
         Compare a response with the stored one, decode and store what changed.
 
         With *progress*, a change of progress alone is an event.  ``TaskStalled`` comes after
-        *stalled_after* seconds without any change; None means never.
+        *stalled_after* seconds without any change; None means never.  Large final bodies are
+        counted in *finals*.
 
         Returns:
             The event; None when nothing changed; an error when the response shows no state of
@@ -152,7 +154,7 @@ class TrackedTask(StoredResponse):
                 task, now=now, unix_now=unix_now, progress=progress, stalled_after=stalled_after
             )
             self.compact()
-            return event
+            return event if event is None else self.keep(event, finals)
         previous = self.progress
         self.store_progress(percent, response)
         self._record_change(now, unix_now)

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 # Bytes per read.  asyncio's 256 KiB exceed what malloc keeps for reuse: page faults.
 _RECEIVE_BYTES: Final = 1 << 16
 
+_FINAL: Final = 200  # responses with a lower status are interim, but for 101
+
 
 def _is_supported() -> bool:
     used = ("read", "should_close", "is_connected", "abort")
@@ -170,7 +172,7 @@ class PoolBackend:
             self._write(request, api_key, connection)
             message, stream = await connection.protocol.read()
             interim = 0
-            while check_interim(message.code, interim):
+            while message.code < _FINAL and check_interim(message.code, interim):
                 interim += 1
                 message, stream = await connection.protocol.read()
             check_head(message.code, message.headers)

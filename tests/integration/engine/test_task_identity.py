@@ -91,7 +91,7 @@ async def test_stray_response_is_not_used(
         assert found.id == "b"
         assert "EVIL" not in str(found.raw)
         assert [seen.connection for seen in server.requests] == [0, 0, 1]
-        assert not client._engine.aliases
+        assert not client._engine.aliases.known
         assert now() == 0.0
     assert "EVIL" in caplog.text
 
@@ -106,7 +106,7 @@ async def test_equal_stray_responses_on_pooled_connections_are_no_alias() -> Non
 
         assert "EVIL" not in str(found.raw)
         assert server.requests[-1].connection == 3
-        assert not client._engine.aliases
+        assert not client._engine.aliases.known
 
 
 @pytest.mark.fault("S8")
@@ -143,7 +143,7 @@ async def test_one_response_for_all_tasks_completes_none_of_them(how: str) -> No
             done_ids = [event.task_id for event in events if event.kind == "task_completed"]
 
         assert done_ids == ["t7"]
-        assert not client._engine.aliases
+        assert not client._engine.aliases.known
 
 
 @pytest.mark.fault("Q12")
@@ -159,7 +159,7 @@ async def test_foreign_id_of_two_tasks_is_nobodys() -> None:
             with pytest.raises(BadResponseError) as raised:
                 await client.retrieve(task_id)
             assert raised.value.received_id == "somebody"
-        assert not client._engine.aliases
+        assert not client._engine.aliases.known
 
 
 @pytest.mark.fault("Q12")
@@ -205,7 +205,7 @@ async def test_aliases_of_discarded_ids_are_forgotten() -> None:
             watcher.discard("b")
             assert client._engine.aliases.of("b") == ()
             assert client._engine.aliases.of("a") == ("video_a",)
-        assert not client._engine.aliases
+        assert not client._engine.aliases.known
 
 
 async def test_alias_is_forgotten_when_its_task_finishes() -> None:
@@ -216,7 +216,7 @@ async def test_alias_is_forgotten_when_its_task_finishes() -> None:
             await client.retrieve("t")
             assert client._engine.aliases.of("t") == ("video_t",)
             assert (await client.retrieve("t")).succeeded
-            assert not client._engine.aliases
+            assert not client._engine.aliases.known
             assert len(server.requests) == 3
 
 

@@ -26,7 +26,7 @@ def test_id_that_was_not_noted_is_no_alias() -> None:
     """Only what a response has shown is accepted."""
     aliases = TaskAliases()
 
-    assert not aliases
+    assert not aliases.known
     assert not aliases.accept("x", "a")
     assert aliases.of("a") == ()
 
@@ -36,7 +36,7 @@ def test_noted_id_is_accepted_for_its_task_only() -> None:
     aliases = accepting(("x", "a"))
     aliases.note_foreign("x", "a", is_fresh=True)
 
-    assert aliases
+    assert aliases.known
     assert aliases.of("a") == ("x",)
     assert aliases.of("b") == ()
 
@@ -83,7 +83,7 @@ def test_alias_that_is_asked_for_later_is_one_no_more() -> None:
     aliases.add_watched(watched)
 
     assert aliases.of("a") == ()
-    assert not aliases
+    assert not aliases.known
 
 
 def test_ids_of_a_freed_watcher_are_not_asked_for() -> None:
@@ -106,7 +106,7 @@ def test_dropped_id_stays_asked_for() -> None:
         assert not aliases.accept(foreign, "b")
     aliases.drop_watched(["b"])
 
-    assert not aliases
+    assert not aliases.known
 
 
 @pytest.mark.fault("Q12")
@@ -132,7 +132,7 @@ def test_what_a_server_can_add_is_bounded() -> None:
         aliases.note_foreign(f"y{number}", "a", is_fresh=True)
     aliases.note_foreign("x" * 2049, "a", is_fresh=True)
 
-    assert not aliases  # a0 is none of the last 10,000, and not watched
+    assert not aliases.known  # a0 is none of the last 10,000, and not watched
     assert not aliases.accept("x" * 2049, "a")
     assert not aliases.accept("y1", "a")
     assert aliases.accept("y2", "a")

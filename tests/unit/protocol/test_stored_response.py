@@ -251,9 +251,15 @@ def observed(body, finals=None):
     """Store a response as a poll does; return the record and the event."""
     record = TrackedTask(ASKED, added=0.0)
     event = record.observe(
-        response_of(body), decode, FRESH, now=0.0, unix_now=0.0, progress=True, stalled_after=None
+        response_of(body),
+        decode,
+        FRESH,
+        now=0.0,
+        unix_now=0.0,
+        progress=True,
+        stalled_after=None,
+        finals=finals or FinalBodies(),
     )
-    event = record.keep(event, finals or FinalBodies())
     if event.is_final:
         record.end(event)
     return record, event

@@ -17,6 +17,7 @@ from ezvideo_async._domain.events import (
 )
 from ezvideo_async._domain.task import TaskStatus, VideoTask
 from ezvideo_async._protocol.messages import Response
+from ezvideo_async._protocol.stored_response import FinalBodies
 from ezvideo_async._scheduling.server_history import ServerHistory
 from ezvideo_async._scheduling.tracked_task import TrackedTask
 from ezvideo_async.errors import (
@@ -53,7 +54,9 @@ class Polled:
     def observe(self, response, now=0.0):
         """Observe a response, whose wall clock is that of the loop and UNIX_NOW."""
         times = {"now": now, "unix_now": UNIX_NOW + now}
-        return self.tracked.observe(response, decode, None, **times, **self.options)
+        return self.tracked.observe(
+            response, decode, None, **times, **self.options, finals=FinalBodies()
+        )
 
     def record(self, state, now=0.0):
         """Record a decoded state."""
@@ -132,6 +135,7 @@ def test_only_what_may_have_changed_is_decoded():
             None,
             now=0.0,
             unix_now=UNIX_NOW,
+            finals=FinalBodies(),
             **polled.options,
         )
 
