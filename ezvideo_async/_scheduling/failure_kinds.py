@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ezvideo_async.errors import EzVideoError
 
 _NO_CREDIT, _GONE, _NOT_IMPLEMENTED = 402, 410, 501
+_FIRST_ERROR = 400  # a long page of a failing server says nothing of the task
 _LOCAL_REASONS = frozenset({"local_stall", "budget", "resources"})
 _NOT_JSON_REASONS = frozenset({"html", "not_json", "empty"})
 _WITHOUT_BODY = frozenset({204, 205, 304})
@@ -88,7 +89,8 @@ def _kind_of_denial(error: PermissionDeniedError) -> FailureKind:
 
 def _kind_of_bad_response(error: BadResponseError) -> FailureKind:
     if error.reason == "too_large":
-        return FailureKind.TOO_LARGE
+        is_error = error.status is not None and error.status >= _FIRST_ERROR
+        return FailureKind.TRANSIENT if is_error else FailureKind.TOO_LARGE
     if error.reason in _NOT_JSON_REASONS and error.status not in _WITHOUT_BODY:
         return FailureKind.PAGE
     return FailureKind.NO_TASK

@@ -71,6 +71,15 @@ def _is_supported() -> bool:
 IS_SUPPORTED: Final = _is_supported()
 
 
+def _has_more(parser: Any) -> bool:
+    """Return True if the beginning of another response came with the last one."""
+    try:
+        # The second is that of aiohttp's parser in Python.
+        return parser.feed_eof() is not None or bool(getattr(parser, "_lines", ()))
+    except aiohttp.http.HttpProcessingError:
+        return True
+
+
 class PooledConnection:
     """
     One connection of the pool.
@@ -226,6 +235,9 @@ class PoolBackend:
     def _release(self, connection: PooledConnection) -> None:
         now = asyncio.get_running_loop().time()
         if self._is_closed or not connection.is_reusable or now >= connection.expires_at:
+            connection.close()
+            return
+        if _has_more(connection.protocol._parser):  # noqa: SLF001 -- as below
             connection.close()
             return
         # Not public.  With a parser, everything that a server sends unasked would be parsed and

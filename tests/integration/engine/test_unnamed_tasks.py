@@ -162,6 +162,18 @@ async def test_response_that_comes_twice_completes_no_other_task(
         assert server.requests[-1].connection == 1
 
 
+@pytest.mark.fault("Q14")
+async def test_connection_with_the_beginning_of_another_response_is_closed() -> None:
+    """Its end would be read as that of the next response."""
+    beginning = DONE[: len(DONE) // 3]
+    async with RawServer([READ, RUNNING + beginning, STALL], replying(RUNNING)) as server:
+        async with client_of(server) as client:
+            for _poll in range(2):
+                assert (await ask(client, poll=True)).status == "processing"
+
+            assert [request.connection for request in server.requests] == [0, 1]
+
+
 @pytest.mark.fault("Q13", "Q14")
 async def test_gateway_that_responds_twice_completes_only_what_is_completed() -> None:
     """Every seventh response comes twice, the second one later, and no response has an id."""

@@ -59,6 +59,7 @@ KINDS = [
     (Kind.NO_TASK, BadResponseError("x", status=200, reason="schema")),
     (Kind.NO_TASK, BadResponseError("x", status=200, reason="id_mismatch")),
     (Kind.TOO_LARGE, BadResponseError("x", status=200, reason="too_large")),
+    (Kind.TRANSIENT, BadResponseError("x", status=503, reason="too_large")),
     (Kind.TRANSIENT, ClosedError("x")),
 ]
 
