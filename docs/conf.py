@@ -62,6 +62,7 @@ nitpick_ignore_regex = [
     (r"py:(class|exc)", r"ezvideo_async\.(\w+\.)*_[A-Z]\w*"),
     # Private types in signatures.
     (r"py:class", r"(ezvideo_async\._\w+\.)*(AnyFinalEvent|Executor|LossReason|Unset)"),
+    (r"py:class", r"Acknowledge|FinalKind|StoreArgument"),
     # Type variables have no page.
     (r"py:(class|obj)", r"(ezvideo_async\.\S+\.)?[A-Z]s?"),
 ]

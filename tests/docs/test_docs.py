@@ -25,7 +25,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from anyio.from_thread import start_blocking_portal
 
 import ezvideo_async
-from ezvideo_async import AsyncVideoClient, errors, instrumentation, testing
+from ezvideo_async import AsyncVideoClient, errors, instrumentation, store, testing
 from ezvideo_async.testing import FakeVideoServer, VirtualClockLoop
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ TASK_IDS = ("vid_abc123", "vid_abc124", "vid_abc125", "vid_abc123xyz456")
 
 PUBLIC: dict[str, Any] = {
     name: getattr(module, name)
-    for module in (ezvideo_async, errors, instrumentation, testing)
+    for module in (ezvideo_async, errors, instrumentation, store, testing)
     for name in module.__all__
 }
 PROSE_ONLY = {"Authorization", "NullHandler"}
@@ -140,8 +140,9 @@ async def request_all_routes(app: web.Application) -> None:
 
 
 @pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch) -> ProgramRunner:
-    """Return a runner for one program."""
+def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ProgramRunner:
+    """Return a runner for one program, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
     return ProgramRunner(monkeypatch)
 
 

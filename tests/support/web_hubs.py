@@ -25,6 +25,9 @@ HUBS = {
 }
 """Module to run, and its arguments."""
 
+DURABLE_HUB = "durable"
+PROGRAMS = {**HUBS, DURABLE_HUB: ("durable_hub",)}
+
 
 class HubProcess:
     """A running example: the URL of its streams, and what of its log was read."""
@@ -81,11 +84,17 @@ class HubProcess:
 
 @asynccontextmanager
 async def run_hub(
-    name: str, *, base_url: str, before: str = "", port: int = 0
+    name: str, *, base_url: str, before: str = "", port: int = 0, folder: Path | None = None
 ) -> AsyncIterator[HubProcess]:
-    """Run an example against a server; *before* is code that runs before it, in its process."""
+    """
+    Run an example against a server.
+
+    Args:
+        before: Code that runs before it, in its process.
+        folder: Where it keeps its files.
+    """
     port = port or free_port()
-    module, *arguments = HUBS[name]
+    module, *arguments = PROGRAMS[name]
     program = f"""
 import runpy, sys
 {before}
@@ -103,6 +112,7 @@ runpy.run_module({module!r}, run_name="__main__")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-c", program),
         env=environment,
+        cwd=folder,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, assert_never, assert_type
 
 import ezvideo_async
@@ -73,9 +74,11 @@ from ezvideo_async.instrumentation import (
     TaskEnded,
     TelemetryEvent,
 )
+from ezvideo_async.store import StoredTask, read_store
 from ezvideo_async.testing import (
     FakeTaskState,
     FakeVideoServer,
+    MemoryStore,
     RequestRecord,
     VirtualClockLoop,
 )
@@ -211,6 +214,22 @@ async def watcher_calls(client: AsyncVideoClient, ids: Iterable[str], task: Vide
         async for event in watcher:
             assert_type(event, Event)
         assert_type(await anext(watcher), Event)
+
+
+async def durable_watch(client: AsyncVideoClient, event: FinalEvent) -> None:
+    assert_type(client.watch(store=MemoryStore(), iterate=False), TaskWatcher)
+    client.watch(store=7)  # type: ignore[arg-type]
+    client.watch(acknowledge="never")  # type: ignore[arg-type]
+    async with client.watch(store=Path("watch.db"), acknowledge="by_hand") as watcher:
+        assert_type(await watcher.save(), None)
+        assert_type(watcher.acknowledge(event), bool)
+        assert_type(watcher.acknowledge(event.task_id), bool)
+        assert_type(watcher.stats.unsaved, int)
+    assert_type(event.dedup_key, str)
+    assert_type(read_store("watch.db"), list[StoredTask])
+    for stored in read_store(Path("watch.db")):
+        assert_type(stored.status, TaskStatus | None)
+        assert_type(stored.body, bytes | None)
 
 
 def watched(known: WatchedTask) -> str | None:
