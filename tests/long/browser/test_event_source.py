@@ -9,10 +9,14 @@ import pytest
 
 from ezvideo_async.testing import FakeVideoServer
 from tests.long.browser.chromium import Page, run_chromium
-from tests.support.web_hubs import HUBS, free_port, run_hub
+from tests.support.web_hubs import DURABLE_HUB, HUBS, free_port, run_hub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from tests.support.web_hubs import HubProcess
 
 STOP_LIMIT = 3.0  # seconds after SIGTERM
 KINDS = ["status_changed", "progress_changed", "task_completed", "end"]
@@ -20,6 +24,17 @@ LISTEN = """
 var source = new EventSource(%s), seen = [], errors = 0;
 for (const kind of %s) source.addEventListener(kind, () => seen.push(kind));
 source.addEventListener("error", () => errors += 1);
+"""
+COUNT_FINISHED = """
+var source = new EventSource(%s), connections = 0, repeats = 0;
+var finished = new Set(), onThisConnection = new Set();
+source.addEventListener("open", () => { connections += 1; onThisConnection = new Set(); });
+source.addEventListener("task_completed", (message) => {
+  const id = JSON.parse(message.data).task_id;
+  repeats += onThisConnection.has(id);
+  onThisConnection.add(id);
+  finished.add(id);
+});
 """
 CLOSE_AT_THE_END = 'source.addEventListener("end", () => source.close());'
 CLOSED = "source.readyState == EventSource.CLOSED"
@@ -107,3 +122,45 @@ async def test_page_survives_a_restart(name: str, server: FakeVideoServer, page:
     assert seconds < STOP_LIMIT
     assert seen[-2:] == ["task_completed", "end"]
     assert "Traceback" not in hub.log
+
+
+async def test_page_gets_all_tasks_of_a_hub_that_is_restarted(
+    server: FakeVideoServer, page: Page, tmp_path: Path
+) -> None:
+    """A page with 200 tasks gets each final state, once a connection, over SIGTERM and SIGKILL."""
+    ids = [server.add_task(f"v{number:03}", outcome="never") for number in range(200)]
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/videos?id={'&id='.join(ids)}"
+
+    def start() -> AbstractAsyncContextManager[HubProcess]:
+        return run_hub(DURABLE_HUB, base_url=server.base_url, port=port, folder=tmp_path)
+
+    async with start() as hub:
+        await page.open(hub.origin)
+        await page.run(COUNT_FINISHED % json.dumps(url) + CLOSE_AT_THE_END)
+        await page.wait_until("connections > 0")
+        finish(server, ids[:60])
+        await page.wait_until("finished.size >= 30")
+        seconds = await hub.terminate()
+    finish(server, ids[60:80])  # while it is down
+    async with start() as hub:
+        await page.wait_until("finished.size >= 80")
+        finish(server, ids[80:140])
+        await page.wait_until("finished.size >= 100")
+        await hub.kill()
+    finish(server, ids[140:])
+    async with start() as hub:
+        await page.wait_until(CLOSED)
+        size, repeats, connections = await page.run("[finished.size, repeats, connections]")
+        await hub.terminate()
+
+    assert seconds < STOP_LIMIT
+    assert (size, repeats) == (200, 0)
+    assert connections >= 3
+    assert "Traceback" not in hub.log
+
+
+def finish(server: FakeVideoServer, task_ids: list[str]) -> None:
+    """Complete tasks now."""
+    for task_id in task_ids:
+        server.finish(task_id)
