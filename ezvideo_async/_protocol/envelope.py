@@ -46,6 +46,8 @@ from ezvideo_async._protocol.task_object import (
 )
 
 _ANY = maxsize  # items of a list
+_NEUTRAL_FIELDS = frozenset({*dialects.STATUS_FIELDS, *dialects.ID_FIELDS, "request_id", "object"})
+"""Fields that both a task and a call may have."""
 
 
 @define
@@ -130,10 +132,9 @@ def _is_own_status(envelope: TaskEnvelope, raw_status: str, task_id: str | None)
     if normalize_status(raw_status) in dialects.CALL_ERROR_VALUES:
         return False
     status, has_url = _status_of(levels[-1], raw_status), read_task_url(levels[-1], None, None)
-    is_around_other_data = any(is_object(levels[-1].get(name)) for name in dialects.ENVELOPE_FIELDS)
     if not has_url and (
         is_call_success(levels[-1], raw_status)
-        or (status is TaskStatus.COMPLETED and is_around_other_data)
+        or (status is TaskStatus.COMPLETED and _may_be_a_call(levels[-1]))
     ):
         return False
     if not status.is_terminal:
@@ -141,6 +142,13 @@ def _is_own_status(envelope: TaskEnvelope, raw_status: str, task_id: str | None)
     if _code(levels) in dialects.CALL_CODES or any(map(says_failed, levels)):
         return False
     return not _may_be_another(envelope, task_id)
+
+
+def _may_be_a_call(level: JSONObject) -> bool:
+    """Return True if an object has other data, or fields and none that tasks have."""
+    if any(is_object(level.get(name)) for name in dialects.ENVELOPE_FIELDS):
+        return True
+    return dialects.TASK_FIELDS.isdisjoint(level) and not level.keys() <= _NEUTRAL_FIELDS
 
 
 def _code(levels: list[JSONObject]) -> str:
@@ -185,10 +193,22 @@ def _may_be_another(envelope: TaskEnvelope, task_id: str | None) -> bool:
             return True
         inside = nested_objects(level, max_items=_ANY)
         for each in (*inside, *objects_in_texts([level, *inside])):
-            is_task = envelope.raw_status is None or is_like_a_task(each)
-            if _is_open(each) or (is_task and ids_of(each, task_id)) or has_call_error(each):
+            is_alone = envelope.raw_status is None
+            has_own = ids_of(each, task_id) or (
+                is_alone and (not each or own_status(each) is not None)
+            )
+            is_another = has_own and (is_alone or is_like_a_task(each))
+            if is_another or _contradicts(each, envelope.raw_status) or has_call_error(each):
                 return True
     return False
+
+
+def _contradicts(level: JSONObject, raw_status: str | None) -> bool:
+    """Return True if an object has a status of its own that is not that of *raw_status*."""
+    status = own_status(level)
+    if status is None or not is_known_status(status):
+        return False
+    return raw_status is None or read_status(status) is not read_status(raw_status)
 
 
 def _is_open(level: JSONObject) -> bool:

@@ -338,6 +338,12 @@ def wrapped(draw: st.DrawFn) -> tuple[dict[str, Any], str, str | None]:
 @example(({"state": "succeeded", "payload": json.dumps(RUNNING)}, "vid_x", "processing"))
 @example(({"state": "succeeded", "payload": json.dumps([RUNNING])}, "vid_x", "processing"))
 @example(({"state": "succeeded", "payload": "{no JSON"}, "vid_x", "completed"))
+@example(({"url": URL, "data": [{"data": {"status": "expired"}}]}, "vid_x", "failed"))
+@example(
+    ({"url": "/a", "state": "success", "data": {"data": {"status": "expired"}}}, "vid_x", "failed")
+)
+@example(({"code": 0, "state": "succeeded", "payload": {}}, "vid_x", None))
+@example(({"message": "", "state": "succeeded", "payload": {}}, "vid_x", None))
 @example(({"url": URL, "data": {"data": json.dumps(RUNNING)}}, "vid_x", "processing"))
 def test_no_envelope_completes_a_task(drawn):
     """A body completes a task only if the recorded one did, whatever is around it."""
