@@ -35,6 +35,7 @@ _BODY_MAX = 64 << 10  # bytes after redaction; a longer body is not stored
 _ACKNOWLEDGED_FOR = 7 * 86_400.0  # seconds
 
 _SEPARATOR = re.compile(r"([\s\"'<>]+)")
+_RELATIVE = re.compile(r"\?[^?]*=")  # the query of a url without a slash
 _MARKS = re.compile(rb"[?#@\\]|data:", re.IGNORECASE)
 """Without one of these, JSON has nothing to redact."""
 
@@ -57,7 +58,7 @@ def to_row(task: StoredTask) -> Row:
         task.changed_at,
         _storable(task.body),
         task.base_url,
-        task.request_id,
+        None if task.request_id is None else _redacted_text(_encodable(task.request_id)),
         task.final_kind,
         None if task.loss is None else _redacted_json(task.loss.encode()).decode(),
     )
@@ -102,9 +103,15 @@ def _redacted_json(body: bytes) -> bytes:
     if not _MARKS.search(body):
         return body
     redacted = _redacted(decode_json(body))
-    return json.dumps(redacted, ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "surrogatepass"
-    )
+    try:
+        return json.dumps(redacted, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return json.dumps(redacted, separators=(",", ":")).encode()
+
+
+def _encodable(text: str) -> str:
+    """Replace what is no Unicode, such as an odd byte of a header."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _redacted(value: Any) -> Any:
@@ -124,7 +131,7 @@ def _redacted_text(text: str) -> str:
 
 
 def _redacted_word(word: str) -> str:
-    is_url = "/" in word or word[:5].lower() == "data:"
+    is_url = "/" in word or word[:5].lower() == "data:" or _RELATIVE.search(word)
     redacted = redact_query(word) if is_url else word
     assert redacted is not None
     return redacted

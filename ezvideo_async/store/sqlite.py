@@ -59,6 +59,7 @@ _REASONS: tuple[tuple[str, StoreReason], ...] = (
     ("SQLITE_FULL", "full"),
     ("SQLITE_CORRUPT", "damaged"),
     ("SQLITE_NOTADB", "damaged"),
+    ("SQLITE_ERROR", "damaged"),  # an unknown file format, no such table
 )
 
 
@@ -82,7 +83,11 @@ class SqliteStore:
         task_ids: Sequence[str],
     ) -> OpenedStore:
         """Lock the file, check it, and read it; see ``TaskStore``."""
-        return await self._run(self._file.open, base_url, fingerprint, task_ids)
+        try:
+            return await self._run(self._file.open, base_url, fingerprint, task_ids)
+        except BaseException:  # a cancellation too: the thread may still be opening the file
+            await self.aclose()
+            raise
 
     async def write(
         self,
@@ -231,7 +236,9 @@ class _File:
         return meta
 
     def _read_rows(self, meta: dict[str, Any]) -> list[StoredTask]:
-        rows = self._connection.execute("SELECT * FROM task ORDER BY added_at, task_id")
+        # An open cursor in the frames of an error would keep the file locked.
+        select = "SELECT * FROM task ORDER BY added_at, task_id"
+        rows = self._connection.execute(select).fetchall()
         try:
             tasks = [from_row(row) for row in rows]
         except (DamagedRowError, ValueError):
@@ -271,7 +278,8 @@ class _File:
     ) -> None:
         now, many = time.time(), self._connection.executemany
         many(_UPSERT, rows)
-        many("DELETE FROM acknowledged WHERE task_id = ?", [(row[0],) for row in rows])
+        forgotten = [(task_id,) for task_id in (*(row[0] for row in rows), *removed)]
+        many("DELETE FROM acknowledged WHERE task_id = ?", forgotten)
         gone = [(task_id,) for task_id in (*acknowledged, *removed)]
         many("DELETE FROM task WHERE task_id = ?", gone)
         remembered = [(task_id, now) for task_id in acknowledged]
@@ -331,6 +339,8 @@ class _File:
             error = raised
         except sqlite3.Error as raised:
             error = self._mapped(raised, what)
+        except UnicodeDecodeError:  # some texts of a damaged file
+            error = self._damaged()
         except OSError as raised:
             error = self._error(f"cannot be {what}: {raised.strerror or raised}", "inaccessible")
         if error is None:
@@ -340,7 +350,8 @@ class _File:
         raise error
 
     def _mapped(self, error: sqlite3.Error, what: str) -> StoreError:
-        name = getattr(error, "sqlite_errorname", "")
+        # Text that is no UTF-8 has no name.
+        name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
         reasons = (reason for start, reason in _REASONS if name.startswith(start))
         match next(reasons, "inaccessible"):
             case "locked":

@@ -91,6 +91,7 @@ class MemoryStore:
             self._acknowledged.pop(task.task_id, None)
         for task_id in (*acknowledged, *removed):
             self._rows.pop(task_id, None)
+            self._acknowledged.pop(task_id, None)
         self._acknowledged.update(dict.fromkeys(acknowledged, time.time()))
 
     async def accept_key(self) -> None:

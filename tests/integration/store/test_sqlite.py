@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sqlite3
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from ezvideo_async import StoreError, TaskStatus
 from ezvideo_async._domain.stored_task import StoredTask
+from ezvideo_async._domain.strict_json import decode_json
 from ezvideo_async.store import read_store
 from ezvideo_async.store.sqlite import SqliteStore
 from ezvideo_async.testing import MemoryStore
@@ -84,6 +86,45 @@ async def test_rows_come_back_in_the_order_of_adding(reopened):
     store = reopened()
 
     assert (await opened(store)).tasks == [*TASKS[:3], changed, TASKS[4]]
+    await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tag", '"\\ud800 \\u0000"'),
+        ("request_id", "\udcff"),
+        ("loss", '{"message":"\\ud800 https://h/v?…"}'),
+        ("body", b'{"a":"\\ud800 https://h/v?k"}'),
+    ],
+)
+async def test_no_text_of_a_server_keeps_rows_from_being_written(reopened, field, value):
+    """Lone surrogates and odd bytes of headers are not in UTF-8; the body is decodable again."""
+    store = reopened()
+    await opened(store)
+    await store.write([StoredTask(task_id="a", added_at=1.0, **{field: value})], durable=False)
+    await store.aclose()
+    store = reopened()
+    (task,) = (await opened(store)).tasks
+    await store.aclose()
+
+    found = getattr(task, field)
+    assert found == {"request_id": "?"}.get(field, found)
+    if field == "body":
+        assert decode_json(found) == {"a": "\ud800 https://h/v?…"}
+    elif field != "request_id":
+        assert json.loads(found) == json.loads(value)
+
+
+async def test_a_cancelled_opening_leaves_no_lock(path):
+    """The file can be opened again at once."""
+    opening = asyncio.ensure_future(opened(SqliteStore(path)))
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    store = SqliteStore(path)
+
+    assert (await opened(store)).tasks == []
     await store.aclose()
 
 

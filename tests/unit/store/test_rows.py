@@ -75,6 +75,7 @@ def test_a_changed_value_is_found(column):
         ),
         ("/v1/videos/a/content?token=secret", "/v1/videos/a/content?…"),
         ("oss://b/v?k=secret", "oss://b/v?…"),
+        ("v.mp4?k=secret", "v.mp4?…"),
         ('{"url":"https:\\/\\/h\\/v?k=secret"}', '{"url":"https:\\/\\/h\\/v?…"}'),
         ("data:video/mp4;base64," + "secret" * 9, "data:video/mp4;base64,secretsecr…"),
         ("why? because", "why? because"),
