@@ -22,7 +22,12 @@ _DEADLINE_MIN = 60.0  # seconds from the restart: an id is polled before it is l
 
 def tag_to_json(tag: Any) -> str | None:
     """Return a tag as JSON, None for none; raise TypeError or ValueError for what is no JSON."""
-    return None if tag is None else json.dumps(tag, ensure_ascii=False, allow_nan=False)
+    return None if tag is None else _ascii_json(tag)
+
+
+def _ascii_json(value: Any) -> str:
+    """Return JSON that any store can write: a text may hold lone surrogates."""
+    return json.dumps(value, allow_nan=False)
 
 
 def tag_from_json(text: str | None) -> Any:
@@ -38,13 +43,14 @@ def to_stored(tracked: TrackedTask, *, epoch: float) -> StoredTask:
         epoch: The wall clock less the loop clock, in seconds.
     """
     final = tracked.final_event
+    state = None if final is None else final.task  # a later poll may have shown another one
     body, base_url, request_id = _source(tracked)
     return StoredTask(
         task_id=tracked.task_id,
         tag=tag_to_json(tracked.tag),
         added_at=tracked.added + epoch,
         deadline_at=None if tracked.deadline == inf else tracked.deadline + epoch,
-        status=tracked.status,
+        status=tracked.status if state is None else state.status,
         changed_at=None if tracked.changed == inf else tracked.changed + epoch,
         body=body,
         base_url=base_url,
@@ -65,8 +71,7 @@ def _source(tracked: TrackedTask) -> tuple[bytes | None, str | None, str | None]
     source = source_of(task)
     if source is not None:
         return source
-    shape = json.dumps(task.to_dict(), ensure_ascii=False)
-    return shape.encode("utf-8", "surrogatepass"), None, None
+    return _ascii_json(task.to_dict()).encode(), None, None
 
 
 def _loss(event: TaskLost) -> str:
@@ -75,7 +80,7 @@ def _loss(event: TaskLost) -> str:
         "error": type(event.error).__name__,
         "message": str(event.error),
     }
-    return json.dumps(loss, ensure_ascii=False)
+    return _ascii_json(loss)
 
 
 def from_stored(stored: StoredTask, *, epoch: float, now: float) -> TrackedTask:
@@ -84,23 +89,28 @@ def from_stored(stored: StoredTask, *, epoch: float, now: float) -> TrackedTask:
 
     The deadline is at least 60 s away, and at most the whole timeout, whatever the clock says.
     """
-    tracked = TrackedTask(
-        stored.task_id,
-        added=stored.added_at - epoch,
-        deadline=_deadline(stored, epoch=epoch, now=now),
-        tag=tag_from_json(stored.tag),
-    )
+    added, deadline = _times(stored, epoch=epoch, now=now)
+    tag = tag_from_json(stored.tag)
+    tracked = TrackedTask(stored.task_id, added=added, deadline=deadline, tag=tag)
     changed = inf if stored.changed_at is None else min(stored.changed_at - epoch, now)
     seen_at = stored.changed_at or stored.added_at
     tracked.restore(_task_of(stored), changed=changed, seen_at=seen_at)
     return tracked
 
 
-def _deadline(stored: StoredTask, *, epoch: float, now: float) -> float:
+def _times(stored: StoredTask, *, epoch: float, now: float) -> tuple[float, float]:
+    """
+    Return when it was added and when it is lost, loop clock.
+
+    Where the deadline is moved, the other one is too, so that the timeout between them stays what
+    it was, however often the clock is wrong.
+    """
+    added = min(stored.added_at - epoch, now)
     if stored.deadline_at is None:
-        return inf
-    timeout = stored.deadline_at - stored.added_at
-    return min(max(stored.deadline_at - epoch, now + _DEADLINE_MIN), now + timeout)
+        return added, inf
+    deadline, timeout = stored.deadline_at - epoch, stored.deadline_at - stored.added_at
+    limited = min(max(deadline, now + _DEADLINE_MIN), now + timeout)
+    return added if limited == deadline else limited - timeout, limited
 
 
 def _task_of(stored: StoredTask) -> VideoTask | None:
@@ -136,4 +146,5 @@ def stored_final_event(stored: StoredTask, tracked: TrackedTask) -> AnyFinalEven
         return TaskLost(task=task, error=error, reason=loss["reason"], **common)
     if stored.final_kind is None or task is None:
         return None
-    return (TaskCompleted if task.succeeded else TaskFailed)(task=task, **common)
+    kind = TaskCompleted if stored.final_kind == "task_completed" else TaskFailed
+    return kind(task=task, **common)

@@ -115,6 +115,7 @@ class Scheduler:
         self._stored_finals: dict[TrackedTask, AnyFinalEvent] = {}  # that wait for a fresh poll
         self._open = 0
         self._first_polls_until = -inf  # loop clock: ids wait until then for their first poll
+        self._restored = -inf  # loop clock: the grace of the ids of a store begins then
 
     def __len__(self) -> int:
         """Return the number of ids that have not ended."""
@@ -201,6 +202,8 @@ class Scheduler:
             self._wait(tracked, first_poll)
         self._stored_finals.update(stored_finals)
         self._open += len(restored)
+        self._restored = now
+        self._first_polls_until = max(self._first_polls_until, now + over)
 
     def _is_new(self, task_id: str, *, restart_ended: bool) -> bool:
         tracked = self._tracked.get(task_id)
@@ -453,7 +456,7 @@ class Scheduler:
             error,
             self._history,
             url=url,
-            is_in_grace=now - tracked.added < self._not_found_grace,
+            is_in_grace=now - max(tracked.added, self._restored) < self._not_found_grace,
             is_in_hub=self._is_hub,
             now=now,
         )

@@ -6,8 +6,9 @@ import json
 from math import inf
 
 import pytest
+from attrs import evolve
 
-from ezvideo_async import PollPolicy, TaskLost, TaskStatus, VideoTask
+from ezvideo_async import PollPolicy, TaskLost, TaskStatus, VideoTask, errors
 from ezvideo_async._domain.stored_task import StoredTask
 from ezvideo_async._scheduling.restoring import from_stored, stored_final_event, to_stored
 from ezvideo_async._scheduling.scheduler import Scheduler
@@ -109,6 +110,50 @@ def test_a_deadline_keeps_its_instant_within_reason(now, deadline):
     assert restored(StoredTask(task_id="a", added_at=EPOCH), now=now).deadline == inf
 
 
+@pytest.mark.fault("STORE-D1")
+def test_a_timeout_stays_what_it_was_however_often_the_clock_is_wrong():
+    """A row that was rewritten under a wrong clock gives no year to live."""
+    for error in (4e7, -4e7):
+        wrong = to_stored(from_stored(RUNNING, epoch=EPOCH + error, now=0.0), epoch=EPOCH + error)
+        right = from_stored(wrong, epoch=EPOCH, now=100.0)
+
+        assert 160.0 <= right.deadline <= 100.0 + 86_400.0 + 1e-6
+        assert right.added <= 100.0
+
+
+def test_a_final_event_keeps_its_kind_when_a_later_poll_showed_another_state():
+    """It is stored with its own state."""
+    restart = Restart(COMPLETED)
+    restart.poll(102.0)
+    restart.respond({"id": "a", "status": "processing"})
+
+    again = to_stored(restart.tracked[0], epoch=EPOCH)
+
+    assert (again.status, again.final_kind) == (TaskStatus.COMPLETED, "task_completed")
+    event = stored_final_event(again, restored(again))
+    assert (event.kind, event.task.url) == ("task_completed", "https://h/v?…")
+
+
+@pytest.mark.parametrize("kind", ["task_completed", "task_failed"])
+def test_a_final_event_without_a_readable_state_keeps_its_kind(kind):
+    """Whatever the stored status says."""
+    stored = evolve(COMPLETED, status=TaskStatus.PROCESSING, body=None, final_kind=kind)
+
+    assert stored_final_event(stored, restored(stored)).kind == kind
+
+
+def test_every_error_of_a_lost_id_comes_back():
+    """By its class and its message; of an unknown class, the message only."""
+    for name in (*errors.__all__, "UnheardOfError"):
+        loss = json.dumps({"reason": "refused", "error": name, "message": "no\ud800"})
+        stored = evolve(LOST, loss=loss)
+        error = stored_final_event(stored, restored(stored)).error
+
+        assert isinstance(error, errors.EzVideoError)
+        assert (str(error), error.task_id) == ("no\ud800", "a")
+        assert name in {type(error).__name__, "UnheardOfError", "DownloadError"}
+
+
 # -- the schedule ---------------------------------------------------------------------------------
 
 
@@ -166,6 +211,22 @@ def test_the_first_change_starts_from_the_stored_status():
     restart = Restart(RUNNING)
     restart.poll(102.0)
     assert restart.respond(BODY) is None
+
+
+def test_an_id_that_was_never_seen_has_a_new_grace():
+    """Not found within ``not_found_grace`` of the restart means not yet; after it, lost."""
+    unseen = StoredTask(task_id="a", added_at=EPOCH - 3600.0)
+    restart = Restart(unseen)
+    not_found = TaskNotFoundError("404", status=404)
+
+    def fail(now):
+        restart.poll(now)
+        return restart.scheduler.fail(
+            restart.tracked[0], not_found, url="u", now=now, unix_now=EPOCH + now, rand=0.5
+        )
+
+    assert fail(102.0) is None
+    assert fail(111.0).reason == "not_found"
 
 
 @pytest.mark.parametrize(
