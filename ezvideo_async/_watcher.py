@@ -110,7 +110,7 @@ class TaskWatcher:
         self._unix_offset = 0.0  # seconds from the loop clock to Unix time
         self._has_logged_stretch = False
         self._ended: Counter[str] = Counter()
-        self._last_final: str | None = None  # its id; acknowledged by the next read
+        self._last_final: FinalEvent | None = None  # acknowledged by the next read
         self._has_logged_unread = False
 
     def __repr__(self) -> str:
@@ -230,18 +230,18 @@ class TaskWatcher:
         self._check_entered()
         if not self._iterates:
             raise ConfigError("this watcher was made with iterate=False; use wait() or subscribe()")
-        if self._last_final is not None and self._persistence is not None:
+        if self._persistence is not None and self._acknowledges_on_next:
             self._acknowledge_last()
-            await self._persistence.wait_acknowledged()
+            await self._persistence.wait_acknowledged()  # also if that was cancelled before
         event = await self._broadcaster.read()
-        if event.is_final and self._acknowledges_on_next:
-            self._last_final = event.task_id
+        if self._acknowledges_on_next and isinstance(event, FinalEvent):
+            self._last_final = event
         return event
 
     def _acknowledge_last(self) -> None:
-        task_id, self._last_final = self._last_final, None
-        if task_id is not None and self._persistence is not None:
-            self._persistence.acknowledge(task_id)
+        event, self._last_final = self._last_final, None
+        if event is not None and self._persistence is not None:
+            self._persistence.acknowledge(event)
 
     def subscribe(
         self, *tasks: str | VideoTask, progress: bool = True, replay: bool = True
@@ -395,11 +395,12 @@ class TaskWatcher:
             event: The event, or its task id.
 
         Returns:
-            False when no final event of this id waits for it, and always without a store.
+            False when no final event of this id waits for it, or another one than *event*, and
+            always without a store.
         """
         self._check_entered()
-        task_id = event.task_id if isinstance(event, FinalEvent) else task_id_of(event)
-        return self._persistence is not None and self._persistence.acknowledge(task_id)
+        final = event if isinstance(event, FinalEvent) else task_id_of(event)
+        return self._persistence is not None and self._persistence.acknowledge(final)
 
     def _storable(self, tags: dict[str, Any]) -> dict[str, Any]:
         """Return the tags as JSON makes them, if there is a store."""

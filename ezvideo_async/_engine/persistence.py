@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from ezvideo_async._delivery.broadcaster import Broadcaster
-    from ezvideo_async._domain.events import Event
+    from ezvideo_async._domain.events import Event, FinalEvent
     from ezvideo_async._domain.stored_task import StoredTask, TaskStore
     from ezvideo_async._domain.task import VideoTask
     from ezvideo_async._domain.telemetry import TelemetryEvent
@@ -88,8 +88,12 @@ class Persistence(Protocol):
     def is_waiting(self, task_id: str) -> bool:
         """Return True if a final event of this id waits to be acknowledged."""
 
-    def acknowledge(self, task_id: str) -> bool:
-        """Record that a final event need not come again; False if none of this id waits."""
+    def acknowledge(self, event: FinalEvent | str) -> bool:
+        """
+        Record that a final event, or that of an id, need not come again.
+
+        False if none of this id waits, or another one than *event*, because the id was restarted.
+        """
 
     async def wait_acknowledged(self) -> None:
         """Wait until the last acknowledgement is written, or writing it has failed."""

@@ -43,7 +43,8 @@ class _Change(NamedTuple):
     What is to be written about one id.
 
     Attributes:
-        number: Changes are numbered in the order of recording.
+        number: Changes are numbered in the order of recording; one that replaces another keeps
+            the number of that.
         row: The new row; None removes it.
         is_acknowledged: Whether a removed id is remembered.
         is_durable: Whether the change must survive a power cut.
@@ -184,11 +185,13 @@ class StoreWriter:
         """Return True if a final event of this id waits to be acknowledged."""
         return task_id in self._waiting
 
-    def acknowledge(self, task_id: str) -> bool:
-        """Record that a final event need not come again; False if none of this id waits."""
-        final = self._waiting.pop(task_id, None)
-        if final is None:
+    def acknowledge(self, event: FinalEvent | str) -> bool:
+        """Record that a final event, or that of an id, need not come again; see the protocol."""
+        task_id = event if isinstance(event, str) else event.task_id
+        final = self._waiting.get(task_id)
+        if final is None or (isinstance(event, FinalEvent) and event.at != final.at):
             return False
+        del self._waiting[task_id]
         self._acknowledged = task_id
         self._record(task_id, None, is_acknowledged=final.kind != "task_lost")
         return True
@@ -209,10 +212,11 @@ class StoreWriter:
         self._is_wanted.set()
 
     def _replace(self, task_id: str, change: _Change) -> None:
-        """Make a change the one to be written; it is as durable as the one it replaces."""
+        """Make a change the one to be written; it owes what the one that it replaces owed."""
         earlier = self._pending.get(task_id)
-        if earlier is not None and earlier.is_durable:
-            change = change._replace(is_durable=True)
+        if earlier is not None:
+            is_durable = earlier.is_durable or change.is_durable
+            change = change._replace(number=earlier.number, is_durable=is_durable)
         self._pending[task_id] = change
 
     # -- waiting --------------------------------------------------------------------------------
@@ -220,8 +224,10 @@ class StoreWriter:
     async def wait_acknowledged(self) -> None:
         """Wait until the last acknowledgement is written, or writing it has failed."""
         task_id = self._acknowledged
-        while self._failing_since is None and (
-            task_id in self._writing or task_id in self._pending
+        while (
+            (task_id in self._writing or task_id in self._pending)
+            and self._failing_since is None
+            and self._is_running
         ):
             await self._next_attempt()
 
@@ -233,11 +239,17 @@ class StoreWriter:
             for changes in (self._writing, self._pending)
             for change in changes.values()
         ):
+            if not self._is_running:
+                raise self._failure(_closed_error())
             self._is_wanted.set()
             self._is_asked.set()
             error = await self._next_attempt()
             if error is not None:
                 raise self._failure(error)
+
+    @property
+    def _is_running(self) -> bool:
+        return self._task is not None and not self._task.done()
 
     async def _next_attempt(self) -> StoreError | None:
         """Wait until a write has ended; return its error."""
@@ -263,6 +275,7 @@ class StoreWriter:
                 "states could not be saved within 2 s", path=getattr(self._store, "path", None)
             )
         finally:
+            self._waiting.clear()  # nothing is recorded any more
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
@@ -334,7 +347,11 @@ class StoreWriter:
     async def _wait_to_retry(self) -> None:
         """Wait after a failure, or until ``save()`` asks for an attempt."""
         delay, self._retry_after = self._retry_after, min(2.0 * self._retry_after, _RETRY_MAX)
+        self._is_asked.clear()  # earlier callers have the error of the last attempt
         with suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._is_asked.wait()
-        self._is_asked.clear()
+
+
+def _closed_error() -> StoreError:
+    return StoreError("states were not saved before the watcher was left")
