@@ -11,6 +11,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ezvideo_async._version import __version__
+from ezvideo_async.cli.completion import PrintCompletion
 from ezvideo_async.cli.exit_codes import UsageError
 
 if TYPE_CHECKING:
@@ -58,33 +59,6 @@ class _RefuseApiKey(argparse.Action):
         raise UsageError(_API_KEY_REFUSED)
 
 
-class _PrintCompletion(argparse.Action):
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,  # noqa: ARG002 -- passed by name
-        values: object,
-        option_string: str | None = None,  # noqa: ARG002 -- likewise
-    ) -> NoReturn:
-        try:
-            import shtab  # noqa: PLC0415 -- optional, and rarely needed
-        except ModuleNotFoundError:
-            raise UsageError("completion needs shtab; pip install 'ezvideo_async[cli]'") from None
-        _complete_files(parser, shtab.FILE)
-        print(shtab.complete(parser, shell=str(values)))
-        parser.exit()
-
-
-def _complete_files(parser: argparse.ArgumentParser, complete: object) -> None:
-    """Mark the options that take a file, also those of the commands, as shtab reads it."""
-    for action in parser._actions:  # noqa: SLF001 -- argparse has no public list of them
-        if action.metavar == "FILE":
-            vars(action)["complete"] = complete
-        elif isinstance(action.choices, dict):
-            for command in action.choices.values():
-                _complete_files(command, complete)
-
-
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """
     Parse the arguments; None means those of the process.
@@ -113,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ezvideo {__version__}")
     parser.add_argument(
         "--print-completion",
-        action=_PrintCompletion,
+        action=PrintCompletion,
         choices=("bash", "zsh", "fish"),
         help="print a shell completion script and exit",
     )
