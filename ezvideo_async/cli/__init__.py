@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code; the first that applies: 128 + n ended by signal n, 2 usage or
-        configuration, 3 API key refused, 4 some still open, 1 some failed or lost, 0 all
-        completed; 141 if stdout was closed.
+        configuration, 3 API key refused, 6 some states not saved, 4 some still open, 1 some
+        failed or lost, 0 all completed; 141 if stdout was closed.
     """
     _escape_unencodable_output()
     try:

@@ -28,12 +28,13 @@ exit codes:
   0  all tasks completed
   1  all tasks ended, but some failed or were lost
   2  wrong usage or configuration: no API key, unusable base URL or task id,
-     unknown option
+     unknown option, unusable store
   3  the server refused the API key
   4  some tasks are not finished: timeout reached (watch), or still running
      (status)
+  6  some states could not be saved in the store (watch --store)
   130, 143, 129  stopped by Ctrl-C, SIGTERM, SIGHUP
-If several apply, the first of 130, 143, 129, 2, 3, 4, 1 is returned.
+If several apply, the first of 130, 143, 129, 2, 3, 6, 4, 1 is returned.
 """
 
 _API_KEY_REFUSED = (
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         help="print a shell completion script and exit",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for add in (_add_demo, _add_status, _add_watch, _add_serve_fake):
+    for add in (_add_demo, _add_status, _add_watch, _add_store, _add_serve_fake):
         add(commands)
     return parser
 
@@ -157,6 +158,12 @@ def _add_watch(commands: Commands) -> None:
         help="stop polling a task after S seconds; it counts as lost (default: %(default)g, "
         "one day)",
     )
+    watch.add_argument(
+        "--store",
+        metavar="FILE",
+        help="save the tasks in this file, and also watch those that it already has; "
+        "ids may then be left out",
+    )
     watch.add_argument("--progress", action="store_true", help="also print changes of progress")
     watch.add_argument(
         "--any", action="store_true", help="stop when the first task has ended, however it ended"
@@ -167,6 +174,18 @@ def _add_watch(commands: Commands) -> None:
         help="stop when the first task has failed or is lost",
     )
     _add_connection(watch)
+
+
+def _add_store(commands: Commands) -> None:
+    store = commands.add_parser(
+        "store",
+        help="list the tasks that watch --store has saved",
+        description="Print one line per task of a store: its id and its last state.\n"
+        "Sends no request.  The store must not be in use by a running watch.",
+    )
+    store.set_defaults(module="commands.store")
+    store.add_argument("file", metavar="FILE", help="file that watch --store has made")
+    _add_json(store, "one JSON object per task, each on its own line")
 
 
 def _add_serve_fake(commands: Commands) -> None:

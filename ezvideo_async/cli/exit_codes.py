@@ -8,6 +8,7 @@ from ezvideo_async.errors import (
     EzVideoError,
     InvalidTaskIdError,
     PermissionDeniedError,
+    StoreError,
     TLSError,
 )
 
@@ -16,6 +17,7 @@ NOT_ALL_COMPLETED = 1
 USAGE = 2
 KEY_REFUSED = 3
 STILL_OPEN = 4
+UNSAVED = 6
 SIGNALLED = 128
 """The signal's number is added, as shells do."""
 INTERRUPTED = SIGNALLED + 2
@@ -30,6 +32,8 @@ def exit_code_of(error: EzVideoError) -> int:
     """Return the exit code for an error that ended the command."""
     if isinstance(error, AuthenticationError | PermissionDeniedError):
         return KEY_REFUSED
+    if isinstance(error, StoreError):
+        return UNSAVED if error.unsaved else USAGE
     if isinstance(error, ConfigError | InvalidTaskIdError | TLSError):
         return USAGE
     return NOT_ALL_COMPLETED

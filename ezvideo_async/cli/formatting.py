@@ -65,6 +65,11 @@ def task_line(task: VideoTask) -> str:
     return _join(clean(task.id), str(task.status), task_detail(task))
 
 
+def lost_line(event: TaskLost) -> str:
+    """Format a lost task as ``vid_1 lost not_found: no such task``."""
+    return _join(clean(event.task_id), state_of(event), event_detail(event))
+
+
 def _join(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 

@@ -19,9 +19,9 @@ from ezvideo_async.cli.formatting import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from ezvideo_async import Event
+    from ezvideo_async import Event, VideoTask
 
 FINAL_STATES = ("completed", "failed", "lost")
 NO_STATUS = "without status"
@@ -39,16 +39,34 @@ class Summary:
             ``processing``, ``completed``, ``failed``, ``lost``.
         total: The number of tasks.
         last_seq: The number of the last event; 0 before the first one.
+        restored: The number of tasks that a store had.
+        skipped: The number of given tasks that ended in an earlier watch with the same store.
     """
 
     def __init__(self, task_ids: Iterable[str]) -> None:
         self._states = dict.fromkeys(task_ids, NO_STATUS)
         self.total: int = len(self._states)
         self.last_seq: int = 0
+        self.restored: int = 0
+        self.skipped: int = 0
         self.counts: Counter[str] = Counter({NO_STATUS: self.total})
         self._reasons: dict[str, Counter[str]] = {"failed": Counter(), "lost": Counter()}
         self._timed_out: set[str] = set()
         self._has_lost_seen_task = False
+
+    def set_watched(self, tasks: Mapping[str, VideoTask | None], *, restored: int) -> None:
+        """
+        Replace the ids by those that are watched, *restored* of which a store had.
+
+        A stored final state does not count before its event.
+        """
+        self.skipped = len(self._states.keys() - tasks.keys())
+        self.restored, self.total = restored, len(tasks)
+        self._states = {
+            task_id: NO_STATUS if task is None or task.is_terminal else str(task.status)
+            for task_id, task in tasks.items()
+        }
+        self.counts = Counter(self._states.values())
 
     def record(self, event: Event) -> None:
         """Record one event."""
@@ -91,6 +109,11 @@ class Summary:
         ]
 
     @property
+    def timed_out_ids(self) -> list[str]:
+        """The ids past the timeout, in the order given."""
+        return [task_id for task_id in self._states if task_id in self._timed_out]
+
+    @property
     def exit_code(self) -> int:
         """4 if a task exceeded the timeout; else 1 if one failed or was lost; else 0."""
         if self._timed_out:
@@ -105,6 +128,10 @@ class Summary:
             f"{count_text(self.total, 'task')}: {counts}{still_open}; "
             f"{count_text(requests, 'request')} in {duration_text(elapsed)}"
         )
+        if self.restored:
+            yield f"  {self.restored:,} restored from the store"
+        if self.skipped:
+            yield f"  {self.skipped:,} ended in an earlier watch; not watched again"
         for state, reasons in self._reasons.items():
             yield from _reason_lines(state, reasons)
         if self._has_lost_seen_task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -43,12 +44,25 @@ def read_task_ids(args: Namespace) -> list[str]:
         ids += _from_stdin() if word == _STDIN else [word]
     if args.file is not None:
         ids += _from_file(Path(args.file))
-    if not ids:
+    if not ids and not _is_stored(args):
         raise UsageError(
             f"no task ids; use ezvideo {args.command} ID ..., --from FILE, "
             "or - to read them from stdin"
         )
     return list(dict.fromkeys(map(validate_task_id, ids)))
+
+
+def _is_stored(args: Namespace) -> bool:
+    """
+    Return True if the ids may all come from a store.
+
+    Raises:
+        UsageError: The store does not exist; its name is probably mistyped.
+    """
+    file = getattr(args, "store", None)
+    if file is not None and not os.path.lexists(file):
+        raise UsageError(f"store {file!a} does not exist; check its name, or give task ids")
+    return file is not None
 
 
 def _from_stdin() -> list[str]:
@@ -87,7 +101,7 @@ def _parse_lines(content: bytes, source: str) -> list[str]:
 
 def resume_command(args: Namespace, open_ids: Sequence[str]) -> str:
     """
-    Return a command line that continues watching *open_ids*.
+    Return a command line that continues watching *open_ids*, and those of the store.
 
     If it would be long, the ids are written to a new file in the current directory; if that
     fails, the command line is long.
@@ -125,6 +139,8 @@ def _option_words(args: Namespace) -> list[str]:
         words += ["--proxy", _without_login(args.proxy)]
     for name, value in args.headers:
         words += ["--header", f"{name}:{value}"]
+    if args.store is not None:
+        words += ["--store", args.store]
     for option, default in _NUMBERS.items():
         number = getattr(args, _attribute(option))
         if number != default:

@@ -46,6 +46,12 @@ def test_defaults_are_those_of_the_library() -> None:
         ("status", "no task ids; use ezvideo status ID ..."),
         ("watch --from nowhere", "cannot read nowhere: No such file or directory"),
         ("watch --from empty", "empty contains no task ids; write one per line"),
+        ("watch --store nowhere", "store 'nowhere' does not exist; check its name, or give task"),
+        ("watch id --store empty", "empty' is empty; delete it, or use another file"),
+        ("watch id --store redis://x", "store 'redis://x' is a url; name a file"),
+        ("store empty", "empty' is empty; delete it, or use another file"),
+        ("store nowhere", "nowhere' cannot be read: No such file"),
+        ("store", "the following arguments are required: FILE; see ezvideo store --help"),
         ("watch .", "'.' can't be a task id"),
         ("watch id --frobnicate=7", "unknown option --frobnicate; see ezvideo watch --help"),
         ("demo id", "too many arguments; see ezvideo demo --help"),
@@ -133,11 +139,15 @@ complete_words() {
 }
 complete_words ezvideo watch --from ids
 complete_words ezvideo watch --api-key-file ids
+complete_words ezvideo watch --store ids
+complete_words ezvideo store ids
 complete_words ezvideo serve-fake --dialect new
 """
 COMPLETE_IN_FISH = """
 complete -C 'ezvideo watch --from ids'
 complete -C 'ezvideo watch --api-key-file ids'
+complete -C 'ezvideo watch --store ids'
+complete -C 'ezvideo store ids'
 complete -C 'ezvideo serve-fake --dialect new' | cut -f 1 | string join ' '
 """
 
@@ -158,7 +168,7 @@ def test_the_shell_completes_files_and_dialects(
         [path], input=script, cwd=tmp_path, capture_output=True, text=True, check=True
     )
 
-    assert ran.stdout.splitlines() == ["ids.txt", "ids.txt", "new-api new-api-task"]
+    assert ran.stdout.splitlines() == [*["ids.txt"] * 4, "new-api new-api-task"]
 
 
 def test_completion_without_shtab_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,20 @@ def test_a_closed_pipe_is_exit_code_141(
     assert (process.wait(timeout=TIMEOUT), complaints(err)) == (141, "")
 
 
+@pytest.mark.fault("P10")
+def test_a_closed_pipe_leaves_all_ids_in_the_store(
+    start: Callable[..., subprocess.Popen[str]], ids: list[str]
+) -> None:
+    """With a store, the exit code is the same, and the ids are in it afterwards."""
+    process = start(*WATCH, "--store", "watch.db", *ids)
+    read_line(process.stdout)
+    assert process.stdout is not None
+    process.stdout.close()
+
+    assert process.wait(timeout=TIMEOUT) == 141
+    assert stored_ids(start) == ids
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("arguments", [["--help"], ["status"], WATCH])
 def test_a_full_disk_is_reported(
@@ -174,6 +188,52 @@ def test_a_signal_stops_the_watch(
     assert "5 tasks: 0 completed, 0 failed, 0 lost, 5 still open" in err
     command = f"ezvideo watch --interval 0.1 --progress {' '.join(ids)}"
     assert err.endswith(f"continue with:\n  {command}\n")
+
+
+@pytest.mark.fault("P1", "P2")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_leaves_all_ids_in_the_store(
+    start: Callable[..., subprocess.Popen[str]], ids: list[str], name: str, code: int
+) -> None:
+    """With a store, the ids are in it afterwards, and the command to continue needs none."""
+    process = start(*WATCH, "--store", "watch.db", *ids, command=EZVIDEO_WITH_SIGNALS)
+    read_line(process.stdout)
+    in_use = finish(start("store", "watch.db"))
+    process.send_signal(getattr(signal, name))
+    returned, _, err = finish(process)
+
+    assert (in_use[0], "is in use by another process" in in_use[2]) == (2, True)
+    assert returned == code
+    assert "not saved" not in err
+    assert err.endswith("\n  ezvideo watch --store watch.db --interval 0.1 --progress\n")
+    assert stored_ids(start) == ids
+
+
+@pytest.mark.fault("P2")
+def test_a_signal_says_what_is_not_saved(
+    start: Callable[..., subprocess.Popen[str]], ids: list[str], tmp_path: Path
+) -> None:
+    """If the store cannot be written, stderr says so, and the command to continue has the ids."""
+    options = ["--interval", "0.1", "--store", "watch.db"]
+    process = start("watch", *options, *ids, command=EZVIDEO_WITH_SIGNALS)
+    while not read_line(process.stdout).endswith("pending 0%\n"):
+        pass
+    (tmp_path / "watch.db").rename(tmp_path / "moved.db")
+    while " processing " not in read_line(process.stdout):
+        pass
+    process.send_signal(signal.SIGTERM)
+    returned, _, err = finish(process)
+
+    assert returned == 143
+    assert re.search(r"(?m)^ezvideo: \d states? not saved in watch.db$", err)
+    assert " ".join(ids) in err.splitlines()[-1]
+
+
+def stored_ids(start: Callable[..., subprocess.Popen[str]]) -> list[str]:
+    """Return the ids that the command lists."""
+    code, out, _ = finish(start("store", "--json", "watch.db"))
+    assert code == 0
+    return [json.loads(line)["task_id"] for line in out.splitlines()]
 
 
 def test_a_signal_leaves_a_last_record_of_each_id(

@@ -112,11 +112,20 @@ def test_options_are_kept() -> None:
     options = (
         "--base-url http://x/v1 --api-key-file key --proxy environment "
         "--header 'x-a:b c' --header x-d:e "
-        "--request-timeout 9 --rate 7 --interval 2 --timeout 60 "
+        "--store watch.db --request-timeout 9 --rate 7 --interval 2 --timeout 60 "
         "--allow-insecure --json --progress --any --fail-fast"
     )
 
     assert resume("vid_1", options=options) == f"ezvideo watch {options} vid_1"
+
+
+def test_a_store_needs_no_ids() -> None:
+    """With a store, the command has no ids, and those of the store are watched."""
+    Path("watch.db").touch()
+
+    assert resume(options="--store watch.db") == "ezvideo watch --store watch.db"
+    assert read_ids("ezvideo watch --store watch.db") == []
+    assert read_ids("ezvideo watch --store new.db vid_1") == ["vid_1"]
 
 
 @pytest.mark.parametrize("login", ["", "user:canary@", "canary@", "a@b:canary@"])

@@ -11,7 +11,7 @@ from ezvideo_async.cli import exit_codes, main
 
 DOCS = Path(__file__).parents[2] / "docs"
 HELP_BLOCK = re.compile(r"```text\n\$ ezvideo (.*--help)\n(usage: [^`]*?)```\n")
-COMMANDS = ["", "demo ", "status ", "watch ", "serve-fake "]
+COMMANDS = ["", "demo ", "status ", "watch ", "store ", "serve-fake "]
 
 
 def reference() -> str:
