@@ -182,6 +182,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def crashes(session: nox.Session) -> None:
+    """Kill 500 watches of 5,000 ids that have a store; `-- --kills N --seed S --ids N`."""
+    install(session, "--editable", ".", group="tests")
+    run(session, "python", "-m", "tests.long.crashes", *session.posargs, minutes=HOURS)
+
+
+@nox.session(default=False)
 def browser(session: nox.Session) -> None:
     """Drive the web examples with Chromium, which Debian's package provides."""
     install(session, "--editable", ".", group="tests")
