@@ -24,7 +24,8 @@ from tests.long.bench.report import write
 
 COUNTED = "instructions"
 PROGRAMS = (
-    "poll_cost", "schedule_cost", "memory", "lateness", "startup", "policy", "growth", COUNTED,
+    "poll_cost", "schedule_cost", "memory", "lateness", "startup", "policy", "growth", "store",
+    "publish", COUNTED,
 )  # fmt: skip
 REPORT = "report"
 ROUNDS, QUICK_ROUNDS = 7, 2

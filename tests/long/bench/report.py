@@ -87,6 +87,22 @@ An idle event loop and the same load with aiohttp are measured for comparison.
 
 {tables}
 """,
+    "store": """
+## Watching with a store
+
+CPU time of the process, the thread and the system calls of the disk included, less that of the \
+same without a store.
+A poll without a change of status writes nothing.
+
+{tables}
+""",
+    "publish": """
+## Many subscriptions
+
+An event of an id goes to the subscriptions of that id only.
+
+{tables}
+""",
     "startup": """
 ## Start-up
 
