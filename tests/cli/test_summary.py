@@ -63,3 +63,20 @@ def test_a_task_never_seen_is_not_called_billed() -> None:
     summary.record(lost("vid_1", "deadline"))
 
     assert "billed" not in "".join(summary.lines(elapsed=0.0, requests=2))
+
+
+def test_restored_tasks_count_with_their_stored_state() -> None:
+    """A stored final state does not count before its event; given tasks not watched are skipped."""
+    summary = Summary(["ended", "new"])
+    running, final = processing("a", progress=1).task, completed("b", None)
+    summary.set_watched({"a": running, "b": final.task, "new": None}, restored=2)
+    head, *lines = summary.lines(elapsed=0.0, requests=0)
+
+    assert (summary.counts["processing"], summary.counts[NO_STATUS], summary.ended) == (1, 2, 0)
+    assert head.startswith("3 tasks: 0 completed, 0 failed, 0 lost, 3 still open; ")
+    assert lines == [
+        "  2 restored from the store",
+        "  1 ended in an earlier watch; not watched again",
+    ]
+    summary.record(final)
+    assert (summary.ended, summary.open_ids) == (1, ["a", "new"])
