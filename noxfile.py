@@ -189,6 +189,13 @@ def crashes(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mixed(session: nox.Session) -> None:
+    """Watch 2,000 ids over real sockets with every fault in turn: none may end wrongly."""
+    install(session, "--editable", ".", group="tests")
+    run(session, "python", "-m", "tests.long.mixed", *session.posargs)
+
+
+@nox.session(default=False)
 def browser(session: nox.Session) -> None:
     """Drive the web examples with Chromium, which Debian's package provides."""
     install(session, "--editable", ".", group="tests")
