@@ -135,6 +135,8 @@ def _task_of(stored: StoredTask) -> VideoTask | None:
 
 def stored_final_event(stored: StoredTask, tracked: TrackedTask) -> AnyFinalEvent | None:
     """Return the final event that was not acknowledged; None while the id is open."""
+    if stored.final_kind is None:
+        return None
     at = stored.changed_at or stored.added_at
     common: dict[str, Any] = {"task_id": stored.task_id, "at": at, "tag": tracked.tag}
     task = tracked.task
@@ -144,7 +146,7 @@ def stored_final_event(stored: StoredTask, tracked: TrackedTask) -> AnyFinalEven
         kind = getattr(errors, loss["error"], errors.EzVideoError)
         error = kind(loss["message"], task_id=stored.task_id)
         return TaskLost(task=task, error=error, reason=loss["reason"], **common)
-    if stored.final_kind is None or task is None:
+    if task is None:
         return None
     kind = TaskCompleted if stored.final_kind == "task_completed" else TaskFailed
     return kind(task=task, **common)

@@ -360,6 +360,8 @@ class _File:
                 )
             case "full":
                 return self._error("cannot be written: the disk or quota is full", "full")
+            case "damaged" if name.startswith("SQLITE_NOTADB"):
+                return self._error("is not a store of this library; use another file", "damaged")
             case "damaged":
                 return self._damaged()
         return self._error(f"cannot be {what}: {error} ({name})", "inaccessible")

@@ -366,7 +366,11 @@ def test_a_damaged_file_is_refused_or_unharmed(whole, tmp_path, data):
 @pytest.mark.fault("P4")
 @pytest.mark.parametrize(
     ("content", "phrase"),
-    [(b"", "is empty; delete it"), (b"garbage" * 2000, "damaged"), (b"{}", "damaged")],
+    [
+        (b"", "is empty; delete it"),
+        (b"garbage" * 2000, "is not a store"),
+        (b"{}", "is not a store"),
+    ],
 )
 async def test_a_file_that_is_no_store_is_refused(path, content, phrase):
     """And it stays as it is."""
