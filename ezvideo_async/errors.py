@@ -349,7 +349,7 @@ class WaitTimeoutError(EzVideoError, TimeoutError):
         self.task = task
         self.last_error = last_error
         if last_error is not None:
-            self.__cause__ = last_error
+            self.__cause__: BaseException | None = last_error
         self.waited = waited
 
 

@@ -26,6 +26,7 @@ class EncodedTask(Protocol):
     @property
     def is_large(self) -> bool:
         """True if the decoded task may take far more memory than most."""
+        ...
 
     def decode(self) -> VideoTask | None:
         """Return the task; None when no response ever showed one."""

@@ -87,6 +87,7 @@ class TaskStore(Protocol):
             fingerprint: Returns the fingerprint of the API key with a salt; None if there is none.
             task_ids: The ids for which to return whether they were acknowledged.
         """
+        ...
 
     def write(
         self,
@@ -105,9 +106,12 @@ class TaskStore(Protocol):
             removed: Ids that are forgotten.
             durable: Whether the changes survive a power cut; a kill they survive anyway.
         """
+        ...
 
     def accept_key(self) -> Awaitable[None]:
         """Store the fingerprint of the API key of today."""
+        ...
 
     def aclose(self) -> Awaitable[None]:
         """Close the store and unlock it.  Idempotent."""
+        ...

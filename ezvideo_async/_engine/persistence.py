@@ -75,6 +75,7 @@ class Persistence(Protocol):
 
     async def start(self, watcher: WatcherHandle, task_ids: Sequence[str]) -> Sequence[str]:
         """Restore what is stored; return those of *task_ids* that are still to be added."""
+        ...
 
     def record_added(self, tracked: Sequence[TrackedTask]) -> None:
         """Record new ids, before the dispatcher polls them."""
@@ -87,6 +88,7 @@ class Persistence(Protocol):
 
     def is_waiting(self, task_id: str) -> bool:
         """Return True if a final event of this id waits to be acknowledged."""
+        ...
 
     def acknowledge(self, event: FinalEvent | str) -> bool:
         """
@@ -94,6 +96,7 @@ class Persistence(Protocol):
 
         False if none of this id waits, or another one than *event*, because the id was restarted.
         """
+        ...
 
     async def wait_acknowledged(self) -> None:
         """Wait until the last acknowledgement is written, or writing it has failed."""

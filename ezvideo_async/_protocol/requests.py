@@ -44,9 +44,9 @@ class StatusRoute:
     ) -> None:
         before, _, after = path.partition("{task_id}")
         encoded = urlencode(query or {}, quote_via=quote, safe="")
-        self.prefix = base_url + before
-        self.suffix = f"{after}?{encoded}" if encoded else after
-        self.max_bytes = max_bytes
+        self.prefix: str = base_url + before
+        self.suffix: str = f"{after}?{encoded}" if encoded else after
+        self.max_bytes: int = max_bytes
 
 
 def retrieve_request(route: StatusRoute, task_id: str) -> Request:

@@ -213,7 +213,7 @@ class Credentials:
             problem = "must be async: async def api_key(): ..."
         except (StopIteration, StopAsyncIteration) as raised:
             problem = f"raised {type(raised).__name__}; raise another exception"
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # noqa: ASYNC103 -- a stray one becomes an error of ours
             task = asyncio.current_task()
             if task is None or task.cancelling():  # it is this request that is cancelled
                 raise

@@ -34,6 +34,8 @@ class Proxy:
     __slots__ = ("headers", "url")
 
     def __init__(self, url: object) -> None:
+        self.url: URL
+        self.headers: Mapping[str, str]
         try:
             self.url, self.headers = _parse(url)
         except ValueError:

@@ -76,7 +76,7 @@ def _settle(future: Future[T], call: Callable[[], T]) -> None:
         return
     try:
         result = call()
-    except BaseException as error:  # noqa: BLE001 -- it belongs to the caller
+    except BaseException as error:  # noqa: BLE001, ASYNC103 -- it belongs to the caller
         future.set_exception(error)
     else:
         future.set_result(result)
