@@ -201,7 +201,9 @@ class _File:
         """Open the file, and lock it; nothing is written before it is known to be ours."""
         self._inode = self._inode_of_path()
         uri = f"{self.path.as_uri()}?mode=rw"
-        self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0.0)
+        self._connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, timeout=0.0, check_same_thread=False
+        )
         self._is_open = True
         _abandon_at_fork(ref(self))
         if self._inode_of_path() != self._inode:
@@ -295,9 +297,14 @@ class _File:
             with suppress(sqlite3.Error):  # what was committed is in the file already
                 self._connection.close()
 
+    def __del__(self) -> None:
+        """Close a file that nobody closed, in whatever thread: nobody else uses it any more."""
+        self.close()
+
     def abandon(self) -> None:
         """Keep this child process from closing the file, which would end the parent's journal."""
         if self._is_open:
+            self._is_open = False
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
 
     # -- helpers --------------------------------------------------------------------------------

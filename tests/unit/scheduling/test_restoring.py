@@ -154,6 +154,13 @@ def test_every_error_of_a_lost_id_comes_back():
         assert name in {type(error).__name__, "UnheardOfError", "DownloadError"}
 
 
+def test_a_finished_row_without_a_status_has_no_final_event():
+    """Nothing writes one."""
+    stored = StoredTask(task_id="a", added_at=EPOCH, final_kind="task_completed")
+
+    assert stored_final_event(stored, restored(stored)) is None
+
+
 # -- the schedule ---------------------------------------------------------------------------------
 
 
