@@ -167,6 +167,7 @@ class TaskWatcher:
             deliver=self._deliver,
             fail=self._fail,
             emit=engine.telemetry.emit,
+            first_polls_over=self._first_polls_over,
             retrieve=engine.poller.retrieve,
             base_url=engine.base_url,
             fingerprint=await engine.fingerprint(),
@@ -443,7 +444,6 @@ class TaskWatcher:
 
     def _add(self, tags: Mapping[str, Any], *, timeout: float | None, restart_ended: bool) -> None:
         now = self._now()
-        rate = self._engine.limiter.current_rate(now) * _FIRST_POLLS_SHARE
         if self._persistence is not None and not restart_ended:
             is_waiting = self._persistence.is_waiting
             tags = {task_id: tag for task_id, tag in tags.items() if not is_waiting(task_id)}
@@ -451,7 +451,7 @@ class TaskWatcher:
             tags,
             now=now,
             rand=self._engine.rand(),
-            over=min(self._policy.interval, max(len(tags) - 1, 0) / rate),
+            over=self._first_polls_over(len(tags)),
             timeout=timeout,
             restart_ended=restart_ended,
         )
@@ -460,6 +460,11 @@ class TaskWatcher:
                 self._persistence.record_added(added)
             self._log_stretch()
             self._dispatcher.dispatch(since=now)
+
+    def _first_polls_over(self, count: int) -> float:
+        """Return the seconds over which the first polls of this many ids are spread."""
+        rate = self._engine.limiter.current_rate(self._now()) * _FIRST_POLLS_SHARE
+        return min(self._policy.interval, max(count - 1, 0) / rate)
 
     def _log_stretch(self) -> None:
         """Log once that the budget stretches the interval."""

@@ -38,6 +38,7 @@ class WatcherHandle:
         deliver: Delivers an event to the readers.
         fail: Ends the watch with an error.
         emit: Emits a telemetry event.
+        first_polls_over: Returns the seconds over which first polls of a number of ids are spread.
         retrieve: Requests the state of one id, in one attempt.
         fingerprint: Returns the fingerprint of the API key with a salt; None if there is no key.
         now: Returns the loop clock, in seconds.
@@ -53,6 +54,7 @@ class WatcherHandle:
     deliver: Callable[[TrackedTask, Event], None]
     fail: Callable[[BaseException], None]
     emit: Callable[[TelemetryEvent], None]
+    first_polls_over: Callable[[int], float]
     retrieve: Callable[[str], Awaitable[VideoTask]]
     base_url: str
     fingerprint: Callable[[bytes], bytes | None]

@@ -175,7 +175,9 @@ def objects_in_texts(levels: Iterable[JSONObject]) -> list[JSONObject]:
     found: list[JSONObject] = []
     for _ in range(dialects.MAX_ENVELOPES):
         texts = [value for level in levels for value in level.values() if isinstance(value, str)]
-        inner = {str(n): _json_object(text) for n, text in enumerate(texts) if text[:1] in "{["}
+        inner = {
+            str(n): _json_object(text) for n, text in enumerate(texts) if text[:1] in {"{", "["}
+        }
         levels = nested_objects(inner, max_items=dialects.MAX_NESTED)
         found += levels
     return found

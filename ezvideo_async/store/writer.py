@@ -35,7 +35,6 @@ _ROWS_MAX = 500  # rows of one transaction: more of them would hold the interpre
 _RETRY_MIN, _RETRY_MAX = 0.5, 30.0  # seconds between two attempts of a write that fails
 _LAST_WRITE = 2.0  # seconds
 _RESTORED_AT_ONCE = 1000  # rows made records between two iterations of the event loop
-_FIRST_POLLS_SHARE = 0.5  # of the rate, as for ids that are added
 
 
 class _Change(NamedTuple):
@@ -146,13 +145,12 @@ class StoreWriter:
                 if (final := stored_final_event(row, tracked)) is not None:
                     finals[tracked] = final
             await asyncio.sleep(0)
-        rate = watcher.budget.rate * _FIRST_POLLS_SHARE
         watcher.scheduler.restore(
             restored,
             finals,
             now=watcher.now(),
             rand=watcher.rand(),
-            over=min(watcher.scheduler.policy.interval, max(len(restored) - 1, 0) / rate),
+            over=watcher.first_polls_over(len(restored)),
         )
         if restored:
             _log.info("%d tasks restored from the store", len(restored))

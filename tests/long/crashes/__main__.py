@@ -1,5 +1,5 @@
 """
-Crash test: kill -9 of a watch with a store, again and again, and a look at what it delivered.
+Crash test: kill -9 of a watch with a store, again and again, and a check of its events.
 
 ``python -m tests.long.crashes [--kills N] [--seed S] [--ids N]`` kills 500 watches of 5,000 ids by
 default, in real time.  A watch that is not killed then finishes what is left.  Every id must have

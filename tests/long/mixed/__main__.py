@@ -1,5 +1,5 @@
 """
-Mixed run: 2,000 ids over real sockets, and in turn every fault that PATIENCE.md names.
+Mixed run: 2,000 ids over real sockets, and in turn the fault of each row Q of the fault table.
 
 ``python -m tests.long.mixed [--seed SEED]`` takes about two and a half minutes.  An id that is
 lost without its row saying so, completes with another url than its own or before its server said

@@ -1,7 +1,7 @@
 """
 Event loop whose clock runs faster than real time, for the mixed run.
 
-The thresholds of PATIENCE.md are real (10 s, 60 s, 300 s, 600 s), and a run over real sockets in
+The thresholds of the verdicts are real (10 s, 60 s, 300 s, 600 s), and a run over real sockets in
 real time would take half an hour.  A loop in virtual time would jump over the races between
 client and server.  So both processes use one clock that runs ``SPEED`` times faster than the
 system's: a threshold of 300 s takes 30 s, and bytes still cross the kernel when they cross it.

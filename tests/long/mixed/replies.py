@@ -93,7 +93,7 @@ def url_of(task_id: str) -> str:
 
 PLAIN_DIALECTS = ("api", "new_api")
 NEW_DIALECTS = ("jsend", "dashscope", "enum", "object")
-"""Dialects of PATIENCE.md, "Decoding, additions"."""
+"""Dialects in which the state or the url stands in an unusual place."""
 
 
 def body_of(asked: Asked, state: str) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Row:
     What happens to one id.
 
     Attributes:
-        name: The number in PATIENCE.md, and the case.
+        name: The row of the fault table, and the case.
         timeout: Seconds until the id is lost; None for the watch's own.
         doubles: Changes one reply in three.
         stalls: Whether ``TaskStalled`` must come.
