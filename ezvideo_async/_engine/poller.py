@@ -73,6 +73,8 @@ class Poller:
         found = await engine.requester.request(request, read, poll=True)
         if isinstance(found, EzVideoError):
             self._fail(scheduler, tracked, found, publish, url=request.url, now=now())
+        elif found is not tracked:
+            scheduler.finish_poll(tracked)
 
     def _fail(
         self,

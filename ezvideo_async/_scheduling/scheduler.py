@@ -112,6 +112,7 @@ class Scheduler:
         self._due = DueQueue()
         self._ready = ReadyQueue()
         self._poll_again: set[TrackedTask] = set()  # poll_now() came while a poll was in flight
+        self._ended_in_flight: dict[str, TrackedTask] = {}  # by apply(); their polls are not over
         self._stored_finals: dict[TrackedTask, AnyFinalEvent] = {}  # that wait for a fresh poll
         self._open = 0
         self._first_polls_until = -inf  # loop clock: ids wait until then for their first poll
@@ -246,7 +247,7 @@ class Scheduler:
         if self._stored_finals and tracked in self._stored_finals:
             final = self._confirmed(tracked, task, unix_now) if task.is_terminal else None
             if final is not None:
-                self._end(tracked, final, now, unix_now)
+                self._end_by_apply(tracked, final, now, unix_now)
             return tracked, final
         event = tracked.record(
             task,
@@ -256,10 +257,23 @@ class Scheduler:
             stalled_after=self.policy.stalled_after,
         )
         if isinstance(event, FinalEvent):
-            self._end(tracked, event, now, unix_now)
+            self._end_by_apply(tracked, event, now, unix_now)
         else:
             self._pacer.observe(tracked, now=now, unix_now=unix_now)
         return tracked, event
+
+    def _end_by_apply(
+        self, tracked: TrackedTask, event: AnyFinalEvent, now: float, unix_now: float
+    ) -> None:
+        """End an id; a restart of it waits until a poll in flight is over."""
+        if tracked.phase is _IN_FLIGHT:
+            self._ended_in_flight[tracked.task_id] = tracked
+        self._end(tracked, event, now, unix_now)
+
+    def finish_poll(self, tracked: TrackedTask) -> None:
+        """Record that the poll of an id is over which had ended meanwhile."""
+        if self._ended_in_flight.get(tracked.task_id) is tracked:
+            del self._ended_in_flight[tracked.task_id]
 
     def _open_one(self, task_id: str) -> TrackedTask | None:
         tracked = self._tracked.get(task_id)
@@ -321,6 +335,8 @@ class Scheduler:
                     del self._tracked[tracked.task_id]
             elif tracked.deadline <= now:
                 expired.append(tracked)
+            elif self._ended_in_flight and tracked.task_id in self._ended_in_flight:
+                self._wait(tracked, now + self.policy.min_interval)
             else:
                 tracked.phase = _READY
                 self._ready.append(tracked)
@@ -448,6 +464,7 @@ class Scheduler:
             EzVideoError: The failure ends the watch; the id is still in flight.
         """
         if tracked.phase is not _IN_FLIGHT:
+            self.finish_poll(tracked)
             return None
         if self._stored_finals and (stored := self._stored_finals.get(tracked)) is not None:
             self._end(tracked, stored, now, unix_now)

@@ -605,3 +605,17 @@ def test_estimator_changes_the_next_poll():
     young.tick(1.0)
     young.respond(PROCESSING, now=1.0, task_id="discarded", **created)
     assert young.next_at == 16.0
+
+
+def test_restarted_id_waits_until_its_earlier_poll_is_over():
+    """It was ended by ``apply()`` while that poll was in flight."""
+    driver = Driver("a")
+    driver.tick(0.0)
+    earlier = driver.polled["a"]
+    done = VideoTask(id="a", status=TaskStatus.COMPLETED)
+    driver.scheduler.apply(done, now=1.0, unix_now=UNIX_NOW)
+    driver.add("a", now=2.0, restart_ended=True)
+
+    assert (driver.due(2.0), driver.due(3.0)) == ([], [])
+    driver.scheduler.finish_poll(earlier)
+    assert driver.due(4.0) == ["a"]

@@ -150,7 +150,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     def tick(self, permits, over, rand):
         """Ids expire, are evicted, are polled by the permits, or are spread."""
         idle = [known for known in self.model.values() if known.is_idle]
-        ready = [k for k in idle if k.tracked.due <= self.now < k.deadline]
+        due = [k for k in idle if k.tracked.due <= self.now < k.deadline]
+        flying = {k.tracked.task_id for k in self.removed if k.ended and k.in_flight}
+        blocked = [k for k in due if k.tracked.task_id in flying]
+        ready = [k for k in due if k not in blocked]
         ready.sort(key=lambda known: known.tracked.due)
         before = [known.tracked.due for known in ready]
         expired = {known.tracked for known in idle if known.deadline <= self.now}
@@ -169,6 +172,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.now, unix_now=UNIX_NOW, rand=lambda: rand, permit=permit, release=release
         )
 
+        for known in blocked:  # the poll of an earlier watch is not over
+            assert known.tracked.due == min(self.now + MIN_INTERVAL, known.deadline)
         assert set(tick.evicted) == {known.tracked for known in evicted}
         self._evict(evicted)
         assert {tracked for tracked, _ in tick.expired} == expired
